@@ -1,0 +1,106 @@
+"""Message queues as code for Redis and Valkey."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leanmq_topology.client import Client, SyncClient, connect, connect_sync
+    from leanmq_topology.errors import (
+        BatchTooLargeError,
+        BlockedChangeError,
+        BrokerError,
+        BrokerFullError,
+        BrokerRefusedError,
+        BrokerUnavailableError,
+        ConcurrentApplyError,
+        HandlerError,
+        InvalidMessageError,
+        InvalidTopologyError,
+        LeanMQError,
+        LeaseLostError,
+        QueueFullError,
+        SendUnconfirmedError,
+        SettingError,
+        StalePlanError,
+        TopologyNotAppliedError,
+        UnknownTargetError,
+    )
+    from leanmq_topology.messages.message import Message
+    from leanmq_topology.messages.outcome import Discard, Reject, Retry
+    from leanmq_topology.topology.model import Topology
+
+_HOMES = {
+    "client": ("Client", "SyncClient", "connect", "connect_sync"),
+    "errors": (
+        "BatchTooLargeError",
+        "BlockedChangeError",
+        "BrokerError",
+        "BrokerFullError",
+        "BrokerRefusedError",
+        "BrokerUnavailableError",
+        "ConcurrentApplyError",
+        "HandlerError",
+        "InvalidMessageError",
+        "InvalidTopologyError",
+        "LeanMQError",
+        "LeaseLostError",
+        "QueueFullError",
+        "SendUnconfirmedError",
+        "SettingError",
+        "StalePlanError",
+        "TopologyNotAppliedError",
+        "UnknownTargetError",
+    ),
+    "messages.message": ("Message",),
+    "messages.outcome": ("Discard", "Reject", "Retry"),
+    "topology.model": ("Topology",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "BatchTooLargeError",
+    "BlockedChangeError",
+    "BrokerError",
+    "BrokerFullError",
+    "BrokerRefusedError",
+    "BrokerUnavailableError",
+    "Client",
+    "ConcurrentApplyError",
+    "Discard",
+    "HandlerError",
+    "InvalidMessageError",
+    "InvalidTopologyError",
+    "LeanMQError",
+    "LeaseLostError",
+    "Message",
+    "QueueFullError",
+    "Reject",
+    "Retry",
+    "SendUnconfirmedError",
+    "SettingError",
+    "StalePlanError",
+    "SyncClient",
+    "Topology",
+    "TopologyNotAppliedError",
+    "UnknownTargetError",
+    "connect",
+    "connect_sync",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("leanmq-topology")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

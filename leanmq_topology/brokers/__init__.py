@@ -1,0 +1,1 @@
+"""Servers behind one seam (protocol); connect chooses one by URL."""

@@ -1,0 +1,1 @@
+"""Redis and Valkey: keys, operations as values, connections, Lua scripts."""

@@ -1,0 +1,86 @@
+"""Every key of a namespace, in one place. The kind comes before the queue, so no queue name can collide.
+
+All keys of a namespace carry its hash tag: one namespace is one slot, so every operation over several queues
+is atomic on a single server, under Sentinel and in a cluster alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GROUP = "g"
+"""The consumer group of every queue; its name never changes (readers would break at a purge)."""
+
+_ESCAPES = str.maketrans({"%": "%25", ":": "%3A", "{": "%7B", "}": "%7D"})
+
+
+def escape(name: str) -> str:
+    """A classic name may hold `:` `%` `{` `}`; a key must not."""
+    return name.translate(_ESCAPES)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one namespace."""
+
+    namespace: str
+
+    def _key(self, rest: str) -> str:
+        return f"{{{self.namespace}}}:{rest}"
+
+    @property
+    def topology(self) -> str:
+        """hash: owner, format, generation, epoch, and one field per applied resource and address digest"""
+        return self._key("topology")
+
+    @property
+    def lock(self) -> str:
+        """string PX: who applies right now"""
+        return self._key("lock")
+
+    @property
+    def plan(self) -> str:
+        """string: intent of an apply that has not finished"""
+        return self._key("plan")
+
+    @property
+    def history(self) -> str:
+        """stream: applied revisions"""
+        return self._key("history")
+
+    @property
+    def due(self) -> str:
+        """zset: queue by the time its next delayed message is due"""
+        return self._key("due")
+
+    def queue(self, name: str) -> str:
+        """stream: ready and in flight"""
+        return self._key(f"q:{escape(name)}")
+
+    def dead(self, name: str) -> str:
+        """stream: dead letters"""
+        return self._key(f"d:{escape(name)}")
+
+    def acked(self, name: str) -> str:
+        """stream: acknowledged history"""
+        return self._key(f"a:{escape(name)}")
+
+    def delayed(self, name: str) -> str:
+        """zset: message id by due time (delay and retry)"""
+        return self._key(f"z:{escape(name)}")
+
+    def bodies(self, name: str) -> str:
+        """hash: packed envelope by message id, for what lies in `delayed`"""
+        return self._key(f"b:{escape(name)}")
+
+    def meta(self, name: str) -> str:
+        """hash: state, limits, counters, the queue's own hash tag"""
+        return self._key(f"m:{escape(name)}")
+
+    def producer(self, producer: str) -> str:
+        """string PX: last flush of a producer, with its result"""
+        return self._key(f"p:{producer}")
+
+    def worker(self, worker: str) -> str:
+        """hash PX: heartbeat, display only"""
+        return self._key(f"w:{worker}")

@@ -1,0 +1,54 @@
+"""How the applied topology lies on the server: the fields of `{ns}:topology` and of each queue's `{ns}:m:`.
+
+`{ns}:topology` holds `owner format generation epoch fingerprint applied_by applied_at commit`, one field per
+resource (`queues.billing` -> JSON `{hash, generation, by, at, commit, spec}`) and one per address a sender may
+name (`@billing` -> its digest), which the send script compares.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from leanmq_topology.topology.model import Queue
+
+RECORD_FORMAT = 1
+"""Of this layout. A server that holds a newer one is refused, not guessed at."""
+
+HEAD_FIELDS = ("owner", "format", "generation", "epoch", "fingerprint", "applied_by", "applied_at", "commit")
+
+
+def address_field(name: str) -> str:
+    """The field of `{ns}:topology` that holds the digest of a queue or route."""
+    return f"@{name}"
+
+
+def is_resource_field(field: str) -> bool:
+    return field.startswith(("messages.", "queues.", "routes."))
+
+
+def encode_resource(entry: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(entry)
+
+
+def decode_resource(raw: bytes) -> dict[str, Any]:
+    decoded: dict[str, Any] = msgspec.json.decode(raw)
+    return decoded
+
+
+def queue_meta(queue: Queue, namespace: str) -> dict[str, str]:
+    """What scripts read of a queue: its limits and its own hash tag. State and counters are left alone.
+
+    A limit that is not set is the empty string.
+    """
+    return {
+        "tag": namespace,
+        "max_length": "" if queue.max_length is None else str(queue.max_length),
+        "overflow": queue.overflow.value,
+        "ttl_ms": "" if queue.ttl_ms is None else str(queue.ttl_ms),
+        "on_expire": queue.on_expire.value,
+        "delay_ms": str(queue.delay_ms),
+        "visibility_ms": str(queue.visibility_timeout_ms),
+        "max_deliveries": str(queue.max_deliveries),
+    }

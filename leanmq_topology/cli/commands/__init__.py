@@ -1,0 +1,1 @@
+"""One file a command group, imported when the command is called."""

@@ -1,0 +1,77 @@
+"""The `leanmq` command: finds the sub-command, turns every error into one clear message and an exit code.
+
+Sub-commands are imported when called, so `leanmq --help` and `leanmq validate` never pay for a client library.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from leanmq_topology.cli.output import Output, report_failure
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    # name: (module under cli.commands, one line of help); the order is the order of `leanmq --help`
+    "demo": ("demo", "See the whole system work, in ten seconds."),
+    "validate": ("validate", "Check topology files; no server needed."),
+    "render": ("render", "Print the merged, defaulted topology, secrets masked."),
+    "graph": ("graph", "Draw queues, routes and handlers."),
+    "explain": ("explain", "Explain a code (LMQ203) or an address (queues.billing)."),
+    "plan": ("plan", "Show what apply would change, and which messages are concerned."),
+    "apply": ("apply", "Make the server match the file."),
+    "send": ("send", "Send a validated message."),
+    "run": ("run", "Run the handlers of a topology."),
+    "status": ("status", "Show queues, counters and workers."),
+    "server": ("server", "Start, stop or look at the embedded broker."),
+    "version": ("version", "Print versions."),
+}
+
+USAGE_EXIT = 64
+"""click's own usage code is 2, which means "differences found" here."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"leanmq_topology.cli.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def leanmq() -> None:
+    """Message queues as code for Redis and Valkey.
+
+    One YAML file declares queues, schemas, routes and handlers; `leanmq apply` makes a server match it and
+    `leanmq run` runs its handlers. New here? Try `leanmq demo`.
+    """
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line and exit. Never shows a traceback for an expected error."""
+    arguments = sys.argv[1:] if argv is None else argv
+    output = Output.from_arguments(arguments)
+    try:
+        code = leanmq.main(args=arguments, prog_name="leanmq", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as help_wanted:
+        output.note(help_wanted.format_message())
+        code = USAGE_EXIT
+    except BaseException as failure:
+        code = report_failure(failure, output)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

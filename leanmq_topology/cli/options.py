@@ -1,0 +1,91 @@
+"""The options every command takes, and what they come to together with the environment."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from leanmq_topology.cli.output import Output, wants_color
+from leanmq_topology.settings import Settings, find_topology_file, read_environ
+from leanmq_topology.topology.model import Topology
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """One call of a command: what it was told, and where it writes."""
+
+    settings: Settings
+    output: Output
+
+    def topology_files(self) -> tuple[Path, ...]:
+        """The files named, else the one found; raises `SettingError` when there is none."""
+        if self.settings.files:
+            return self.settings.files
+        return find_topology_file(Path.cwd(), self.settings.environ or {})
+
+    def load_topology(self) -> Topology:
+        return Topology.load(
+            *self.topology_files(), environment=self.settings.environment, environ=self.settings.environ
+        )
+
+    def broker_url(self, topology: Topology) -> str:
+        """`--url`, then the file's, then `LEANMQ_URL`, then the embedded broker."""
+        return self.settings.url or topology.broker.url or self.settings.fallback_url or "embedded:"
+
+
+def common_options(
+    *, formats: tuple[str, ...] = ("text", "json")
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`-f --env --url -o`; the command gets an `Invocation` as its first argument."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @click.option(
+            "-f",
+            "--file",
+            "files",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Topology file; repeat to overlay. Default: topology.yaml here or above.",
+        )
+        @click.option("--env", "environment", metavar="NAME", help="Entry of `environments:` to use.")
+        @click.option("--url", metavar="URL", help="Server; wins over the file and LEANMQ_URL.")
+        @click.option(
+            "-o",
+            "--output",
+            "output_format",
+            type=click.Choice(formats),
+            default="text",
+            show_default=True,
+            help="Form of the answer on stdout.",
+        )
+        @functools.wraps(command)
+        def wrapped(
+            *args: Any,
+            files: tuple[Path, ...],
+            environment: str | None,
+            url: str | None,
+            output_format: str,
+            **kwargs: Any,
+        ) -> Any:
+            environ = read_environ()
+            settings = Settings(
+                files=files,
+                environment=environment,
+                url=url,
+                fallback_url=environ.get("LEANMQ_URL") or None,
+                output=output_format,
+                environ=environ,
+            )
+            output = Output(format=output_format, color=wants_color(sys.stderr))
+            return command(Invocation(settings, output), *args, **kwargs)
+
+        return wrapped
+
+    return decorate

@@ -1,0 +1,1 @@
+"""Validate, route and send."""

@@ -1,0 +1,1 @@
+"""What a message may be: schemas compiled once, matching, payload rules, encoding."""

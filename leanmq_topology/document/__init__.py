@@ -1,0 +1,1 @@
+"""File text to values with positions: reading, interpolation, includes and overlays."""

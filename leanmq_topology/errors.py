@@ -1,0 +1,204 @@
+"""Every error this package raises on purpose, as one tree.
+
+    LeanMQError
+    ├── InvalidTopologyError (ValueError)        the file is wrong; .diagnostics holds every finding
+    ├── InvalidMessageError (ValueError)         data breaks its schema; .path, .reason
+    ├── UnknownTargetError (ValueError)          no queue or route of that name; .target, .closest
+    ├── TopologyNotAppliedError                  used, but never applied; .missing
+    ├── QueueFullError                           max_length reached; .queue
+    ├── BatchTooLargeError (ValueError)          over what one atomic step may carry; .copies, .size
+    ├── LeaseLostError                           somebody else owns the delivery now
+    ├── BlockedChangeError                       the plan holds changes that need permission; .addresses
+    ├── ConcurrentApplyError                     another apply holds the lock; .holder
+    ├── StalePlanError                           the server changed since the plan was made
+    ├── HandlerError                             a handler cannot be loaded or called; .handler
+    ├── SettingError (ValueError)                a flag or an environment variable is wrong; .name
+    └── BrokerError
+        ├── BrokerUnavailableError (ConnectionError)   not reachable, or not ready in time
+        ├── BrokerRefusedError                   reached, but it says no: password, rights, version, policy
+        ├── BrokerFullError                      out of memory by its own limit
+        └── SendUnconfirmedError                 stored, but not at the durability asked for; .message_id, .reached
+
+Facts are attributes, so that callers never parse a message. `exit_code` is what the command line ends with
+when the error reaches it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from leanmq_topology.diagnostics import Diagnostic
+
+
+class LeanMQError(Exception):
+    """Base of every error this package raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    hint: str | None = None
+    """What mends it, in one sentence, where that is known."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0])
+
+
+class InvalidTopologyError(LeanMQError, ValueError):
+    """A topology file is wrong. `diagnostics` holds every finding, in file order."""
+
+    exit_code = 3
+
+    def __init__(self, diagnostics: Sequence[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        errors = [found for found in self.diagnostics if found.is_error]
+        first = f": {errors[0].where()}: {errors[0].message}" if errors else ""
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        super().__init__(f"the topology is invalid{first}{more}")
+
+
+class InvalidMessageError(LeanMQError, ValueError):
+    """Data breaks its schema or the payload rules.
+
+    `path` is a JSON Pointer into the data (`""` is the whole), `reason` says what is wrong there.
+    """
+
+    exit_code = 3
+
+    def __init__(self, path: str, reason: str, *, type: str | None = None, hint: str | None = None) -> None:
+        self.path, self.reason, self.type = path, reason, type
+        of = f"message {type!r} is invalid" if type else "message is invalid"
+        super().__init__(f"{of} at {path or '/'}: {reason}", hint=hint)
+
+
+class UnknownTargetError(LeanMQError, ValueError):
+    """No queue or route has this name."""
+
+    exit_code = 3
+
+    def __init__(self, target: str, *, closest: str | None = None) -> None:
+        self.target, self.closest = target, closest
+        hint = f"did you mean {closest!r}?" if closest else None
+        super().__init__(f"no queue or route is named {target!r}", hint=hint)
+
+
+class TopologyNotAppliedError(LeanMQError):
+    """What is used was never applied to the server. Nothing was written."""
+
+    exit_code = 4
+
+    def __init__(self, missing: Sequence[str], *, namespace: str) -> None:
+        self.missing, self.namespace = tuple(missing), namespace
+        what = ", ".join(self.missing) if self.missing else "the topology"
+        super().__init__(f"{what} is not applied in namespace {namespace!r}", hint="run `leanmq apply` first")
+
+
+class QueueFullError(LeanMQError):
+    """A target is at its `max_length` and its overflow is `reject`. Nothing was written."""
+
+    def __init__(self, queue: str, max_length: int) -> None:
+        self.queue, self.max_length = queue, max_length
+        super().__init__(f"queue {queue!r} is full (max_length {max_length})")
+
+
+class BatchTooLargeError(LeanMQError, ValueError):
+    """More than one atomic step may carry: 1,000 copies or 4 MiB. Nothing was written."""
+
+    exit_code = 3
+
+    def __init__(self, *, copies: int, size: int) -> None:
+        self.copies, self.size = copies, size
+        super().__init__(
+            f"{copies} copies of {size} bytes in all are more than one atomic step carries (1000 copies, 4 MiB)",
+            hint="send in smaller batches, or pass atomic=False",
+        )
+
+
+class LeaseLostError(LeanMQError):
+    """The lease lapsed and somebody else owns the delivery now; this settlement changed nothing."""
+
+    def __init__(self, message_id: str) -> None:
+        self.message_id = message_id
+        super().__init__(f"the lease on message {message_id} was lost")
+
+
+class BlockedChangeError(LeanMQError):
+    """The plan holds changes that need a permission they were not given."""
+
+    exit_code = 4
+
+    def __init__(self, addresses: Sequence[str], reason: str, *, hint: str | None = None) -> None:
+        self.addresses = tuple(addresses)
+        super().__init__(f"blocked: {', '.join(self.addresses)}: {reason}", hint=hint)
+
+
+class ConcurrentApplyError(LeanMQError):
+    """Another apply holds the lock, or took it over while this one ran."""
+
+    exit_code = 6
+
+    def __init__(self, holder: str, *, hint: str | None = None) -> None:
+        self.holder = holder
+        super().__init__(
+            f"another apply is under way ({holder})", hint=hint or "wait for it to end, then apply again"
+        )
+
+
+class StalePlanError(LeanMQError):
+    """The server changed since the plan was made."""
+
+    exit_code = 6
+
+    def __init__(self) -> None:
+        super().__init__("the server changed since this plan was made", hint="plan again")
+
+
+class HandlerError(LeanMQError):
+    """A handler cannot be loaded or has the wrong shape."""
+
+    exit_code = 3
+
+    def __init__(self, handler: str, reason: str, *, hint: str | None = None) -> None:
+        self.handler = handler
+        super().__init__(f"handlers.{handler}: {reason}", hint=hint)
+
+
+class SettingError(LeanMQError, ValueError):
+    """A flag or an environment variable has a value that cannot be used."""
+
+    exit_code = 64
+
+    def __init__(self, name: str, reason: str, *, hint: str | None = None) -> None:
+        self.name = name
+        super().__init__(f"{name}: {reason}", hint=hint)
+
+
+class BrokerError(LeanMQError):
+    """The broker could not do what was asked."""
+
+    exit_code = 5
+
+
+class BrokerUnavailableError(BrokerError, ConnectionError):
+    """The broker cannot be reached, or was not ready in time."""
+
+
+class BrokerRefusedError(BrokerError):
+    """The broker was reached but refuses: password, rights, version or policy."""
+
+
+class BrokerFullError(BrokerError):
+    """The broker is at its memory limit. Nothing was written; workers can still drain it."""
+
+
+class SendUnconfirmedError(BrokerError):
+    """The message is stored, but not confirmed at the durability asked for. Resending with its id is safe."""
+
+    def __init__(self, message_id: str, reached: str) -> None:
+        self.message_id, self.reached = message_id, reached
+        super().__init__(f"message {message_id} is stored, but only at {reached}")

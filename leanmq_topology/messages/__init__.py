@@ -1,0 +1,1 @@
+"""One message without a server: envelope, routing, backoff, outcome, decision. Pure."""

