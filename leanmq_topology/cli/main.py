@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("send", "Send a validated message."),
     "run": ("run", "Run the handlers of a topology."),
     "status": ("status", "Show queues, counters and workers."),
+    "dlq": ("dlq", "Look into dead-letter queues."),
     "server": ("server", "Start, stop or look at the embedded broker."),
     "version": ("version", "Print versions."),
 }

@@ -1,0 +1,53 @@
+# Everything a contributor runs; `.ci/run` runs the same targets.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# One worker a core, two at least: most tests wait for a server, not for a core.
+WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 2 ] && echo $$n || echo 2)
+TESTS ?= tests
+
+.PHONY: help install lint types test test-fast bench verify format lock clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## make a virtual environment with everything pinned
+
+$(INSTALLED): pyproject.toml .ci/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r .ci/requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+lint: $(INSTALLED) ## style, common mistakes, layer contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+types: $(INSTALLED) ## strict types
+	$(BIN)/mypy
+
+test: $(INSTALLED) ## install, then all tests on real servers
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)
+
+test-fast: $(INSTALLED) ## the pure tests, in seconds
+	$(BIN)/python -m pytest -q tests/unit tests/property tests/architecture
+
+bench: $(INSTALLED) ## the measurements behind the figures in the documents
+	$(BIN)/python -m tests.benchmarks.topology_10k
+
+verify: lint types test ## what CI runs
+
+format: $(INSTALLED) ## rewrite the code in house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## pin the dependencies anew (needs uv on PATH)
+	uv export --quiet --no-cache --all-extras --group dev --no-emit-project --no-header --no-annotate -o .ci/requirements.txt
+	@rm -f uv.lock
+	@sed -i '1i # Every dependency of the package, its extras and its tests, pinned by hash. Made by `make lock`.' .ci/requirements.txt
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
