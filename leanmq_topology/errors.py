@@ -115,7 +115,7 @@ class BatchTooLargeError(LeanMQError, ValueError):
         self.copies, self.size = copies, size
         super().__init__(
             f"{copies} copies of {size} bytes in all are more than one atomic step carries (1000 copies, 4 MiB)",
-            hint="send in smaller batches, or pass atomic=False",
+            hint="send in smaller batches",
         )
 
 
@@ -185,7 +185,15 @@ class BrokerError(LeanMQError):
 
 
 class BrokerUnavailableError(BrokerError, ConnectionError):
-    """The broker cannot be reached, or was not ready in time."""
+    """The broker cannot be reached, or was not ready in time.
+
+    `unknown` is True when the operation had been written and its answer was lost, so that it may have been
+    carried out; False means it was not.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, unknown: bool = False) -> None:
+        self.unknown = unknown
+        super().__init__(message, hint=hint)
 
 
 class BrokerRefusedError(BrokerError):

@@ -1,0 +1,76 @@
+"""A broker operation as a value: what to send, and how to read the answer. No I/O here.
+
+Two connections carry such values out (`connection` blocking, `pipe` asyncio), so nothing about delivery is
+written twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Generic, TypeVar
+
+from leanmq_topology.errors import LeanMQError
+
+T = TypeVar("T")
+
+Word = str | int | float | bytes | memoryview
+"""What hiredis packs: text as UTF-8, numbers in decimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One Lua file; the server knows it by the SHA-1 of its text."""
+
+    name: str
+    text: bytes
+    sha: str
+
+
+@cache
+def load_script(name: str) -> Script:
+    """The script `lua/<name>.lua`, read once a process."""
+    text = files("leanmq_topology.brokers.redis").joinpath("lua", f"{name}.lua").read_bytes()
+    return Script(name, text, sha1(text, usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One operation: a script, or a bare command such as `XREADGROUP`.
+
+    For a script `keys` are its KEYS and `arguments` its ARGV; for a bare command they are simply written one
+    after the other. `read` is pure: it turns the raw RESP2 reply (bytes, int, list, None) into the result, or
+    raises a typed error.
+    """
+
+    name: str
+    command: Script | str
+    keys: tuple[str, ...]
+    arguments: tuple[Word, ...]
+    read: Callable[[Any], T]
+    block_ms: int = 0
+    """How long the server itself may wait before it answers; the connection waits that much longer."""
+    read_error: Callable[[str], LeanMQError | None] | None = None
+    """What an error reply (its whole text) means here, where that is more than the general rule."""
+
+    def words(self) -> tuple[Word, ...]:
+        """What is written first: a script by its SHA."""
+        if isinstance(self.command, Script):
+            return ("EVALSHA", self.command.sha, len(self.keys), *self.keys, *self.arguments)
+        return (self.command, *self.keys, *self.arguments)
+
+    def full_words(self) -> tuple[Word, ...]:
+        """What is written when the server does not know the script: the same call with its text."""
+        if isinstance(self.command, Script):
+            return ("EVAL", self.command.text, len(self.keys), *self.keys, *self.arguments)
+        return self.words()
+
+
+def as_call(operation: object) -> Call[Any]:
+    """The operation as the Redis connections understand it; anything else is a mistake of the caller."""
+    if not isinstance(operation, Call):
+        raise TypeError(f"{type(operation).__name__} is not an operation of the Redis broker")
+    return operation

@@ -1,0 +1,197 @@
+"""The blocking connection: one socket, one operation at a time, nothing repeated behind the caller's back.
+
+redis-py connects, enters and speaks TLS; its retries are off and its timeouts are ours. hiredis packs and
+parses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+from typing import Any, Protocol, Self, TypeVar, cast
+
+import hiredis
+from redis.backoff import NoBackoff
+from redis import connection as client
+from redis.exceptions import ConnectionError as ClientConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as ClientTimeoutError
+from redis.retry import Retry
+
+from leanmq_topology.brokers.protocol import Operation
+from leanmq_topology.brokers.redis.address import Address
+from leanmq_topology.brokers.redis.calls import Call, Script, Word, as_call
+from leanmq_topology.brokers.redis.failures import (
+    cannot_connect,
+    client_error_text,
+    timed_out,
+    translate_client,
+)
+from leanmq_topology.brokers.redis.handshake import (
+    GREETING,
+    Greeting,
+    read_greeting,
+    refuse_unknown_greeting,
+)
+
+T = TypeVar("T")
+
+BLOCK_MARGIN_MS = 5_000
+"""A blocking read may answer this much after the server's own time is up."""
+
+
+class _Socket(Protocol):
+    """What is used of redis-py's connection classes, with types."""
+
+    def connect(self) -> None: ...
+    def disconnect(self) -> None: ...
+    def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None: ...
+    def read_response(self, disable_decoding: bool = False, *, timeout: float) -> Any: ...
+
+
+class BlockingRedisConnection:
+    """Carries calls out one at a time. Not for use by two threads at once.
+
+    A connection that broke is opened again by the next call; the call that met the break fails and is never
+    repeated here, because only the caller knows whether repeating is harmless.
+    """
+
+    def __init__(self, address: Address, *, client_name: str) -> None:
+        self._address = address
+        self._client_name = client_name
+        self._socket: _Socket | None = None
+        self._greeting: Greeting | None = None
+        self._process = os.getpid()
+        self._closed = False
+
+    @classmethod
+    def open(cls, address: Address, *, client_name: str = "leanmq") -> Self:
+        """Connect, enter, and check that the server will do.
+
+        Raises `BrokerUnavailableError` if it cannot be reached, `BrokerRefusedError` if it says no.
+        """
+        connection = cls(address, client_name=client_name)
+        connection._connected()
+        return connection
+
+    @property
+    def connection_id(self) -> int:
+        """The server's number for this connection (`Receiver.end_fetch` takes it); 0 while not connected."""
+        return self._greeting.connection_id if self._greeting and self._socket else 0
+
+    @property
+    def address(self) -> Address:
+        return self._address
+
+    def execute(self, operation: Operation[T]) -> T:
+        """Carry one operation out. Every error is one of `leanmq_topology.errors`."""
+        call = as_call(operation)
+        connection = self._connected()
+        timeout_s = (self._address.timeout_ms + (call.block_ms and call.block_ms + BLOCK_MARGIN_MS)) / 1000
+        try:
+            reply = self._exchange(connection, call, timeout_s)
+        except (RedisError, OSError) as failure:
+            raise self._translate(failure, call, timeout_s) from failure
+        except BaseException:
+            # Interrupted between write and read: the answer to come belongs to nobody.
+            self._drop()
+            raise
+        return cast(T, call.read(reply))
+
+    def close(self) -> None:
+        """Close the socket; a closed connection stays closed. Closing twice is harmless."""
+        self._closed = True
+        self._drop()
+
+    def _connected(self) -> _Socket:
+        if self._process != os.getpid():
+            # A forked child must not speak on its parent's socket; dropping the descriptor is enough.
+            self._process, self._socket = os.getpid(), None
+        if self._closed:
+            raise cannot_connect("this connection was closed", where=self._address.masked)
+        if self._socket is None:
+            self._socket, self._greeting = self._connect()
+        return self._socket
+
+    def _connect(self) -> tuple[_Socket, Greeting]:
+        where = self._address.masked
+        socket = _make_socket(self._address, self._client_name)
+        try:
+            socket.connect()
+            reply = _speak(socket, GREETING, self._address.timeout_ms / 1000)
+            return socket, read_greeting(reply, where=where)
+        except ResponseError as failure:
+            socket.disconnect()
+            if "unknown command" in str(failure).lower():
+                raise refuse_unknown_greeting(where=where) from failure
+            raise translate_client(failure, where=where, unknown=False) from failure
+        except (RedisError, OSError, ValueError) as failure:
+            socket.disconnect()
+            if isinstance(failure, ClientConnectionError) and type(failure) is not ClientConnectionError:
+                raise translate_client(failure, where=where, unknown=False) from failure
+            raise cannot_connect(str(failure), where=where) from failure
+        except BaseException:
+            socket.disconnect()
+            raise
+
+    def _exchange(self, connection: _Socket, call: Call[Any], timeout_s: float) -> Any:
+        try:
+            return _speak(connection, call.words(), timeout_s)
+        except NoScriptError:
+            if not isinstance(call.command, Script):
+                raise
+            return _speak(connection, call.full_words(), timeout_s)
+
+    def _translate(self, failure: Exception, call: Call[Any], timeout_s: float) -> Exception:
+        where = self._address.masked
+        if isinstance(failure, ResponseError):
+            meant = call.read_error(client_error_text(failure)) if call.read_error else None
+            return meant or translate_client(failure, where=where, unknown=False)
+        self._drop()
+        if isinstance(failure, ClientTimeoutError | TimeoutError):
+            return timed_out(where=where, seconds=timeout_s)
+        return translate_client(failure, where=where, unknown=True)
+
+    def _drop(self) -> None:
+        socket, self._socket = self._socket, None
+        if socket is not None and self._process == os.getpid():
+            with contextlib.suppress(RedisError, OSError):
+                socket.disconnect()
+
+
+def _make_socket(address: Address, client_name: str) -> _Socket:
+    common: dict[str, Any] = {
+        "db": address.database,
+        "username": address.username,
+        "password": address.password,
+        "client_name": address.client_name or client_name,
+        "driver_info": None,
+        "protocol": 2,
+        "socket_timeout": address.timeout_ms / 1000,
+        "socket_connect_timeout": address.connect_timeout_ms / 1000,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_timeout": False,
+        "retry_on_error": [],
+        "health_check_interval": 0,
+    }
+    kinds: Any = client
+    if address.path is not None:
+        return cast(_Socket, kinds.UnixDomainSocketConnection(path=address.path, **common))
+    common |= {"host": address.host, "port": address.port, "socket_keepalive": True}
+    if not address.tls:
+        return cast(_Socket, kinds.Connection(**common))
+    tls = {
+        "ssl_ca_certs": address.ca_file,
+        "ssl_certfile": address.cert_file,
+        "ssl_keyfile": address.key_file,
+        "ssl_cert_reqs": "required" if address.tls_verify else "none",
+        "ssl_check_hostname": address.tls_verify,
+        "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+    }
+    return cast(_Socket, kinds.SSLConnection(**tls, **common))
+
+
+def _speak(connection: _Socket, words: tuple[Word, ...], timeout_s: float) -> Any:
+    connection.send_packed_command([hiredis.pack_command(words)], check_health=False)
+    return connection.read_response(disable_decoding=True, timeout=timeout_s)

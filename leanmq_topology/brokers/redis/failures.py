@@ -1,0 +1,198 @@
+"""The border: every error of the server and of redis-py, as one of ours. Nothing foreign gets past it.
+
+An error reply is known by its first word. Replies of scripts are unwrapped first: Redis 6.2 puts the inner
+error behind a preamble, later servers put the place in the script after it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from leanmq_topology.errors import BrokerError, BrokerFullError, BrokerRefusedError, BrokerUnavailableError
+
+_PREAMBLE = re.compile(r"^ERR Error running script \(call to [^)]*\): (?:@user_script: ?\d+: ?)*-?")
+_POSTSCRIPT = re.compile(r",? script: .*$", re.DOTALL)
+_LONGEST = 300
+
+
+@dataclass(frozen=True, slots=True)
+class _Meaning:
+    kind: type[BrokerError]
+    text: str
+    hint: str | None = None
+
+
+_CREDENTIALS = "check user and password in the broker's URL"
+
+REPLIES: Final[dict[str, _Meaning]] = {
+    "OOM": _Meaning(
+        BrokerFullError,
+        "the server is at its memory limit",
+        "let workers drain it, or raise `maxmemory`; nothing was written",
+    ),
+    "NOAUTH": _Meaning(BrokerRefusedError, "the server wants a password", _CREDENTIALS),
+    "WRONGPASS": _Meaning(BrokerRefusedError, "the server refuses this user and password", _CREDENTIALS),
+    "NOPERM": _Meaning(
+        BrokerRefusedError,
+        "this user lacks a right that is needed",
+        "applying needs an admin's rights, running and sending those on the keys of the namespace",
+    ),
+    "DENIED": _Meaning(
+        BrokerRefusedError,
+        "the server is in protected mode",
+        "set a password on the server, or reach it from its own machine",
+    ),
+    "READONLY": _Meaning(
+        BrokerRefusedError, "this server is a read-only replica", "name the primary instead"
+    ),
+    "NOREPLICAS": _Meaning(
+        BrokerUnavailableError,
+        "the server has too few replicas to accept writes",
+        "see `min-replicas-to-write`",
+    ),
+    "LOADING": _Meaning(BrokerUnavailableError, "the server is still loading its data", "try again shortly"),
+    "BUSY": _Meaning(BrokerUnavailableError, "the server is busy running a script", "try again shortly"),
+    "MISCONF": _Meaning(
+        BrokerUnavailableError,
+        "the server cannot write to its disk and refuses changes",
+        "look at free disk space and at the server's log",
+    ),
+    "MASTERDOWN": _Meaning(
+        BrokerUnavailableError, "this replica has lost its primary", "name the primary instead"
+    ),
+    "UNBLOCKED": _Meaning(BrokerUnavailableError, "the server ended a waiting read: it changed its role"),
+    "TRYAGAIN": _Meaning(BrokerUnavailableError, "the cluster is moving these keys", "try again shortly"),
+    "CLUSTERDOWN": _Meaning(BrokerUnavailableError, "the cluster is down"),
+    "MOVED": _Meaning(
+        BrokerRefusedError,
+        "these keys live on another node of a cluster",
+        "Redis Cluster is not supported yet",
+    ),
+    "ASK": _Meaning(
+        BrokerRefusedError,
+        "these keys live on another node of a cluster",
+        "Redis Cluster is not supported yet",
+    ),
+    "CROSSSLOT": _Meaning(
+        BrokerRefusedError,
+        "the server is a cluster and the keys span its slots",
+        "Redis Cluster is not supported yet",
+    ),
+    "WRONGTYPE": _Meaning(
+        BrokerError,
+        "a key of the namespace holds something that is not ours",
+        "`leanmq plan` names it; another program may share the namespace",
+    ),
+    "NOGROUP": _Meaning(BrokerError, "a queue or its consumer group is missing", "run `leanmq apply`"),
+    "NOSCRIPT": _Meaning(BrokerError, "the server forgot a script while it was being called"),
+    "EXECABORT": _Meaning(BrokerError, "the server discarded a transaction"),
+}
+"""First word of an error reply -> what it means."""
+
+CLIENT_ERRORS: Final[dict[str, str]] = {
+    # Names of redis-py's exceptions -> first word of the reply they stand for, or how they are to be read:
+    # `reply` (the text is the reply), `lost` (the connection is gone), `misuse` (cannot come from our calls).
+    "RedisError": "reply",
+    "ResponseError": "reply",
+    "ConnectionError": "lost",
+    "TimeoutError": "lost",
+    "InvalidResponse": "lost",
+    "MaxConnectionsError": "lost",
+    "ExternalAuthProviderError": "lost",
+    "AuthenticationError": "WRONGPASS",
+    "AuthenticationWrongNumberOfArgsError": "WRONGPASS",
+    "AuthorizationError": "NOPERM",
+    "NoPermissionError": "NOPERM",
+    "BusyLoadingError": "LOADING",
+    "NoScriptError": "NOSCRIPT",
+    "OutOfMemoryError": "OOM",
+    "ExecAbortError": "EXECABORT",
+    "ReadOnlyError": "READONLY",
+    "ClusterDownError": "CLUSTERDOWN",
+    "MasterDownError": "MASTERDOWN",
+    "AskError": "ASK",
+    "MovedError": "MOVED",
+    "TryAgainError": "TRYAGAIN",
+    "ClusterCrossSlotError": "CROSSSLOT",
+    "ModuleError": "reply",
+    "NoSuchFieldsetError": "reply",
+    "DataError": "misuse",
+    "PubSubError": "misuse",
+    "WatchError": "misuse",
+    "LockError": "misuse",
+    "LockNotOwnedError": "misuse",
+    "ChildDeadlockedError": "misuse",
+    "ClusterError": "misuse",
+    "RedisClusterException": "misuse",
+    "SlotNotCoveredError": "misuse",
+    "CrossSlotTransactionError": "misuse",
+    "InvalidPipelineStack": "misuse",
+    "IncorrectPolicyType": "misuse",
+}
+"""Every exception of redis-py; a test fails when it grows one that is not here."""
+
+
+def unwrap_reply(text: str) -> str:
+    """An error reply without what a script wrapped around it."""
+    return _POSTSCRIPT.sub("", _PREAMBLE.sub("", text, count=1), count=1)
+
+
+def reply_code(text: str) -> str:
+    """The first word of an error reply: `OOM`, `NOGROUP`, `ERR`…"""
+    return unwrap_reply(text).partition(" ")[0]
+
+
+def translate_reply(text: str, *, where: str) -> BrokerError:
+    """The error that an error reply stands for. `where` is the masked URL of the server."""
+    code = reply_code(text)
+    meaning = REPLIES.get(code)
+    if meaning is None:
+        return BrokerError(f"{where} answered: {unwrap_reply(text)[:_LONGEST]}")
+    detail = f" ({unwrap_reply(text)[:_LONGEST]})" if code in {"NOPERM", "WRONGTYPE", "NOGROUP"} else ""
+    return meaning.kind(f"{where}: {meaning.text}{detail}", hint=meaning.hint)
+
+
+def translate_client(failure: Exception, *, where: str, unknown: bool) -> BrokerError:
+    """What redis-py or the system raised, as ours. `unknown`: the operation may have been carried out."""
+    read = _read_client_error(failure)
+    if read == "lost" or isinstance(failure, OSError | EOFError):
+        return connection_lost(str(failure), where=where, unknown=unknown)
+    if read in REPLIES:
+        return translate_reply(f"{read} {failure}", where=where)
+    return translate_reply(str(failure), where=where)
+
+
+def client_error_text(failure: Exception) -> str:
+    """The error reply behind one of redis-py's exceptions, with the first word that redis-py takes off."""
+    read = _read_client_error(failure)
+    return f"{read} {failure}" if read in REPLIES else str(failure)
+
+
+def connection_lost(reason: str, *, where: str, unknown: bool) -> BrokerUnavailableError:
+    return BrokerUnavailableError(
+        f"lost the connection to {where}: {reason[:_LONGEST]}",
+        hint="is the server up? `leanmq server status` tells of the embedded one",
+        unknown=unknown,
+    )
+
+
+def cannot_connect(reason: str, *, where: str) -> BrokerUnavailableError:
+    return BrokerUnavailableError(
+        f"cannot reach {where}: {reason[:_LONGEST]}",
+        hint="start the server, or name another with --url; `embedded:` needs none",
+    )
+
+
+def timed_out(*, where: str, seconds: float) -> BrokerUnavailableError:
+    return BrokerUnavailableError(
+        f"no answer from {where} within {seconds:g} s",
+        hint="the server may be overloaded or stopped; `timeout=` in its URL sets the limit",
+        unknown=True,
+    )
+
+
+def _read_client_error(failure: BaseException) -> str:
+    names = (kind.__name__ for kind in type(failure).__mro__ if kind.__module__.startswith("redis"))
+    return next((CLIENT_ERRORS[name] for name in names if name in CLIENT_ERRORS), "")
