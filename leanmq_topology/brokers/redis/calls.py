@@ -13,11 +13,13 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Generic, TypeVar
 
+import hiredis
+
 from leanmq_topology.errors import LeanMQError
 
 T = TypeVar("T")
 
-Word = str | int | float | bytes | memoryview
+Word = bytes | str | int
 """What hiredis packs: text as UTF-8, numbers in decimal."""
 
 
@@ -67,6 +69,11 @@ class Call(Generic[T]):
         if isinstance(self.command, Script):
             return ("EVAL", self.command.text, len(self.keys), *self.keys, *self.arguments)
         return self.words()
+
+
+def pack_words(words: tuple[Word, ...]) -> bytes:
+    """A command as it goes over the wire."""
+    return hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub knows tuples of one item only
 
 
 def as_call(operation: object) -> Call[Any]:

@@ -11,9 +11,8 @@ import os
 import ssl
 from typing import Any, Protocol, Self, TypeVar, cast
 
-import hiredis
-from redis.backoff import NoBackoff
 from redis import connection as client
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as ClientConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as ClientTimeoutError
@@ -21,7 +20,7 @@ from redis.retry import Retry
 
 from leanmq_topology.brokers.protocol import Operation
 from leanmq_topology.brokers.redis.address import Address
-from leanmq_topology.brokers.redis.calls import Call, Script, Word, as_call
+from leanmq_topology.brokers.redis.calls import Call, Script, Word, as_call, pack_words
 from leanmq_topology.brokers.redis.failures import (
     cannot_connect,
     client_error_text,
@@ -193,5 +192,5 @@ def _make_socket(address: Address, client_name: str) -> _Socket:
 
 
 def _speak(connection: _Socket, words: tuple[Word, ...], timeout_s: float) -> Any:
-    connection.send_packed_command([hiredis.pack_command(words)], check_health=False)
+    connection.send_packed_command([pack_words(words)], check_health=False)
     return connection.read_response(disable_decoding=True, timeout=timeout_s)

@@ -1,4 +1,4 @@
-"""What a new connection says first, and whether the server that answers will do. Pure, for both connections."""
+"""What a new connection says first, and whether the server that answers will do. For both colours, pure."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def entrance_words(address: Address, client_name: str) -> list[tuple[Word, ...]]
 
 
 def read_greeting(reply: Sequence[Any], *, where: str) -> Greeting:
-    """The greeting of a server that will do. Raises `BrokerRefusedError` for one too old or of another kind."""
+    """The greeting of a server that will do. Raises `BrokerRefusedError` for too old or another kind."""
     pairs = {_text(reply[at]): reply[at + 1] for at in range(0, len(reply) - 1, 2)}
     greeting = Greeting(
         connection_id=int(pairs.get("id", 0)),

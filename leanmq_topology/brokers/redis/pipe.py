@@ -19,7 +19,7 @@ import hiredis
 
 from leanmq_topology.brokers.protocol import Operation
 from leanmq_topology.brokers.redis.address import Address
-from leanmq_topology.brokers.redis.calls import Call, Script, Word, as_call
+from leanmq_topology.brokers.redis.calls import Call, Script, Word, as_call, pack_words
 from leanmq_topology.brokers.redis.failures import (
     cannot_connect,
     connection_lost,
@@ -80,7 +80,7 @@ class RespPipe(asyncio.Protocol):
         if self.failure is not None:
             answer.set_exception(self._lost(unknown=False))
             return answer
-        exchange = _Exchange(hiredis.pack_command(words), answer, limit_s)
+        exchange = _Exchange(pack_words(words), answer, limit_s)
         if not self._unwritten:
             self._loop.call_soon(self._write)
         self._unwritten.append(exchange)
