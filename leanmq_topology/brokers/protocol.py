@@ -7,12 +7,15 @@ stands in small role protocols; what it cannot do is declared in `Capabilities` 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from leanmq_topology.messages.envelope import Delivered, Outgoing, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure
+from leanmq_topology.plan.live_state import AppliedRecord as AppliedRecord
+from leanmq_topology.plan.live_state import QueueState as QueueState
+from leanmq_topology.plan.revision import Revision
 from leanmq_topology.topology.model import Queue
 
 T = TypeVar("T")
@@ -103,7 +106,7 @@ class Receiver(Protocol):
     def claim(
         self, queue: Queue, consumer: str, *, cursor: str, count: int
     ) -> Operation[tuple[str, list[Delivered | Undecodable]]]:
-        """Take over deliveries whose lease has lapsed; returns the cursor to go on from, kept by the caller."""
+        """Take over deliveries whose lease has lapsed; returns the cursor to go on from, kept by caller."""
         ...
 
 
@@ -164,49 +167,13 @@ class Maintainer(Protocol):
 # -- looking ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """One queue pair as the server has it."""
-
-    name: str
-    ready: int = 0
-    in_flight: int = 0
-    delayed: int = 0
-    dead: int = 0
-    kept: int = 0
-    oldest_age_seconds: float | None = None
-    """Age of the oldest message that is ready or in flight."""
-    consumers: int = 0
-    state: str = "active"
-    exists: bool = True
-    """False: the stream, its group or its record is missing."""
-    problem: str | None = None
-    """What is wrong with its keys, where something is (another type, group gone)."""
-    counters: Mapping[str, int] | None = None
-    """sent, acked, retried, dead_lettered, expired, discarded."""
-
-
-@dataclass(frozen=True, slots=True)
-class AppliedRecord:
-    """What the server knows of the applied topology, as it is stored (`plan.live_state` gives it meaning)."""
-
-    owner: str | None
-    format: int
-    generation: int
-    epoch: str
-    resources: Mapping[str, Mapping[str, Any]]
-    """Address -> {hash, generation, by, at, commit, spec}."""
-    unfinished: str | None = None
-    """The intent of an apply that did not finish."""
-
-
 class Inspector(Protocol):
     def read_record(self) -> Operation[AppliedRecord]:
         """The whole applied record."""
         ...
 
     def read_addresses(self, names: Sequence[str]) -> Operation[Mapping[str, Any]]:
-        """The applied resources that sending to these names needs: queues, routes, their targets and types."""
+        """The applied resources that sending to these names needs: targets behind them and types too."""
         ...
 
     def inspect_queues(self, names: Sequence[str]) -> Operation[list[QueueState]]:
@@ -214,5 +181,73 @@ class Inspector(Protocol):
         ...
 
 
-class Broker(Sender, Receiver, Settler, Maintainer, Inspector, Protocol):
-    """Everything delivery needs. Apply's own verbs stand with the reconciler's `Applier`."""
+# -- applying --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyLock:
+    """The apply lock of a namespace, held by us for `lifetime_ms` from each write or renewal."""
+
+    value: str
+    """What stands in the lock: fencing number, random token, holder. Every write checks it."""
+    lifetime_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockHeld:
+    """Somebody else applies right now."""
+
+    holder: str
+    expires_in_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedByAnother:
+    """The namespace belongs to the topology of another name. Nothing was written."""
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockLost:
+    """The lock lapsed, or the namespace moved on; this step wrote nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One step of an apply is done: these resources are made and recorded."""
+
+    addresses: tuple[str, ...] = ()
+    generation: int | None = None
+    """The new generation, with the last step."""
+
+
+class Applier(Protocol):
+    """Needs an admin's rights. Every write is fenced by the lock; every step may be done twice."""
+
+    def take_lock(
+        self, owner: str, holder: str, *, lifetime_ms: int
+    ) -> Operation[ApplyLock | LockHeld | OwnedByAnother]:
+        """`owner` is the topology's name, `holder` says who applies, for whoever finds the lock taken."""
+        ...
+
+    def renew_lock(self, lock: ApplyLock) -> Operation[bool]:
+        """False: it is not ours any more."""
+        ...
+
+    def release_lock(self, lock: ApplyLock) -> Operation[bool]: ...
+
+    def write_revision(
+        self, lock: ApplyLock, revision: Revision
+    ) -> Iterator[Operation[Written | LockLost | OwnedByAnother]]:
+        """The steps of one apply, each atomic and bounded, to be carried out in this order and to the end.
+
+        The last one makes the new generation visible and lets the lock go.
+        """
+        ...
+
+
+class Broker(Sender, Receiver, Settler, Maintainer, Inspector, Applier, Protocol):
+    """Everything a topology needs of a server."""

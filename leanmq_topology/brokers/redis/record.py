@@ -1,8 +1,8 @@
 """How the applied topology lies on the server: the fields of `{ns}:topology` and of each queue's `{ns}:m:`.
 
-`{ns}:topology` holds `owner format generation epoch fingerprint applied_by applied_at commit`, one field per
-resource (`queues.billing` -> JSON `{hash, generation, by, at, commit, spec}`) and one per address a sender may
-name (`@billing` -> its digest), which the send script compares.
+`{ns}:topology` holds the `HEAD_FIELDS`, one field per resource (`queues.billing` -> JSON `{hash, generation,
+by, at, commit, spec}`) and one per address a sender may name (`@billing` -> its digest), which a send
+compares.
 """
 
 from __future__ import annotations
@@ -16,7 +16,18 @@ from leanmq_topology.topology.model import Queue
 RECORD_FORMAT = 1
 """Of this layout. A server that holds a newer one is refused, not guessed at."""
 
-HEAD_FIELDS = ("owner", "format", "generation", "epoch", "fingerprint", "applied_by", "applied_at", "commit")
+HEAD_FIELDS = (
+    "owner",
+    "format",
+    "generation",
+    "epoch",
+    "fingerprint",
+    "applied_by",
+    "applied_at",
+    "commit",
+    "fence",
+)
+"""`fence` counts the apply locks ever taken, also those of an apply that then wrote nothing else."""
 
 
 def address_field(name: str) -> str:

@@ -1,0 +1,26 @@
+-- First write of an apply: claim the namespace for its topology and leave word of what is about to happen.
+-- From here on a killed apply is visible, and no other topology can take the namespace.
+--
+-- KEYS   1 {ns}:lock   2 {ns}:topology   3 {ns}:plan
+-- ARGV   1 lock value   2 lock lifetime in ms   3 generation this apply was planned from
+--        4 name of the topology   5 format of the record   6 epoch, used if there is none yet   7 intent
+-- Returns {'done'} | {'lost', lock value or ''} | {'moved', generation} | {'owned', owning name}
+
+local held = redis.call('GET', KEYS[1])
+if held ~= ARGV[1] then
+  return {'lost', held or ''}
+end
+local generation = redis.call('HGET', KEYS[2], 'generation') or '0'
+if generation ~= ARGV[3] then
+  return {'moved', generation}
+end
+local owner = redis.call('HGET', KEYS[2], 'owner')
+if owner and owner ~= ARGV[4] then
+  return {'owned', owner}
+end
+
+redis.call('HSET', KEYS[2], 'owner', ARGV[4], 'format', ARGV[5])
+redis.call('HSETNX', KEYS[2], 'epoch', ARGV[6])
+redis.call('SET', KEYS[3], ARGV[7])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {'done'}

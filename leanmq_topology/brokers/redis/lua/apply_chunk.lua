@@ -1,0 +1,47 @@
+-- One bounded part of an apply: make queues, record resources and the digests their senders must know.
+-- Every step is the same when done twice, so the next apply can always start over.
+--
+-- KEYS   1 {ns}:lock   2 {ns}:topology   then for each queue: its stream {ns}:q:…, its record {ns}:m:…
+-- ARGV   1 lock value   2 lock lifetime in ms   3 generation this apply was planned from   4 group
+--        5 how many values the record of one queue has (field, value, field, value…)
+--        then those of each queue, in the order of KEYS; then field, value of {ns}:topology to the end
+-- Returns {'done'} | {'lost', lock value or ''} | {'moved', generation} | {'wrong_type', key, its type}
+--
+-- State and counters of a queue that exists are left alone. A group starts at 0: a stream holds only what is not
+-- acknowledged, so a group that was lost and is made again hands out exactly the unfinished work.
+
+local FIRST_QUEUE = 3
+local FIRST_VALUE = 6
+
+local held = redis.call('GET', KEYS[1])
+if held ~= ARGV[1] then
+  return {'lost', held or ''}
+end
+local generation = redis.call('HGET', KEYS[2], 'generation') or '0'
+if generation ~= ARGV[3] then
+  return {'moved', generation}
+end
+for at = FIRST_QUEUE, #KEYS do
+  local wanted = (at - FIRST_QUEUE) % 2 == 0 and 'stream' or 'hash'
+  local found = redis.call('TYPE', KEYS[at]).ok
+  if found ~= 'none' and found ~= wanted then
+    return {'wrong_type', KEYS[at], found}
+  end
+end
+
+local width = tonumber(ARGV[5])
+local value = FIRST_VALUE
+for at = FIRST_QUEUE, #KEYS, 2 do
+  local made = redis.pcall('XGROUP', 'CREATE', KEYS[at], ARGV[4], '0', 'MKSTREAM')
+  if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
+    return made
+  end
+  redis.call('HSET', KEYS[at + 1], unpack(ARGV, value, value + width - 1))
+  redis.call('HSETNX', KEYS[at + 1], 'state', 'active')
+  value = value + width
+end
+for at = value, #ARGV, 2 do
+  redis.call('HSET', KEYS[2], ARGV[at], ARGV[at + 1])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {'done'}

@@ -1,0 +1,84 @@
+-- Look at queue pairs without touching them: counts, age, group, state, counters.
+--
+-- KEYS   for each queue, at most 500: {ns}:q:… {ns}:d:… {ns}:z:… {ns}:m:…
+-- ARGV   1 group   then names of the counters to read
+-- Returns {server time in ms, row, row, …}; a row is
+--         {damage or '', what is wrong in words or '', entries, pending, consumers, id of the oldest entry or '',
+--          delayed, dead, state or '', counter or false, …}
+--
+-- A key that holds something else is reported, not read: the row then has its damage and zeros.
+
+local KEYS_PER_QUEUE = 4
+local TYPES = {'stream', 'stream', 'zset', 'hash'}
+
+local function find_wrong_type(first)
+  for offset, wanted in ipairs(TYPES) do
+    local key = KEYS[first + offset - 1]
+    local found = redis.call('TYPE', key).ok
+    if found ~= 'none' and found ~= wanted then
+      return key .. ' holds a ' .. found .. ', not a ' .. wanted
+    end
+  end
+  return nil
+end
+
+local function find_group(stream)
+  for _, facts in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local group = {}
+    for at = 1, #facts, 2 do
+      group[facts[at]] = facts[at + 1]
+    end
+    if group.name == ARGV[1] then
+      return group
+    end
+  end
+  return nil
+end
+
+local function read_record(key)
+  local fields = {'state'}
+  for at = 2, #ARGV do
+    fields[at] = ARGV[at]
+  end
+  return redis.call('HMGET', key, unpack(fields))
+end
+
+local function look(first)
+  local wrong = find_wrong_type(first)
+  if wrong then
+    return {'wrong_type', wrong, 0, 0, 0, '', 0, 0, ''}
+  end
+  local stream = KEYS[first]
+  local row = {
+    '', '', redis.call('XLEN', stream), 0, 0, '',
+    redis.call('ZCARD', KEYS[first + 2]), redis.call('XLEN', KEYS[first + 1]),
+  }
+  local record = read_record(KEYS[first + 3])
+  row[9] = record[1] or ''
+  for at = 2, #record do
+    row[at + 8] = record[at]
+  end
+  if redis.call('EXISTS', stream) == 0 then
+    row[1] = 'missing'
+    return row
+  end
+  local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  row[6] = oldest and oldest[1] or ''
+  local group = find_group(stream)
+  if not group then
+    row[1] = 'group_gone'
+    return row
+  end
+  row[4], row[5] = group.pending, group.consumers
+  if not record[1] then
+    row[1] = 'record_gone'
+  end
+  return row
+end
+
+local now = redis.call('TIME')
+local answer = {now[1] * 1000 + math.floor(now[2] / 1000)}
+for first = 1, #KEYS, KEYS_PER_QUEUE do
+  answer[#answer + 1] = look(first)
+end
+return answer

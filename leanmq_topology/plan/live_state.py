@@ -1,0 +1,141 @@
+"""What the server has: read once, frozen, compared with what the file declares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from leanmq_topology.topology.specs import Spec, digest
+
+
+class Damage(StrEnum):
+    """How the keys of a queue pair differ from what apply made."""
+
+    MISSING = "missing"
+    """There is no stream: never created, or deleted by hand."""
+    GROUP_GONE = "group_gone"
+    """The stream is there, the group that workers read through is not."""
+    RECORD_GONE = "record_gone"
+    """Its limits and counters are gone."""
+    WRONG_TYPE = "wrong_type"
+    """Something else lies under one of its keys; it is never touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """One queue pair as the server has it."""
+
+    name: str
+    ready: int = 0
+    in_flight: int = 0
+    delayed: int = 0
+    dead: int = 0
+    kept: int = 0
+    oldest_age_seconds: float | None = None
+    """Age of the oldest message that is ready or in flight."""
+    consumers: int = 0
+    state: str = "active"
+    exists: bool = True
+    """False: the stream, its group or its record is missing."""
+    problem: str | None = None
+    """What is wrong with its keys, for people; `damage` says it to programs."""
+    counters: Mapping[str, int] | None = None
+    """sent, acked, retried, dead_lettered, expired, discarded."""
+    damage: Damage | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Messages that still have to be handled: all but the dead letters."""
+        return self.ready + self.in_flight + self.delayed
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRecord:
+    """What the server knows of the applied topology, as it is stored."""
+
+    owner: str | None
+    format: int
+    generation: int
+    epoch: str
+    resources: Mapping[str, Mapping[str, Any]]
+    """Address -> {hash, generation, by, at, commit, spec}."""
+    unfinished: str | None = None
+    """The intent of an apply that did not finish."""
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Name of a queue or route -> digest of all that sending to it depends on."""
+    fingerprint: str = ""
+    """Of the topology that was applied last."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedResource:
+    """One resource as it was applied, and by whom."""
+
+    spec: Spec
+    hash: str
+    generation: int = 0
+    by: str = ""
+    at: int = 0
+    """Milliseconds since 1970-01-01 UTC."""
+    commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveState:
+    """One namespace as the server has it. The default is a namespace that nobody ever applied to."""
+
+    owner: str | None = None
+    generation: int = 0
+    epoch: str = ""
+    applied_fingerprint: str = ""
+    resources: Mapping[str, AppliedResource] = field(default_factory=dict)
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    queues: Mapping[str, QueueState] = field(default_factory=dict)
+    unfinished: str | None = None
+
+    def queue(self, name: str) -> QueueState:
+        """A queue that was not looked at is a queue that is not there."""
+        return self.queues.get(name) or QueueState(name, exists=False, damage=Damage.MISSING)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when a plan made from this state would; message counts are left out, they always move."""
+        return digest(
+            [
+                self.owner,
+                self.generation,
+                self.epoch,
+                self.applied_fingerprint,
+                {address: resource.hash for address, resource in self.resources.items()},
+                dict(self.addresses),
+                {name: state.damage for name, state in self.queues.items() if state.damage},
+                self.unfinished,
+            ]
+        )
+
+
+def build_live_state(record: AppliedRecord, queues: Iterable[QueueState]) -> LiveState:
+    """The record and the queues that were looked at, as one value."""
+    return LiveState(
+        owner=record.owner,
+        generation=record.generation,
+        epoch=record.epoch,
+        applied_fingerprint=record.fingerprint,
+        resources={address: _read_applied(entry) for address, entry in record.resources.items()},
+        addresses=dict(record.addresses),
+        queues={state.name: state for state in queues},
+        unfinished=record.unfinished,
+    )
+
+
+def _read_applied(entry: Mapping[str, Any]) -> AppliedResource:
+    return AppliedResource(
+        spec=entry["spec"],
+        hash=entry["hash"],
+        generation=entry.get("generation", 0),
+        by=entry.get("by", ""),
+        at=entry.get("at", 0),
+        commit=entry.get("commit"),
+    )

@@ -1,0 +1,63 @@
+"""What one apply writes, worked out before its first write, so that carrying it out decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from leanmq_topology.plan.changes import Plan
+from leanmq_topology.topology.specs import Spec, digest
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceWrite:
+    """One resource to be recorded and, for a queue, to be made."""
+
+    address: str
+    spec: Spec
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """Generation `base_generation + 1` of a namespace, as far as it differs from the one before."""
+
+    owner: str
+    base_generation: int
+    fingerprint: str
+    resources: tuple[ResourceWrite, ...]
+    """Messages, then queues, then routes: nothing is recorded before what it needs."""
+    addresses: Mapping[str, str]
+    """Address digests that change, also those of resources that do not."""
+    by: str
+    at_ms: int
+    commit: str | None = None
+
+    @property
+    def generation(self) -> int:
+        return self.base_generation + 1
+
+    @property
+    def intent(self) -> str:
+        """What the next apply is told if this one never ends."""
+        return f"generation {self.generation} by {self.by}"
+
+
+def build_revision(plan: Plan, *, owner: str, by: str, at_ms: int, commit: str | None) -> Revision:
+    """The writes of `plan`. It holds no blocked change: the gate stands before this."""
+    return Revision(
+        owner=owner,
+        base_generation=plan.generation,
+        fingerprint=plan.goal_fingerprint,
+        resources=tuple(
+            ResourceWrite(change.address, change.after, digest(change.after))
+            for change in sorted(plan.writes, key=lambda change: _ORDER[change.address.partition(".")[0]])
+        ),
+        addresses=plan.stale_addresses,
+        by=by,
+        at_ms=at_ms,
+        commit=commit,
+    )
+
+
+_ORDER = {"messages": 0, "queues": 1, "routes": 2}
