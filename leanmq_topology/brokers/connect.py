@@ -1,0 +1,182 @@
+"""URL scheme -> broker: the one place that names implementations.
+
+They are imported when one is opened: a command that only might need a server does not pay for its client.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from leanmq_topology.brokers.embedded.launcher import Hold
+    from leanmq_topology.brokers.redis.address import Address
+    from leanmq_topology.brokers.redis.broker import RedisBroker
+    from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+    from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
+
+EMBEDDED = re.compile(r"embedded(?:$|:)", re.IGNORECASE)
+CLIENT_NAME = "leanmq"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server that was found, or started: what it takes to connect to it once more."""
+
+    shown: str
+    """The URL asked for, without a password."""
+    url: str = field(repr=False)
+    address: Address
+    client_name: str
+
+
+@dataclass(slots=True)
+class BlockingLink:
+    """An open connection to a broker, and the broker's verbs. Not for use by two threads at once."""
+
+    broker: RedisBroker
+    connection: BlockingRedisConnection
+    _target: Target
+    _open: ExitStack = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """The URL asked for, without a password."""
+        return self._target.shown
+
+    @property
+    def server_url(self) -> str:
+        """For child processes, while this link is open. It may hold a password: never print it."""
+        return self._target.url
+
+    def open_another(self) -> BlockingRedisConnection:
+        """One more connection, for a blocking read; closed with this link at the latest."""
+        return _connect_blocking(self._target, self._open)
+
+    def close(self) -> None:
+        """Close every connection, then let go of an embedded server. Closing twice is harmless."""
+        self._open.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(slots=True)
+class AsyncLink:
+    """An open connection to a broker, shared by the tasks of one event loop, and the broker's verbs."""
+
+    broker: RedisBroker
+    connection: AsyncRedisConnection
+    _target: Target
+    _open: AsyncExitStack = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """The URL asked for, without a password."""
+        return self._target.shown
+
+    @property
+    def server_url(self) -> str:
+        """For child processes, while this link is open. It may hold a password: never print it."""
+        return self._target.url
+
+    async def open_another(self) -> AsyncRedisConnection:
+        """One more connection, for a blocking read; closed with this link at the latest."""
+        return await _connect_async(self._target, self._open)
+
+    async def close(self) -> None:
+        """Close every connection, then let go of an embedded server. Closing twice is harmless."""
+        await self._open.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def open_blocking(url: str, *, namespace: str, folder: Path, client_name: str = CLIENT_NAME) -> BlockingLink:
+    """Connect to the server that `url` names; `embedded:` starts the one of `folder` if need be.
+
+    An embedded server runs at least until the link is closed. Raises `SettingError` for a URL that cannot be
+    used, `BrokerUnavailableError` if the server cannot be reached or started, `BrokerRefusedError` if it says
+    no.
+    """
+    from leanmq_topology.brokers.redis.broker import RedisBroker
+
+    with ExitStack() as opened:
+        held = _hold_embedded(url, folder, client_name)
+        if held is not None:
+            opened.callback(held.close)
+        target = _find_target(url, held, client_name)
+        connection = _connect_blocking(target, opened)
+        return BlockingLink(RedisBroker(namespace), connection, target, opened.pop_all())
+
+
+async def open_async(url: str, *, namespace: str, folder: Path, client_name: str = CLIENT_NAME) -> AsyncLink:
+    """What `open_blocking` does, for asyncio; the loop goes on while an embedded server starts or stops."""
+    import asyncio
+
+    from leanmq_topology.brokers.redis.broker import RedisBroker
+
+    async with AsyncExitStack() as opened:
+        held = await asyncio.to_thread(_hold_embedded, url, folder, client_name)
+        if held is not None:
+            opened.push_async_callback(asyncio.to_thread, held.close)
+        target = _find_target(url, held, client_name)
+        connection = await _connect_async(target, opened)
+        return AsyncLink(RedisBroker(namespace), connection, target, opened.pop_all())
+
+
+def _hold_embedded(url: str, folder: Path, client_name: str) -> Hold | None:
+    """A share in the embedded server, if that is what the URL asks for."""
+    if not is_embedded(url):
+        return None
+    from leanmq_topology.brokers.embedded.address import parse_embedded
+    from leanmq_topology.brokers.embedded.launcher import hold
+
+    return hold(folder, parse_embedded(url), name=client_name)
+
+
+def is_embedded(url: str) -> bool:
+    """Whether this URL asks for a server of our own."""
+    return EMBEDDED.match(url) is not None
+
+
+def _find_target(url: str, held: Hold | None, client_name: str) -> Target:
+    from leanmq_topology.brokers.redis.address import parse_address
+
+    address = parse_address(held.url if held else url)
+    return Target(
+        shown="embedded:" if held else address.masked,
+        url=held.url if held else url,
+        address=address,
+        client_name=address.client_name or client_name,
+    )
+
+
+def _connect_blocking(target: Target, opened: ExitStack) -> BlockingRedisConnection:
+    from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+
+    connection = BlockingRedisConnection.open(target.address, client_name=target.client_name)
+    opened.callback(connection.close)
+    return connection
+
+
+async def _connect_async(target: Target, opened: AsyncExitStack) -> AsyncRedisConnection:
+    from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
+
+    connection = await AsyncRedisConnection.open(target.address, client_name=target.client_name)
+    opened.push_async_callback(connection.close)
+    return connection
