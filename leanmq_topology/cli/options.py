@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,12 @@ class Invocation:
         if self.settings.files:
             return self.settings.files
         return find_topology_file(Path.cwd(), self.settings.environ or {})
+
+    def with_file(self, file: Path | None) -> Invocation:
+        """The same call with the file that was given as an argument; `-f` then overlays it."""
+        if file is None:
+            return self
+        return replace(self, settings=replace(self.settings, files=(file, *self.settings.files)))
 
     def load_topology(self) -> Topology:
         return Topology.load(

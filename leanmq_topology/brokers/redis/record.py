@@ -1,8 +1,8 @@
 """How the applied topology lies on the server: the fields of `{ns}:topology` and of each queue's `{ns}:m:`.
 
 `{ns}:topology` holds the `HEAD_FIELDS`, one field per resource (`queues.billing` -> JSON `{hash, generation,
-by, at, commit, spec}`) and one per address a sender may name (`@billing` -> its digest), which a send
-compares.
+by, at, commit, spec}`) and one per address a sender may name (`@billing` -> its digest), which the send
+script compares.
 """
 
 from __future__ import annotations

@@ -1,0 +1,113 @@
+"""`leanmq apply`: make the server match the file."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+
+from leanmq_topology.cli.commands.plan import BLOCKED_EXIT, show_plan
+from leanmq_topology.cli.options import Invocation, common_options
+from leanmq_topology.plan.changes import Plan, Write
+from leanmq_topology.topology.model import Topology
+
+GIT_SECONDS = 5
+
+
+@click.command("apply")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--yes", is_flag=True, help="Approve risky changes; without it a terminal is asked.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and stop: nothing is written.")
+@common_options()
+def command(call: Invocation, file: Path | None, yes: bool, dry_run: bool) -> None:
+    """Make the server match the file.
+
+    Creations and live updates are carried out at once; a change that messages or senders would feel asks
+    first (or needs --yes). Queues that are no longer in the file are kept. If it is killed half-way, apply
+    again completes it.
+    """
+    from leanmq_topology.brokers.connect import open_blocking
+    from leanmq_topology.reconciler import apply_changes, plan_changes, refuse_unapproved
+
+    call = call.with_file(file)
+    topology = call.load_topology()
+    url, namespace = call.broker_url(topology), topology.broker.namespace
+    with open_blocking(url, namespace=namespace, folder=topology.folder) as link:
+        plan = plan_changes(link, topology)
+        if not call.output.is_json:
+            show_plan(call, topology, plan)
+        if dry_run:
+            _finish(call, plan, (), plan.generation)
+            raise click.exceptions.Exit(BLOCKED_EXIT if plan.blocked else 0)
+        approved = _ask(call, plan) if plan.risky and not plan.blocked and not yes else set()
+
+        def approve(change: Write) -> bool:
+            return yes or change.address in approved
+
+        refuse_unapproved(plan, approve)
+        done = apply_changes(
+            link,
+            topology,
+            who=_who(),
+            git_commit=_git_commit(topology),
+            approve=approve,
+            planned=plan,
+        )
+    _finish(call, done.plan, done.applied, done.generation)
+
+
+def _ask(call: Invocation, plan: Plan) -> set[str]:
+    """The risky addresses if the person at the terminal says yes; nobody there is a no."""
+    if not sys.stdin.isatty():
+        return set()
+    count = len(plan.risky)
+    what = "this risky change" if count == 1 else f"these {count} risky changes"
+    agreed = click.confirm(f"Apply {what}?", default=False, err=True)
+    return {change.address for change in plan.risky} if agreed else set()
+
+
+def _finish(call: Invocation, plan: Plan, applied: tuple[str, ...], generation: int) -> None:
+    from leanmq_topology.plan.render import plan_to_dict
+
+    facts = (
+        {**plan_to_dict(plan), "applied": list(applied), "generation": generation}
+        if call.output.is_json
+        else {}
+    )
+    call.output.data("apply", facts, _say(plan, applied, generation))
+
+
+def _say(plan: Plan, applied: tuple[str, ...], generation: int) -> str:
+    if generation == plan.generation:
+        return ""
+    count = f"{len(applied):,} change{'' if len(applied) == 1 else 's'}" if applied else "The record"
+    return f"\n{count} applied. The namespace is at generation {generation}."
+
+
+def _who() -> str:
+    """Who applies, for the record and for whoever finds the lock taken."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        user = "unknown"
+    return f"{user}@{platform.node() or 'localhost'}"
+
+
+def _git_commit(topology: Topology) -> str | None:
+    """The commit the file stands at, where it is in a Git checkout."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            cwd=topology.folder,
+            capture_output=True,
+            text=True,
+            timeout=GIT_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None
