@@ -34,12 +34,22 @@ class Operation(Protocol[T_co]):
 class BlockingConnection(Protocol):
     """Carries operations out, one at a time. Not for use by two threads at once."""
 
+    @property
+    def connection_id(self) -> int:
+        """The server's number for this connection, which `Receiver.end_fetch` takes."""
+        ...
+
     def execute(self, operation: Operation[T]) -> T: ...
     def close(self) -> None: ...
 
 
 class AsyncConnection(Protocol):
     """Carries operations out in the order they are given; concurrent calls share one connection."""
+
+    @property
+    def connection_id(self) -> int:
+        """The server's number for this connection, which `Receiver.end_fetch` takes."""
+        ...
 
     async def execute(self, operation: Operation[T]) -> T: ...
     async def close(self) -> None: ...
@@ -103,6 +113,23 @@ class Receiver(Protocol):
         """
         ...
 
+    def end_fetch(self, connection_id: int) -> Operation[bool]:
+        """Make a waiting `fetch` on the connection of that id answer at once, with nothing.
+
+        The way to stop a reader: closing its connection could strand messages on their way. False: it was not
+        waiting.
+        """
+        ...
+
+    def fetch_own(
+        self, queue: str, consumer: str, known: Sequence[str]
+    ) -> Operation[list[Delivered | Undecodable]]:
+        """What was handed to this consumer in an answer that got lost: all it holds but `known` entry ids.
+
+        Their leases run anew; their delivery count stays, because nobody ran them.
+        """
+        ...
+
     def claim(
         self, queue: Queue, consumer: str, *, cursor: str, count: int
     ) -> Operation[tuple[str, list[Delivered | Undecodable]]]:
@@ -125,6 +152,8 @@ class Dying:
     delivered: Delivered | Undecodable
     reason: DeadReason
     failure: Failure
+    started: bool = True
+    """False: this hand-out was never run (expired, past its limit), so it does not count as an attempt."""
 
 
 class Settler(Protocol):
@@ -178,6 +207,36 @@ class Inspector(Protocol):
 
     def inspect_queues(self, names: Sequence[str]) -> Operation[list[QueueState]]:
         """At most 500 names a call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """One running worker, by its last heartbeat."""
+
+    name: str
+    """Its consumer name on the queues it reads."""
+    facts: Mapping[str, str]
+    """What it says of itself: host, pid, handlers, what it has done."""
+
+
+class Roster(Protocol):
+    """Who runs. For display only: leases decide who owns what."""
+
+    def heartbeat(self, worker: str, facts: Mapping[str, str], *, lifetime_ms: int) -> Operation[None]:
+        """Be listed as running for `lifetime_ms`."""
+        ...
+
+    def leave(self, worker: str, queues: Sequence[str]) -> Operation[int]:
+        """Be listed no longer, and give the name back wherever nothing is held under it."""
+        ...
+
+    def list_consumers(self, queues: Sequence[str]) -> Operation[list[str]]:
+        """The names under which these queues were read; workers that are gone may be among them."""
+        ...
+
+    def inspect_workers(self, names: Sequence[str]) -> Operation[list[WorkerState]]:
+        """Those of these workers that are running."""
         ...
 
 
@@ -249,5 +308,5 @@ class Applier(Protocol):
         ...
 
 
-class Broker(Sender, Receiver, Settler, Maintainer, Inspector, Applier, Protocol):
+class Broker(Sender, Receiver, Settler, Maintainer, Inspector, Roster, Applier, Protocol):
     """Everything a topology needs of a server."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import hiredis
 
@@ -73,7 +73,7 @@ class Call(Generic[T]):
 
 def pack_words(words: tuple[Word, ...]) -> bytes:
     """A command as it goes over the wire."""
-    return hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub knows tuples of one item only
+    return cast(bytes, hiredis.pack_command(cast(Any, words)))  # its stub knows tuples of one item only
 
 
 def as_call(operation: object) -> Call[Any]:

@@ -1,0 +1,132 @@
+"""The Redis and Valkey broker: every verb of the seam as a value, for one namespace. No I/O here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from leanmq_topology.brokers.protocol import (
+    AppliedRecord,
+    ApplyLock,
+    Dying,
+    Flush,
+    LockHeld,
+    LockLost,
+    OwnedByAnother,
+    QueueState,
+    Retrying,
+    SendResult,
+    Upkeep,
+    WorkerState,
+    Written,
+)
+from leanmq_topology.brokers.redis import receiving, sending, settling, workers
+from leanmq_topology.brokers.redis.apply import RedisApplier
+from leanmq_topology.brokers.redis.calls import Call
+from leanmq_topology.brokers.redis.inspect import RedisInspector
+from leanmq_topology.brokers.redis.keys import Keys
+from leanmq_topology.messages.envelope import Delivered
+from leanmq_topology.plan.revision import Revision
+from leanmq_topology.topology.model import Queue
+
+
+class RedisBroker:
+    """The verbs of `protocol.Broker`; what each promises stands there."""
+
+    def __init__(self, namespace: str) -> None:
+        self.keys = Keys(namespace)
+        self._inspector = RedisInspector(self.keys)
+        self._applier = RedisApplier(self.keys)
+
+    @property
+    def namespace(self) -> str:
+        return self.keys.namespace
+
+    # -- sending ----------------------------------------------------------------------------------------
+
+    def send(self, flush: Flush) -> Call[list[SendResult]]:
+        return sending.send(self.keys, flush)
+
+    # -- receiving and upkeep ---------------------------------------------------------------------------
+
+    def fetch(
+        self, queues: Sequence[str], consumer: str, *, count: int, block_ms: int
+    ) -> Call[receiving.Received]:
+        return receiving.fetch(self.keys, queues, consumer, count=count, block_ms=block_ms)
+
+    def end_fetch(self, connection_id: int) -> Call[bool]:
+        return receiving.end_fetch(connection_id)
+
+    def fetch_own(self, queue: str, consumer: str, known: Sequence[str]) -> Call[receiving.Received]:
+        return receiving.fetch_own(self.keys, queue, consumer, known)
+
+    def claim(
+        self, queue: Queue, consumer: str, *, cursor: str, count: int
+    ) -> Call[tuple[str, receiving.Received]]:
+        return receiving.claim(self.keys, queue.name, consumer, cursor=cursor, count=count)
+
+    def maintain(self, queues: Sequence[str]) -> Call[Upkeep]:
+        return receiving.maintain(self.keys, queues)
+
+    # -- settling ---------------------------------------------------------------------------------------
+
+    def ack(self, queue: str, entry_ids: Sequence[str]) -> Call[int]:
+        return settling.ack(self.keys, queue, entry_ids)
+
+    def retry(self, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Call[list[bool]]:
+        return settling.retry(self.keys, queue, consumer, retrying)
+
+    def dead_letter(self, queue: str, consumer: str, dying: Sequence[Dying]) -> Call[list[bool]]:
+        return settling.dead_letter(self.keys, queue, consumer, dying)
+
+    def discard(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
+        return settling.discard(self.keys, queue, consumer, deliveries)
+
+    def release(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
+        return settling.release(self.keys, queue, consumer, deliveries)
+
+    def extend(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
+        return settling.extend(self.keys, queue, consumer, deliveries)
+
+    # -- looking ----------------------------------------------------------------------------------------
+
+    def read_record(self) -> Call[AppliedRecord]:
+        return self._inspector.read_record()
+
+    def read_addresses(self, names: Sequence[str]) -> Call[Mapping[str, Any]]:
+        return self._inspector.read_addresses(names)  # type: ignore[return-value]  # dict is a Mapping
+
+    def inspect_queues(self, names: Sequence[str]) -> Call[list[QueueState]]:
+        return self._inspector.inspect_queues(names)
+
+    # -- workers ----------------------------------------------------------------------------------------
+
+    def heartbeat(self, worker: str, facts: Mapping[str, str], *, lifetime_ms: int) -> Call[None]:
+        return workers.heartbeat(self.keys, worker, facts, lifetime_ms)
+
+    def leave(self, worker: str, queues: Sequence[str]) -> Call[int]:
+        return workers.leave(self.keys, worker, queues)
+
+    def list_consumers(self, queues: Sequence[str]) -> Call[list[str]]:
+        return workers.list_consumers(self.keys, queues)
+
+    def inspect_workers(self, names: Sequence[str]) -> Call[list[WorkerState]]:
+        return workers.inspect_workers(self.keys, names)
+
+    # -- applying ---------------------------------------------------------------------------------------
+
+    def take_lock(
+        self, owner: str, holder: str, *, lifetime_ms: int
+    ) -> Call[ApplyLock | LockHeld | OwnedByAnother]:
+        return self._applier.take_lock(owner, holder, lifetime_ms=lifetime_ms)
+
+    def renew_lock(self, lock: ApplyLock) -> Call[bool]:
+        return self._applier.renew_lock(lock)
+
+    def release_lock(self, lock: ApplyLock) -> Call[bool]:
+        return self._applier.release_lock(lock)
+
+    def write_revision(
+        self, lock: ApplyLock, revision: Revision
+    ) -> Iterator[Call[Written | LockLost | OwnedByAnother]]:
+        return self._applier.write_revision(lock, revision)

@@ -1,0 +1,119 @@
+"""Receiving and upkeep, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from leanmq_topology.brokers.protocol import Upkeep
+from leanmq_topology.brokers.redis.calls import Call, Word, load_script
+from leanmq_topology.brokers.redis.failures import reply_code, unwrap_reply
+from leanmq_topology.brokers.redis.keys import GROUP, Keys
+from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError
+from leanmq_topology.messages.codec import UndecodableError, decode_fields
+from leanmq_topology.messages.envelope import Delivered, Undecodable
+
+MOST_PROMOTED: Final = 100
+"""Delayed messages a call moves: 1 to 3.5 ms of the server's time; 1,000 took up to 49."""
+MOST_OWN: Final = 2_000
+"""More than a worker may ever hold of one queue."""
+
+Received = list[Delivered | Undecodable]
+
+
+def fetch(keys: Keys, queues: Sequence[str], consumer: str, *, count: int, block_ms: int) -> Call[Received]:
+    """A bare XREADGROUP: the one operation that may wait on the server, which no script can."""
+    names = {keys.queue(name).encode(): name for name in queues}
+    block: tuple[Word, ...] = ("BLOCK", block_ms) if block_ms else ()
+    return Call(
+        "fetch",
+        "XREADGROUP",
+        (),
+        (
+            *("GROUP", GROUP, consumer, "COUNT", count, *block, "STREAMS"),
+            *names,
+            *(">" for _ in names),
+        ),
+        lambda reply: _read_streams(names, reply),
+        block_ms=block_ms,
+        read_error=not_applied(keys, queues),
+    )
+
+
+def end_fetch(connection_id: int) -> Call[bool]:
+    """CLIENT UNBLOCK: the waiting read answers with nothing, at once (0.4 ms measured)."""
+    return Call("end_fetch", "CLIENT", (), ("UNBLOCK", connection_id, "TIMEOUT"), bool)
+
+
+def fetch_own(keys: Keys, queue: str, consumer: str, known: Sequence[str]) -> Call[Received]:
+    """What the server says this consumer holds and the consumer does not know of."""
+    return Call(
+        "fetch_own",
+        load_script("fetch_own"),
+        (keys.queue(queue),),
+        (GROUP, consumer, MOST_OWN, *known),
+        lambda reply: [_read_entry(queue, *row) for row in reply],
+        read_error=not_applied(keys, [queue]),
+    )
+
+
+def claim(keys: Keys, queue: str, consumer: str, *, cursor: str, count: int) -> Call[tuple[str, Received]]:
+    """Take over what lapsed, from `cursor` on; `0-0` starts from the front."""
+
+    def read(reply: Any) -> tuple[str, Received]:
+        if reply is None:
+            raise TopologyNotAppliedError([f"queues.{queue}"], namespace=keys.namespace)
+        return reply[0].decode(), [_read_entry(queue, *row) for row in reply[1]]
+
+    return Call(
+        "claim",
+        load_script("claim"),
+        (keys.queue(queue), keys.meta(queue)),
+        (GROUP, consumer, cursor, count),
+        read,
+        read_error=not_applied(keys, [queue]),
+    )
+
+
+def maintain(keys: Keys, queues: Sequence[str]) -> Call[Upkeep]:
+    """Move due messages of these queues, at most `MOST_PROMOTED` a call."""
+    places = [key for name in queues for key in (keys.queue(name), keys.delayed(name), keys.bodies(name))]
+    return Call(
+        "maintain",
+        load_script("maintain"),
+        (keys.topology, keys.due, *places),
+        (GROUP, MOST_PROMOTED, *queues),
+        _read_upkeep,
+    )
+
+
+def not_applied(keys: Keys, queues: Sequence[str]) -> Callable[[str], LeanMQError | None]:
+    """Reads NOGROUP: a queue or its group is missing. Names the one at fault where the server does."""
+
+    def read(text: str) -> LeanMQError | None:
+        if reply_code(text) != "NOGROUP":
+            return None
+        said = unwrap_reply(text)
+        missing = [name for name in queues if f"'{keys.queue(name)}'" in said] or list(queues)
+        return TopologyNotAppliedError([f"queues.{name}" for name in missing], namespace=keys.namespace)
+
+    return read
+
+
+def _read_streams(names: dict[bytes, str], reply: Any) -> Received:
+    """No answer, or one without entries (a purge under a blocked reader), is simply nothing."""
+    return [
+        _read_entry(names[key], entry[0], 1, entry[1]) for key, entries in reply or () for entry in entries
+    ]
+
+
+def _read_entry(queue: str, entry_id: bytes, count: int, flat: list[bytes] | None) -> Delivered | Undecodable:
+    try:
+        return Delivered(queue, entry_id.decode(), decode_fields(flat or ()), count)
+    except UndecodableError as failure:
+        return Undecodable(queue, entry_id.decode(), str(failure), count)
+
+
+def _read_upkeep(reply: Any) -> Upkeep:
+    generation, promoted, next_due_ms, now_ms = reply
+    return Upkeep(generation, promoted, next_due_ms if next_due_ms >= 0 else None, now_ms)

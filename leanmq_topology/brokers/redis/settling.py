@@ -1,0 +1,96 @@
+"""Settling, as values: each verb one script, one atomic step for up to 1,000 deliveries of one queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from leanmq_topology.brokers.protocol import Dying, Retrying
+from leanmq_topology.brokers.redis.calls import Call, Word, load_script
+from leanmq_topology.brokers.redis.keys import GROUP, Keys
+from leanmq_topology.brokers.redis.receiving import not_applied
+from leanmq_topology.messages.codec import encode_failure
+from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.messages.outcome import DeadReason
+
+MOST_SETTLED: Final = 1000
+"""Deliveries a call settles, so that no script holds the server for long."""
+
+
+def ack(keys: Keys, queue: str, entry_ids: Sequence[str]) -> Call[int]:
+    """Success. No ownership check: the work is done, whoever holds the lease by now."""
+    _check_bound(entry_ids)
+    return Call("ack", load_script("ack"), (keys.queue(queue), keys.meta(queue)), (GROUP, *entry_ids), int)
+
+
+def retry(keys: Keys, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Call[list[bool]]:
+    """Hand out again after a delay each."""
+    places = (keys.queue(queue), keys.meta(queue), keys.delayed(queue), keys.bodies(queue), keys.due)
+    words: list[Word] = []
+    for item in retrying:
+        words += (*_lease(item.delivered), item.delay_ms)
+    return _settle("settle_retry", keys, queue, places, (GROUP, consumer, queue, *words), retrying)
+
+
+def dead_letter(keys: Keys, queue: str, consumer: str, dying: Sequence[Dying]) -> Call[list[bool]]:
+    """Move to the dead-letter queue, reason and error beside the message."""
+    places = (keys.queue(queue), keys.meta(queue), keys.dead(queue))
+    words: list[Word] = []
+    for item in dying:
+        words += (*_lease(item.delivered), _attempts(item), item.reason, encode_failure(item.failure))
+    return _settle("settle_dead_letter", keys, queue, places, (GROUP, consumer, *words), dying)
+
+
+def discard(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
+    """Acknowledge and forget."""
+    places = (keys.queue(queue), keys.meta(queue))
+    return _settle("settle_discard", keys, queue, places, _leases(consumer, deliveries), deliveries)
+
+
+def release(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
+    """Hand back what never started."""
+    places = (keys.queue(queue), keys.meta(queue))
+    return _settle("release", keys, queue, places, _leases(consumer, deliveries), deliveries)
+
+
+def extend(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
+    """Renew leases."""
+    return _settle("extend", keys, queue, (keys.queue(queue),), _leases(consumer, deliveries), deliveries)
+
+
+def _settle(
+    name: str,
+    keys: Keys,
+    queue: str,
+    places: tuple[str, ...],
+    words: tuple[Word, ...],
+    deliveries: Sequence[object],
+) -> Call[list[bool]]:
+    _check_bound(deliveries)
+    return Call(name, load_script(name), places, words, _read_flags, read_error=not_applied(keys, [queue]))
+
+
+def _leases(consumer: str, deliveries: Sequence[Delivered]) -> tuple[Word, ...]:
+    return (GROUP, consumer, *(word for delivered in deliveries for word in _lease(delivered)))
+
+
+def _lease(delivered: Delivered | Undecodable) -> tuple[Word, Word]:
+    """What proves that a delivery is still ours: the same entry, handed out as often as we know."""
+    return delivered.entry_id, delivered.delivery_count
+
+
+def _attempts(dying: Dying) -> Word:
+    """Runs so far, this one included if it started; a foreign entry is left as it is."""
+    if isinstance(dying.delivered, Undecodable):
+        return ""
+    started = dying.started and dying.reason is not DeadReason.EXPIRED
+    return dying.delivered.attempt - (0 if started else 1)
+
+
+def _read_flags(reply: Any) -> list[bool]:
+    return [flag == 1 for flag in reply]
+
+
+def _check_bound(items: Sequence[object]) -> None:
+    if not 1 <= len(items) <= MOST_SETTLED:
+        raise ValueError(f"one call settles 1 to {MOST_SETTLED} deliveries, not {len(items)}")

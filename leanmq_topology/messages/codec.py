@@ -1,0 +1,110 @@
+"""An envelope as the six fields of a stream entry, and back. An entry without them is not ours to read.
+
+The fields are always all there, empty if absent: `id type data headers attempt expires`. `data` is JSON that
+nobody between sender and handler looks into; `headers` is a JSON object of strings; `attempt` and `expires`
+are decimal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from leanmq_topology.messages.envelope import Envelope
+from leanmq_topology.messages.outcome import MAX_FAILURE_TEXT, DeadReason, Failure
+
+FIELDS: Final = (b"id", b"type", b"data", b"headers", b"attempt", b"expires")
+
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+_read_headers = msgspec.json.Decoder(dict[str, str]).decode
+_write_json = msgspec.json.Encoder().encode
+_read_failure = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One entry of a dead-letter queue: the message as it was, and why it lies there."""
+
+    envelope: Envelope
+    reason: DeadReason
+    failure: Failure
+
+
+class UndecodableError(Exception):
+    """An entry is not one of ours; the text says what is wrong with it. Stays inside the package."""
+
+
+def encode_headers(headers: Mapping[str, str]) -> bytes:
+    """Headers as they are stored; no headers are the empty string."""
+    return _write_json(headers) if headers else b""
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """The `error` field of a dead letter."""
+    return _write_json({"type": failure.type, "message": failure.message[:MAX_FAILURE_TEXT]})
+
+
+def encode_fields(envelope: Envelope) -> list[bytes]:
+    """The values of `FIELDS`, in their order."""
+    expires = b"" if envelope.expires_ms is None else b"%d" % envelope.expires_ms
+    return [
+        envelope.id.encode(),
+        envelope.type.encode(),
+        envelope.data,
+        encode_headers(envelope.headers),
+        b"%d" % envelope.attempt,
+        expires,
+    ]
+
+
+def decode_fields(flat: Sequence[bytes]) -> Envelope:
+    """The envelope of a stream entry, given as field, value, field, value…
+
+    Fields beyond the six are left alone. Raises `UndecodableError` for anything else.
+    """
+    if tuple(flat[0:12:2]) == FIELDS:
+        message_id, kind, data, headers, attempt, expires = flat[1:12:2]
+    else:
+        message_id, kind, data, headers, attempt, expires = _find_fields(flat)
+    if not message_id:
+        raise UndecodableError("the id is empty")
+    try:
+        return Envelope(
+            message_id.decode(),
+            kind.decode(),
+            data,
+            _read_headers(headers) if headers else _NO_HEADERS,
+            int(attempt) if attempt != b"0" else 0,
+            int(expires) if expires else None,
+        )
+    except UnicodeDecodeError:
+        raise UndecodableError("id or type is not UTF-8") from None
+    except msgspec.DecodeError as failure:
+        raise UndecodableError(f"the headers are not a JSON object of strings: {failure}") from None
+    except ValueError:
+        raise UndecodableError("attempt or expires is not a number") from None
+
+
+def decode_dead_letter(flat: Sequence[bytes]) -> DeadLetter:
+    """A dead letter of one of ours. Raises `UndecodableError` where the original was not."""
+    envelope = decode_fields(flat)
+    pairs = dict(zip(flat[::2], flat[1::2], strict=False))
+    try:
+        failure = _read_failure(pairs.get(b"error", b"{}") or b"{}")
+        reason = DeadReason(pairs.get(b"reason", b"").decode())
+    except ValueError as wrong:
+        raise UndecodableError(f"reason or error is not readable: {wrong}") from None
+    return DeadLetter(
+        envelope, reason, Failure(str(failure.get("type", "")), str(failure.get("message", "")))
+    )
+
+
+def _find_fields(flat: Sequence[bytes]) -> list[bytes]:
+    pairs = dict(zip(flat[::2], flat[1::2], strict=False))
+    missing = [name.decode() for name in FIELDS if name not in pairs]
+    if missing:
+        raise UndecodableError(f"the entry has no {', '.join(missing)}")
+    return [pairs[name] for name in FIELDS]

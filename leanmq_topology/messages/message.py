@@ -1,0 +1,78 @@
+"""The message a handler gets: one plain value, for every way of receiving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import datetime
+from typing import Any, Final, Self
+
+from leanmq_topology.messages.envelope import Delivered
+
+HEADER_TIME: Final = "time"
+HEADER_SCHEMA: Final = "dataschema"
+HEADER_CORRELATION: Final = "correlationid"
+RESERVED_PREFIX: Final = "leanmq"
+"""Headers of ours begin so; a sender may not set them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as it is handed to a handler. Times are seconds since 1970-01-01 UTC."""
+
+    id: str
+    """The stable id: the same across retries, dead-lettering and replay. Use it to notice repeated runs."""
+    data: Any
+    timestamp: float
+    """When it was sent; the same as `sent_at`."""
+    delivery_count: int = 0
+    """Hand-outs of this entry, this one included."""
+    _: KW_ONLY
+    message_id: str
+    type: str = ""
+    version: int | None = None
+    """Of the message's schema, as it was when the message was sent."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    attempt: int = 1
+    """1 for the first run."""
+    redelivered: bool = False
+    """True: an earlier delivery was not settled, so the handler may have run for it before."""
+    sent_at: float = 0.0
+    expires_at: float | None = None
+    correlation_id: str | None = None
+    queue: str = ""
+
+    @classmethod
+    def of(cls, delivered: Delivered, data: Any) -> Self:
+        """The message of a delivery; `data` is its decoded and checked body."""
+        envelope = delivered.envelope
+        headers = envelope.headers
+        sent_at = _read_time(headers.get(HEADER_TIME, ""))
+        return cls(
+            envelope.id,
+            data,
+            sent_at,
+            delivered.delivery_count,
+            message_id=envelope.id,
+            type=envelope.type,
+            version=_read_version(headers.get(HEADER_SCHEMA, "")),
+            headers=headers,
+            attempt=delivered.attempt,
+            redelivered=delivered.redelivered,
+            sent_at=sent_at,
+            expires_at=None if envelope.expires_ms is None else envelope.expires_ms / 1000,
+            correlation_id=headers.get(HEADER_CORRELATION),
+            queue=delivered.queue,
+        )
+
+
+def _read_time(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _read_version(schema: str) -> int | None:
+    digits = schema.rpartition("@")[2]
+    return int(digits) if digits.isascii() and digits.isdecimal() else None

@@ -1,0 +1,104 @@
+"""From the name a sender gives to the copies that are stored. Pure; knows nothing of servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from leanmq_topology.contracts.matching import Matcher
+from leanmq_topology.contracts.schemas import MessageSchema
+from leanmq_topology.errors import InvalidMessageError
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """One queue behind a destination, and which messages it wants."""
+
+    queue: str
+    max_message_size: int
+    matcher: Matcher | None = None
+    """None wants all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """One message type that a destination takes."""
+
+    type: str
+    version: int
+    schema: MessageSchema
+
+    @property
+    def reference(self) -> str:
+        """What the `dataschema` header says: `order.placed@1`."""
+        return f"{self.type}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A queue or a route as it is applied: all that sending to it needs."""
+
+    name: str
+    digest: str
+    subscribers: tuple[Subscriber, ...]
+    contracts: Mapping[str, Contract] = field(default_factory=dict)
+    """Accepted types; empty takes any JSON object."""
+
+
+def choose_type(destination: Destination, given: str | None) -> str:
+    """The type of a message for this destination; `""` where it takes any JSON object and none was given.
+
+    Raises `InvalidMessageError` when the choice is not clear, or is not one it takes.
+    """
+    accepted = destination.contracts
+    if not accepted:
+        return given or ""
+    if given is None and len(accepted) == 1:
+        return next(iter(accepted))
+    if given is None:
+        raise InvalidMessageError(
+            "",
+            f"{destination.name} takes several types: {', '.join(sorted(accepted))}",
+            hint="say which one with type= (--type)",
+        )
+    if given not in accepted:
+        raise InvalidMessageError(
+            "", f"{destination.name} takes only {', '.join(sorted(accepted))}", type=given
+        )
+    return given
+
+
+def check_data(contract: Contract | None, data: Any) -> None:
+    """Raises `InvalidMessageError` when data breaks its schema, or is no object where there is none."""
+    if contract is None:
+        if not isinstance(data, dict):
+            raise InvalidMessageError("", "a message without a declared type must be a JSON object")
+        return
+    violation = contract.schema.find_violation(data)
+    if violation is not None:
+        raise InvalidMessageError(violation.path, violation.reason, type=contract.type)
+
+
+def route(
+    destination: Destination, *, type: str, headers: Mapping[str, str], data: Any, size: int
+) -> tuple[str, ...]:
+    """The queues that get a copy; none if no subscriber wants it.
+
+    `size` is that of the encoded data. Raises `InvalidMessageError` when a queue that wants it takes none as
+    large.
+    """
+    wanted = [
+        subscriber
+        for subscriber in destination.subscribers
+        if subscriber.matcher is None or subscriber.matcher.matches(type=type, headers=headers, data=data)
+    ]
+    for subscriber in wanted:
+        if size > subscriber.max_message_size:
+            raise InvalidMessageError(
+                "",
+                f"{size} bytes are more than queue {subscriber.queue} takes ({subscriber.max_message_size})",
+                type=type or None,
+                hint="raise its max_message_size, or send a reference to the data",
+            )
+    return tuple(subscriber.queue for subscriber in wanted)
