@@ -124,7 +124,7 @@ class ContentReader:
         text = node.value
         if "$" in text and self._fills_variables:
             return self._read_variables(node)
-        if node.style is not None:
+        if node.style:
             return text
         known = self._plain
         if text in known:
@@ -143,7 +143,7 @@ class ContentReader:
         filled = self._interpolate(node)
         if filled.is_secret:
             self._content.secrets.add(tuple(self._path))
-        if node.style is not None or filled.is_secret or not filled.text:
+        if node.style or filled.is_secret or not filled.text:
             return filled.text
         return self._resolve(filled.text, node)
 

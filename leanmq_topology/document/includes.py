@@ -83,7 +83,13 @@ class FileSet:
 
     def _refuse_root(self, source: Source, node: Node | None) -> None:
         is_empty = node is None or (isinstance(node, ScalarNode) and node.value in {"", "~", "null"})
-        kind = "is empty" if is_empty else "holds a list" if isinstance(node, SequenceNode) else "holds a single value"
+        kind = (
+            "is empty"
+            if is_empty
+            else "holds a list"
+            if isinstance(node, SequenceNode)
+            else "holds a single value"
+        )
         span = source.span(0, 1) if node is None else self.span_of(node)
         message = f"expected a mapping at the top level, but the file {kind}"
         self.found.append(Diagnostic("LMQ201", message, suggestion="start it with `leanmq: 1`", span=span))
@@ -117,7 +123,13 @@ class FileSet:
             if path.resolve() == real:
                 cycle = " -> ".join(str(step) for step in (*chain[at:], part))
                 self.found.append(
-                    Diagnostic("LMQ118", f"files include each other: {cycle}", "include", "remove one of them", span=span)
+                    Diagnostic(
+                        "LMQ118",
+                        f"files include each other: {cycle}",
+                        "include",
+                        "remove one of them",
+                        span=span,
+                    )
                 )
                 return False
         if len(self._sources) >= MAX_FILES:

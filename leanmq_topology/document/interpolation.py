@@ -43,9 +43,7 @@ class Interpolated:
     """Some of it came from `${file:…}`."""
 
 
-def interpolate(
-    text: str, environ: Mapping[str, str], read_secret: Callable[[str], str]
-) -> Interpolated:
+def interpolate(text: str, environ: Mapping[str, str], read_secret: Callable[[str], str]) -> Interpolated:
     """Fill in the variables of one value. Raises `MalformedError` or `UnsetError`."""
     return _Reader(text, environ, read_secret).read()
 

@@ -66,7 +66,9 @@ def _lay_environment(root: MappingNode, environment: str | None, files: FileSet)
 def _unknown_environment(name: str, known: list[str], span: Any) -> Diagnostic:
     there_are = f"there are {', '.join(known)}" if known else "the file declares none"
     hint = did_you_mean(name, known) or "choose one of them, or declare it under `environments:`"
-    return Diagnostic("LMQ120", f"no environment is named {name!r}; {there_are}", "environments", hint, span=span)
+    return Diagnostic(
+        "LMQ120", f"no environment is named {name!r}; {there_are}", "environments", hint, span=span
+    )
 
 
 def _read_content(root: MappingNode, environ: Mapping[str, str], files: FileSet) -> Content:
@@ -78,9 +80,7 @@ def _read_environments(root: MappingNode, files: FileSet) -> Any:
     entry = root.entries.get("environments")
     if entry is None:
         return None
-    reader = ContentReader(
-        None, span_of=files.span_of, folders_of=files.folders_of, at=("environments",)
-    )
+    reader = ContentReader(None, span_of=files.span_of, folders_of=files.folders_of, at=("environments",))
     raw = reader.read(entry[1])
     files.found += raw.found
     return raw.values

@@ -25,7 +25,7 @@ MAX_NODES = 1_000_000
 MAX_ALIASED_NODES = 50_000
 
 ScalarNode = yaml.ScalarEvent
-"""`value`, `style` (None when plain), `start_mark` and `end_mark`."""
+"""`value`, `style` (empty when plain), `start_mark` and `end_mark`."""
 
 
 class CollectionNode:
@@ -230,7 +230,7 @@ class _Composer:
             self._refuse_key(key, "a list or a mapping")
             return
         name = key.value
-        if key.style is None and not self._is_string_key(key):
+        if not key.style and not self._is_string_key(key):
             return
         if name in mapping.entries:
             first = node_span(self._source, mapping.entries[name][0])

@@ -70,7 +70,9 @@ def decode_source(name: str, raw: bytes) -> Source | Diagnostic:
     """UTF-8 text with or without a byte order mark; anything else is refused with its byte offset."""
     for mark, encoding in _WIDE_ENCODINGS.items():
         if raw.startswith(mark):
-            return _undecodable(name, 0, f"the file is {encoding}, not UTF-8 (byte offset 0)", Source(name, ""))
+            return _undecodable(
+                name, 0, f"the file is {encoding}, not UTF-8 (byte offset 0)", Source(name, "")
+            )
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -91,7 +93,9 @@ def _refuse_kind(path: Path, name: str) -> Diagnostic | None:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return Diagnostic(
-            "LMQ101", f"there is no file {name}", suggestion="check the path, or create one with `leanmq init`"
+            "LMQ101",
+            f"there is no file {name}",
+            suggestion="check the path, or create one with `leanmq init`",
         )
     except (OSError, ValueError) as error:
         return _unreadable(name, f"cannot be read: {_reason(error)}")

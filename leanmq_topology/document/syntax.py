@@ -18,7 +18,12 @@ _WORDS: tuple[tuple[tuple[str, ...], str, str | None, bool], ...] = (
     (("unexpected end of stream",), "this quote is never closed", "close it on the same line", True),
     (("',' or ']'",), "this [ is never closed, or a comma is missing", "close it with ]", True),
     (("',' or '}'",), "this { is never closed, or a comma is missing", "close it with }", True),
-    (("could not find expected ':'",), "this line is not a `key: value`", "write a colon after the key", True),
+    (
+        ("could not find expected ':'",),
+        "this line is not a `key: value`",
+        "write a colon after the key",
+        True,
+    ),
     (
         ("block sequence entries are not allowed", "sequence entries are not allowed"),
         "a list item cannot start here",
@@ -30,7 +35,12 @@ _WORDS: tuple[tuple[tuple[str, ...], str, str | None, bool], ...] = (
     (("hexdecimal number", "hexadecimal number"), "this escape is incomplete", None, False),
     (("undefined tag handle", "expected '>'", "scanning a tag"), "tags are not allowed", "remove it", False),
     (("alphabetic or numeric",), "a name must follow & or *", _QUOTE_IT, False),
-    (("comment or line break", "chomping or indentation"), "only a line break can follow | or >", None, False),
+    (
+        ("comment or line break", "chomping or indentation"),
+        "only a line break can follow | or >",
+        None,
+        False,
+    ),
     (("node content",), "a value is missing here", None, False),
     (("expected '-' indicator",), "this list goes on with something that is no item", _INDENT, False),
     (("directive",), "directives (% at the start of a line) are not allowed", "remove the line", False),
