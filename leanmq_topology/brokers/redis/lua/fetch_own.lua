@@ -1,0 +1,24 @@
+-- Take in what was handed to this consumer in an answer that never reached it, and renew those leases.
+--
+-- KEYS   1 {ns}:q:<queue>
+-- ARGV   1 group   2 consumer   3 how many at most   4… entry ids that the consumer knows it holds
+-- Returns {{entry id, delivery count, fields}, …}
+--
+-- XPENDING, not a history read: XREADGROUP with an id would add to the delivery count of messages that nobody ran.
+
+local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+
+local known = {}
+for at = 4, #ARGV do
+  known[ARGV[at]] = true
+end
+local found = {}
+for _, held in ipairs(redis.call('XPENDING', stream, group, '-', '+', ARGV[3], consumer)) do
+  local id, count = held[1], held[4]
+  local entry = not known[id] and redis.call('XRANGE', stream, id, id)[1]
+  if entry then
+    redis.call('XCLAIM', stream, group, consumer, 0, id, 'JUSTID')
+    found[#found + 1] = {id, count, entry[2]}
+  end
+end
+return found

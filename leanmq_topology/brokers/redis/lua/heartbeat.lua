@@ -1,0 +1,9 @@
+-- Say that a worker is alive. For display only: ownership is decided by leases, never by this.
+--
+-- KEYS   1 {ns}:w:<worker>
+-- ARGV   1 lifetime in ms   then field, value, field, value…
+-- Returns 1
+
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1

@@ -1,0 +1,43 @@
+"""One delivery on its way through a worker: what it is, what is known of it, how far it has come."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from leanmq_topology.messages.envelope import Delivered
+from leanmq_topology.messages.message import Message
+
+
+class Incoming:
+    """Held from the read to the settlement. It is what handlers are offered (`data`, `message`)."""
+
+    __slots__ = ("_message", "data", "delivered", "finished", "lease_ends", "lost", "started_at")
+
+    def __init__(self, delivered: Delivered, lease_ends: float) -> None:
+        self.delivered = delivered
+        self.data: Any = None
+        """Decoded and checked, once the pipeline has admitted it."""
+        self.lease_ends = lease_ends
+        """Monotonic seconds; after that somebody else may own it."""
+        self.started_at: float | None = None
+        """Monotonic seconds; None until its handler is about to be called."""
+        self.finished = False
+        """Its outcome is known and on its way: no more renewals."""
+        self.lost = False
+        """Somebody else owns it now."""
+        self._message: Message | None = None
+
+    def may_start(self, now: float) -> bool:
+        """Whether it is still ours to run at `now` (monotonic seconds)."""
+        return not self.lost and now < self.lease_ends
+
+    def renew(self, delivered: Delivered, lease_ends: float) -> None:
+        """The server handed it to us once more; settling goes by the newest hand-out."""
+        self.delivered, self.lease_ends, self.lost = delivered, lease_ends, False
+
+    @property
+    def message(self) -> Message:
+        """Made on demand: most handlers want only the data."""
+        if self._message is None:
+            self._message = Message.of(self.delivered, self.data)
+        return self._message

@@ -1,0 +1,187 @@
+"""One queue as a worker consumes it: its handler, what is held of it, and how much more may be."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.messages.outcome import DeadReason, Failure, MoveToDeadLetters, Outcome, Released
+from leanmq_topology.runner.handlers import LoadedHandler
+from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.runner.middleware.counters import Counters
+from leanmq_topology.runner.middleware.event_log import EventLog
+from leanmq_topology.runner.pipeline import Pipeline, Verdict
+from leanmq_topology.runner.prefetch import Prefetch
+from leanmq_topology.topology.model import Queue
+
+logger = logging.getLogger("leanmq.runner")
+
+
+class Settle(Protocol):
+    """Sends an outcome on its way (`Settlements.add`)."""
+
+    def __call__(self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool) -> None: ...
+
+
+Finish = Callable[[Incoming, Verdict], None]
+Forget = Callable[[Incoming], None]
+
+
+class Crew(Protocol):
+    """Those who run a handler: tasks of the loop, or threads."""
+
+    @property
+    def unstarted(self) -> int: ...
+    @property
+    def running(self) -> int: ...
+    def give(self, messages: Iterable[Incoming], pipeline: Pipeline) -> None: ...
+    def take_back(self) -> list[Incoming]: ...
+    async def abort(self, grace_seconds: float) -> None: ...
+
+
+Hire = Callable[[Finish, Forget], Crew]
+"""Puts a crew together that reports to these two."""
+
+
+class Lane:
+    """`held` is all that was read and is not settled yet, by entry id; other threads may copy it."""
+
+    def __init__(
+        self,
+        handler: LoadedHandler,
+        pipeline: Pipeline,
+        hire: Hire,
+        settle: Settle,
+        log: EventLog,
+        counters: Counters,
+    ) -> None:
+        self.handler = handler
+        self.pipeline = pipeline
+        """Replaced when what is applied changes; what was read before keeps the old one."""
+        self.crew = hire(self.finish, self.forget)
+        self.held: dict[str, Incoming] = {}
+        self.backlogged = False
+        """The last read brought as many messages as were asked for, so there are likely more."""
+        self._suspended_until = 0.0
+        self._settle = settle
+        self._log, self._counters = log, counters
+        declared = handler.declared
+        self._prefetch = Prefetch(declared.concurrency, declared.prefetch)
+
+    @property
+    def name(self) -> str:
+        return self.pipeline.queue.name
+
+    @property
+    def queue(self) -> Queue:
+        """As it is applied now."""
+        return self.pipeline.queue
+
+    @property
+    def room(self) -> int:
+        """How many more messages may be held."""
+        return max(self._prefetch.limit - len(self.held), 0)
+
+    @property
+    def hungry(self) -> bool:
+        """Whether reading is worth while: there is room, and either nothing waits or half of it is free."""
+        room = self.room
+        if self._suspended_until and time.monotonic() < self._suspended_until:
+            return False
+        return room > 0 and (self.crew.unstarted == 0 or room * 2 >= self._prefetch.limit)
+
+    @property
+    def running(self) -> int:
+        return self.crew.running
+
+    def suspend(self, seconds: float) -> None:
+        """The queue is not on the server: do not read it for a while."""
+        if not self._suspended_until:
+            logger.error(
+                "queue %s is not on the server any more; looking again every %d s (`leanmq apply` makes it)",
+                self.name,
+                seconds,
+                extra={"event": "queue_missing", "queue": self.name},
+            )
+        self._suspended_until = time.monotonic() + seconds
+
+    def take(self, arrived: Sequence[Delivered | Undecodable]) -> None:
+        """These were handed to this worker: have them run."""
+        self._suspended_until = 0.0
+        lease_ends = time.monotonic() + self.queue.visibility_timeout_ms / 1000
+        fresh = []
+        for item in arrived:
+            if isinstance(item, Undecodable):
+                self._refuse(item)
+            elif (known := self.held.get(item.entry_id)) is not None:
+                known.renew(item, lease_ends)  # our own lease had lapsed, and we took it over from ourselves
+            else:
+                message = self.held[item.entry_id] = Incoming(item, lease_ends)
+                fresh.append(message)
+        if fresh:
+            self.crew.give(fresh, self.pipeline)
+
+    def finish(self, message: Incoming, verdict: Verdict) -> None:
+        """A message has its outcome. Called by the crew, in the loop."""
+        message.finished = True
+        if verdict.seconds is not None:
+            self._prefetch.measure(verdict.seconds)
+        self._counters.count(verdict.outcome)
+        self._log(message, verdict, self.queue)
+        self._settle(message.delivered, verdict.outcome, started=message.started_at is not None)
+
+    def forget(self, message: Incoming) -> None:
+        """The lease lapsed before the message could start: it is somebody else's now."""
+        self.held.pop(message.delivered.entry_id, None)
+        logger.info(
+            "%s: the lease on %s lapsed before it could start; it is left to others",
+            self.handler.name,
+            message.delivered.envelope.id,
+            extra={"event": "lease_lapsed", "queue": self.name},
+        )
+
+    def lose(self, message: Incoming) -> None:
+        """Renewing its lease was refused. What has started goes on; its settlement will tell."""
+        if message.finished or self.held.get(message.delivered.entry_id) is not message:
+            return
+        message.lost = True
+        if message.started_at is not None:
+            logger.warning(
+                "%s: the lease on %s was lost while its handler ran; it may run twice",
+                self.handler.name,
+                message.delivered.envelope.id,
+                extra={"event": "lease_lost", "queue": self.name},
+            )
+
+    def settled(self, entry_id: str) -> None:
+        self.held.pop(entry_id, None)
+
+    def release_unstarted(self) -> int:
+        """Hand back what waits for its turn; its delivery will not count. Returns how many."""
+        unstarted = self.crew.take_back()
+        for message in unstarted:
+            self.release(message.delivered)
+            message.finished = True
+        return len(unstarted)
+
+    def release(self, delivered: Delivered) -> None:
+        self._settle(delivered, Released(), started=False)
+
+    def renewable(self) -> list[Incoming]:
+        """What is held and not finished; safe to call from another thread."""
+        return [message for message in self.held.copy().values() if not (message.finished or message.lost)]
+
+    def _refuse(self, item: Undecodable) -> None:
+        outcome = MoveToDeadLetters(DeadReason.UNDECODABLE, Failure("UndecodableEntry", item.reason))
+        logger.error(
+            "queue %s: entry %s cannot be read, dead-lettered as undecodable: %s",
+            item.queue,
+            item.entry_id,
+            item.reason,
+            extra={"event": "dead-lettered", "queue": item.queue, "reason": "undecodable"},
+        )
+        self._counters.count(outcome)
+        self._settle(item, outcome, started=False)

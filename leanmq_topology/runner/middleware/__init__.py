@@ -1,0 +1,1 @@
+"""What happens around a handler, one removable behaviour a file."""

@@ -1,0 +1,20 @@
+"""A message that expired, or that used up its deliveries, is never started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from leanmq_topology.messages.decision import decide_start
+from leanmq_topology.messages.outcome import Outcome
+from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.runner.pipeline import Gate
+from leanmq_topology.topology.model import Queue
+
+
+def check_admission(queue: Queue, server_now_ms: Callable[[], int]) -> Gate:
+    """A gate that judges by the server's clock, at the moment the handler would start."""
+
+    def admit(message: Incoming) -> Outcome | None:
+        return decide_start(message.delivered, queue, server_now_ms())
+
+    return admit

@@ -1,0 +1,34 @@
+"""What a worker has done so far, for its heartbeat and its last line."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from leanmq_topology.messages.outcome import Done, Dropped, MoveToDeadLetters, Outcome, Released, RetryLater
+
+NAMES: dict[type[Outcome], str] = {
+    Done: "handled",
+    RetryLater: "retried",
+    MoveToDeadLetters: "dead-lettered",
+    Dropped: "discarded",
+    Released: "released",
+}
+
+
+class Counters:
+    """Counts outcomes as they are decided."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[type[Outcome]] = Counter()
+
+    def count(self, outcome: Outcome) -> None:
+        self._counts[type(outcome)] += 1
+
+    def as_dict(self) -> dict[str, int]:
+        """Every name with its count, zeros too."""
+        return {name: self._counts[kind] for kind, name in NAMES.items()}
+
+    def summary(self) -> str:
+        """`12 handled, 2 retried`; what never happened is left out."""
+        parts = [f"{count} {name}" for name, count in self.as_dict().items() if count]
+        return ", ".join(parts) or "nothing to do"

@@ -1,0 +1,75 @@
+"""The steps of one message, by name: admit, invoke, then succeed, fail or be interrupted.
+
+A pipeline belongs to one queue and its handler and never changes; when what is applied changes, a new one is
+made. It is safe to use from several threads. What one may want to remove lives around it, in `middleware`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from leanmq_topology.messages.decision import decide_failure, decide_return
+from leanmq_topology.messages.outcome import Outcome, Retry
+from leanmq_topology.runner.binding import Invoke
+from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.topology.model import OnFalse, Queue
+
+Gate = Callable[[Incoming], Outcome | None]
+"""Looks at a message before its handler does. None lets it through; an outcome is final."""
+
+INTERRUPTED: Final = "the worker stopped while the handler ran"
+
+
+class Verdict(NamedTuple):
+    """What becomes of a message, and how that came about."""
+
+    outcome: Outcome
+    raised: BaseException | None = None
+    """What the handler raised, if it did."""
+    seconds: float | None = None
+    """How long the handler ran; None if it did not."""
+    value: object = None
+    """What the handler returned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    queue: Queue
+    on_false: OnFalse
+    invoke: Invoke
+    """Calls the handler; raises what it raises."""
+    gates: tuple[Gate, ...]
+
+    def admit(self, message: Incoming) -> Verdict | None:
+        """None: the handler may run, and counts as started from now on."""
+        for gate in self.gates:
+            outcome = gate(message)
+            if outcome is not None:
+                return Verdict(outcome)
+        message.started_at = time.monotonic()
+        return None
+
+    def succeed(self, message: Incoming, value: object) -> Verdict:
+        """The handler returned `value`."""
+        outcome = decide_return(value, message.delivered, self.queue, self.on_false, _chance())
+        return Verdict(outcome, None, _seconds(message), value)
+
+    def fail(self, message: Incoming, raised: BaseException) -> Verdict:
+        """The handler raised."""
+        outcome = decide_failure(raised, message.delivered, self.queue, _chance())
+        return Verdict(outcome, raised, _seconds(message))
+
+    def interrupt(self, message: Incoming) -> Verdict:
+        """The worker gave up on a running handler: the run counts, and the message is due again at once."""
+        return self.fail(message, Retry(INTERRUPTED, after=0))
+
+
+_chance = random.random
+
+
+def _seconds(message: Incoming) -> float:
+    return 0.0 if message.started_at is None else time.monotonic() - message.started_at

@@ -1,0 +1,182 @@
+"""Reads for all queues of a worker over one connection of its own.
+
+As long as there is little to do, one blocking read waits for all queues that have room. A queue with a
+backlog gets a read of its own beside it, so that it is asked for as much as it has room for while the others
+are asked for what they have: COUNT holds for every queue of a read, and one queue with little room must not
+throttle the rest. The next read is under way while what the last one brought is run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from leanmq_topology.brokers.protocol import AsyncConnection, Receiver
+from leanmq_topology.errors import BrokerError, BrokerUnavailableError, TopologyNotAppliedError
+from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.runner.lane import Lane
+from leanmq_topology.runner.outage import Outage, Pauses
+
+logger = logging.getLogger("leanmq.runner")
+
+BLOCK_MS = 5_000
+LARGEST_READ = 256
+SUSPENDED_SECONDS = 5.0
+"""How long a queue that is gone from the server is left out of the reads."""
+UNBLOCK_SECONDS = 0.05
+"""How often a read that is to end is told so: it may just not have reached the server yet."""
+
+Arrived = Sequence[Delivered | Undecodable]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One fetch: these queues, so many messages of each, waiting so long for the first."""
+
+    lanes: Sequence[Lane]
+    count: int
+    block_ms: int
+
+
+def plan_reads(lanes: Sequence[Lane]) -> list[Read]:
+    """What to ask the server for next; empty when no queue has room."""
+    hungry = [lane for lane in lanes if lane.hungry]
+    busy = [lane for lane in hungry if lane.backlogged]
+    quiet = [lane for lane in hungry if not lane.backlogged]
+    groups = [[lane] for lane in busy] + ([quiet] if quiet else [])
+    block_ms = BLOCK_MS if len(groups) == 1 else 0
+    return [Read(group, min(*(lane.room for lane in group), LARGEST_READ), block_ms) for group in groups]
+
+
+class Reader:
+    def __init__(
+        self,
+        broker: Receiver,
+        connection: AsyncConnection,
+        control: AsyncConnection,
+        consumer: str,
+        lanes: Sequence[Lane],
+        outage: Outage,
+    ) -> None:
+        """`control` is another connection, to end a read that waits."""
+        self._broker, self._consumer = broker, consumer
+        self._connection, self._control = connection, control
+        self._lanes = {lane.name: lane for lane in lanes}
+        self._outage = outage
+        self._room = asyncio.Event()
+        self._left_out: Sequence[Lane] = ()
+        self._waiting = False
+        self._unblocking: asyncio.Task[bool] | None = None
+        self._stopping = False
+        self._suspect = False
+        """An answer was lost: messages may be ours without our knowing."""
+
+    async def run(self) -> None:
+        """Read until told to stop."""
+        pauses = Pauses()
+        while not self._stopping:
+            try:
+                if self._suspect:
+                    await self._recover()
+                await self._read_once()
+            except BrokerUnavailableError as failure:
+                self._suspect = True
+                self._outage.begin(failure)
+                await pauses.wait()
+            except TopologyNotAppliedError as failure:
+                self._suspend(failure)
+            except BrokerError as failure:
+                logger.error("reading failed: %s", failure, extra={"event": "read_failed"})
+                await pauses.wait()
+            else:
+                self._outage.end()
+                pauses.reset()
+
+    async def stop(self, running: asyncio.Task[None]) -> None:
+        """End the read that waits; return when `running` (the task of `run`) is over.
+
+        What that read still brought has been handed to its lane by then.
+        """
+        self._stopping = True
+        self._room.set()
+        while not running.done():
+            await self.unblock()
+            await asyncio.wait([running], timeout=UNBLOCK_SECONDS)
+
+    def make_room_known(self) -> None:
+        """A queue has room again: read it too, now."""
+        self._room.set()
+        if self._waiting and self._unblocking is None and any(lane.hungry for lane in self._left_out):
+            self._unblocking = asyncio.create_task(self.unblock())
+            self._unblocking.add_done_callback(self._unblocked)
+
+    async def unblock(self) -> bool:
+        """End the read that waits, if one does."""
+        try:
+            return await self._control.execute(self._broker.end_fetch(self._connection.connection_id))
+        except BrokerError:
+            return False  # the reader will notice by itself
+
+    def _unblocked(self, task: asyncio.Task[bool]) -> None:
+        self._unblocking = None
+
+    async def _read_once(self) -> None:
+        reads = plan_reads(list(self._lanes.values()))
+        if not reads:
+            await self._wait_for_room()
+            return
+        asked = {lane.name for read in reads for lane in read.lanes}
+        self._left_out = [lane for lane in self._lanes.values() if lane.name not in asked]
+        self._waiting = reads[0].block_ms > 0
+        try:
+            answers = await self._fetch(reads)
+        finally:
+            self._waiting = False
+        for read, arrived in zip(reads, answers, strict=True):
+            self._hand_out(read, arrived)
+
+    async def _wait_for_room(self) -> None:
+        self._room.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SUSPENDED_SECONDS):
+                await self._room.wait()
+
+    def _suspend(self, failure: TopologyNotAppliedError) -> None:
+        """A queue is gone: leave it out for a while, so that the others go on."""
+        for address in failure.missing:
+            lane = self._lanes.get(address.removeprefix("queues."))
+            if lane is not None:
+                lane.suspend(SUSPENDED_SECONDS)
+
+    async def _fetch(self, reads: Sequence[Read]) -> Sequence[Arrived]:
+        """Carry the reads out, in one write."""
+        operations = [
+            self._broker.fetch(
+                [lane.name for lane in read.lanes], self._consumer, count=read.count, block_ms=read.block_ms
+            )
+            for read in reads
+        ]
+        if len(operations) == 1:
+            return [await self._connection.execute(operations[0])]
+        return await asyncio.gather(*map(self._connection.execute, operations))
+
+    def _hand_out(self, read: Read, arrived: Arrived) -> None:
+        by_queue: defaultdict[str, list[Delivered | Undecodable]] = defaultdict(list)
+        for item in arrived:
+            by_queue[item.queue].append(item)
+        for lane in read.lanes:
+            brought = by_queue.get(lane.name, ())
+            lane.backlogged = len(brought) >= read.count
+            if brought:
+                lane.take(brought)
+
+    async def _recover(self) -> None:
+        """Take in what was handed to us in an answer that never came."""
+        for lane in self._lanes.values():
+            operation = self._broker.fetch_own(lane.name, self._consumer, known=list(lane.held))
+            lane.take(await self._connection.execute(operation))
+        self._suspect = False

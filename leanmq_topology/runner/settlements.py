@@ -1,0 +1,164 @@
+"""Outcomes on their way to the server, in batches: what is decided in one turn of the loop travels together.
+
+One batch is under way at a time and what is decided meanwhile gathers behind it, so batches grow with load:
+an acknowledgement costs a fraction of a command. A batch that fails for want of a server is kept and tried
+again; every settlement may be repeated without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from leanmq_topology.brokers.protocol import AsyncConnection, Dying, Operation, Retrying, Settler
+from leanmq_topology.errors import BrokerError, BrokerFullError, BrokerUnavailableError
+from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.messages.outcome import Done, Dropped, MoveToDeadLetters, Outcome, Released, RetryLater
+from leanmq_topology.runner.outage import Outage, Pauses
+
+logger = logging.getLogger("leanmq.runner")
+
+LARGEST_ACK = 1000
+LARGEST_MOVE = 100
+"""Ids in one script call; moving a message carries its body, acknowledging it does not."""
+
+
+class Settlement(NamedTuple):
+    delivered: Delivered | Undecodable
+    outcome: Outcome
+    started: bool
+    """Whether its handler was called: a hand-out that never ran does not count as an attempt."""
+
+
+Settled = Callable[[Sequence[Settlement]], None]
+
+
+class _Step(NamedTuple):
+    """One operation and the settlements that it carries."""
+
+    operation: Operation[Any]
+    settlements: Sequence[Settlement]
+
+
+class Settlements:
+    """`settled` hears of every settlement that is over: carried out, or given up on."""
+
+    def __init__(
+        self, broker: Settler, connection: AsyncConnection, consumer: str, outage: Outage, settled: Settled
+    ) -> None:
+        self._broker, self._connection, self._consumer = broker, connection, consumer
+        self._outage, self._settled = outage, settled
+        self._gathered: list[Settlement] = []
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def add(self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool) -> None:
+        """Settle this with the next batch."""
+        self._gathered.append(Settlement(delivered, outcome, started))
+        if not self._wake.is_set():
+            self._wake.set()
+            self._idle.clear()
+
+    async def drained(self) -> None:
+        """Return when everything added so far, and since, has been carried out."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Carry settlements out until cancelled."""
+        pauses = Pauses()
+        repeated = False
+        while True:
+            await self._wake.wait()
+            batch, self._gathered = self._gathered, []
+            self._wake.clear()
+            kept = await self._carry_out(batch, repeated=repeated)
+            repeated = bool(kept)
+            if kept:
+                self._gathered[:0] = kept
+                self._wake.set()
+                await pauses.wait()
+                continue
+            pauses.reset()
+            if not self._gathered:
+                self._idle.set()
+
+    async def _carry_out(self, batch: Sequence[Settlement], *, repeated: bool) -> list[Settlement]:
+        """Returns what is to be tried again."""
+        steps = list(self._steps(batch))
+        answers = await self._execute([step.operation for step in steps])
+        kept: list[Settlement] = []
+        for step, answer in zip(steps, answers, strict=True):
+            if isinstance(answer, BrokerUnavailableError | BrokerFullError):
+                self._outage.begin(answer)
+                kept.extend(step.settlements)
+                continue
+            if isinstance(answer, BrokerError):
+                logger.error("%s failed: %s", step.operation.name, answer, extra={"event": "settle_failed"})
+            elif isinstance(answer, BaseException):
+                raise answer
+            elif not repeated:  # the first try may have done it, its answer lost
+                _report_lost(step, answer)
+            self._settled(step.settlements)
+        return kept
+
+    async def _execute(self, operations: Sequence[Operation[Any]]) -> Sequence[Any]:
+        """All in one write; an answer may be an error."""
+        if len(operations) > 1:
+            return await asyncio.gather(*map(self._connection.execute, operations), return_exceptions=True)
+        try:
+            return [await self._connection.execute(operations[0])]
+        except BrokerError as failure:
+            return [failure]
+
+    def _steps(self, batch: Sequence[Settlement]) -> Iterator[_Step]:
+        groups: defaultdict[tuple[str, type[Outcome]], list[Settlement]] = defaultdict(list)
+        for settlement in batch:
+            groups[settlement.delivered.queue, type(settlement.outcome)].append(settlement)
+        for (queue, kind), group in groups.items():
+            size = LARGEST_ACK if kind is Done else LARGEST_MOVE
+            for start in range(0, len(group), size):
+                part = group[start : start + size]
+                yield _Step(self._operation(queue, kind, part), part)
+
+    def _operation(self, queue: str, kind: type[Outcome], part: Sequence[Settlement]) -> Operation[Any]:
+        if kind is Done:
+            return self._broker.ack(queue, [item.delivered.entry_id for item in part])
+        if kind is RetryLater:
+            return self._broker.retry(queue, self._consumer, list(_retrying(part)))
+        if kind is MoveToDeadLetters:
+            return self._broker.dead_letter(queue, self._consumer, list(_dying(part)))
+        deliveries = [item.delivered for item in part if isinstance(item.delivered, Delivered)]
+        if kind is Dropped:
+            return self._broker.discard(queue, self._consumer, deliveries)
+        return self._broker.release(queue, self._consumer, deliveries)
+
+
+def _retrying(part: Sequence[Settlement]) -> Iterator[Retrying]:
+    for delivered, outcome, _ in part:
+        if isinstance(delivered, Delivered) and isinstance(outcome, RetryLater):
+            yield Retrying(delivered, outcome.delay_ms)
+
+
+def _dying(part: Sequence[Settlement]) -> Iterator[Dying]:
+    for delivered, outcome, started in part:
+        if isinstance(outcome, MoveToDeadLetters):
+            yield Dying(delivered, outcome.reason, outcome.failure, started)
+
+
+def _report_lost(step: _Step, answer: int | Sequence[bool]) -> None:
+    """A success counts whoever owns the message by now; anything else is the new owner's to decide."""
+    if isinstance(answer, int):
+        return
+    for settlement, ours in zip(step.settlements, answer, strict=True):
+        if not ours and not isinstance(settlement.outcome, Released):
+            logger.warning(
+                "the lease on %s (queue %s) was lost: its %s is left to its new owner",
+                settlement.delivered.entry_id,
+                settlement.delivered.queue,
+                step.operation.name,
+                extra={"event": "lease_lost", "queue": settlement.delivered.queue},
+            )
