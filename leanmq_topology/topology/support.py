@@ -1,0 +1,137 @@
+"""What the language has and this version does not do yet: refused plainly, never accepted silently.
+
+This is the one table. Whoever makes a key work takes its row out; `validate`, `render` and the tests follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from leanmq_topology.diagnostics import Diagnostic
+from leanmq_topology.document.reader import Document
+from leanmq_topology.topology.fields import ValuePath
+from leanmq_topology.topology.places import diagnose
+
+ANY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Unsupported:
+    """A key that is refused. `values` narrows that to these values; `meanwhile` says what to do today."""
+
+    path: tuple[str, ...]
+    meanwhile: str
+    values: frozenset[str] | None = None
+
+    def concerns(self, value: Any) -> bool:
+        """A list of words is concerned by any word before a colon: `replicated:1` is `replicated`."""
+        if self.values is None:
+            return True
+        return isinstance(value, str) and value.partition(":")[0] in self.values
+
+
+_LEAVE_OUT = "leave it out"
+_ABOVE_MEMORY = frozenset({"disk", "replicated", "replicated_disk"})
+
+
+def _queue_key(
+    *path: str, meanwhile: str = _LEAVE_OUT, values: frozenset[str] | None = None
+) -> tuple[Unsupported, ...]:
+    """A key of queues is a key of `defaults.queue` too."""
+    return (
+        Unsupported(("queues", ANY, *path), meanwhile, values),
+        Unsupported(("defaults", "queue", *path), meanwhile, values),
+    )
+
+
+def _handler_key(*path: str) -> tuple[Unsupported, ...]:
+    return (
+        Unsupported(("handlers", ANY, *path), _LEAVE_OUT),
+        Unsupported(("defaults", "handler", *path), _LEAVE_OUT),
+    )
+
+
+UNSUPPORTED: tuple[Unsupported, ...] = (
+    Unsupported(("broker", "durability"), "write memory, or leave it out", _ABOVE_MEMORY),
+    *_queue_key("max_crashes"),
+    *_queue_key("keep_acked"),
+    *_queue_key("deduplication"),
+    *_queue_key("durability"),
+    *_queue_key(
+        "overflow",
+        meanwhile="write reject, or leave it out",
+        values=frozenset({"drop_oldest", "dead_letter"}),
+    ),
+    *_queue_key("dead_letter", "ttl"),
+    *_queue_key("dead_letter", "max_length"),
+    *_queue_key("lifecycle", "on_remove"),
+    Unsupported(
+        ("routes", ANY, "type"),
+        "take the route out; fanout works today",
+        frozenset({"topic", "request", "ephemeral"}),
+    ),
+    *_handler_key("batch"),
+    *_handler_key("then"),
+    *_handler_key("timeout"),
+    Unsupported(("lifespan",), _LEAVE_OUT),
+    Unsupported(("middleware",), _LEAVE_OUT),
+    Unsupported(("moved",), _LEAVE_OUT),
+)
+
+
+def check_support(document: Document) -> list[Diagnostic]:
+    """One error for each value that asks for what does not work yet."""
+    return [
+        _refusal(document, place, value, entry)
+        for entry in UNSUPPORTED
+        for place, value in _find(document.values, entry.path)
+        if entry.concerns(value)
+    ]
+
+
+def without_unsupported(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a document's values that asks for nothing unsupported, as defaults spelt out would."""
+    kept: dict[str, Any] = _copy(values)
+    for entry in UNSUPPORTED:
+        for place, value in list(_find(kept, entry.path)):
+            if entry.concerns(value):
+                _remove(kept, place)
+    return kept
+
+
+def _refusal(document: Document, place: ValuePath, value: Any, entry: Unsupported) -> Diagnostic:
+    what = entry.path[-1] if entry.values is None else f"{entry.path[-1]}: {value}"
+    return diagnose(
+        document,
+        "LMQ401",
+        f"`{what}` is not supported yet",
+        place,
+        suggestion=entry.meanwhile,
+        at_key=entry.values is None,
+    )
+
+
+def _find(values: Any, path: tuple[str, ...], at: ValuePath = ()) -> Iterator[tuple[ValuePath, Any]]:
+    """Every place a pattern means, with its value."""
+    if not path:
+        yield at, values
+        return
+    if not isinstance(values, dict):
+        return
+    first, *rest = path
+    for key in values if first == ANY else (first,):
+        if key in values:
+            yield from _find(values[key], tuple(rest), (*at, key))
+
+
+def _copy(values: Any) -> Any:
+    return {key: _copy(value) for key, value in values.items()} if isinstance(values, Mapping) else values
+
+
+def _remove(values: dict[str, Any], place: ValuePath) -> None:
+    *above, last = place
+    for key in above:
+        values = values[str(key)]
+    del values[str(last)]
