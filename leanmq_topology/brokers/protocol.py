@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from leanmq_topology.messages.codec import DeadLetter
 from leanmq_topology.messages.envelope import Delivered, Outgoing, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.plan.live_state import AppliedRecord as AppliedRecord
@@ -211,6 +212,25 @@ class Inspector(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class DeadEntry:
+    """One dead letter, where it lies."""
+
+    queue: str
+    entry_id: str
+    failed_at_ms: int
+    """When it came there, by the server's clock."""
+    letter: DeadLetter
+
+
+class Browser(Protocol):
+    """Looks at messages without touching them."""
+
+    def read_dead_letters(self, queue: str, *, after: str, count: int) -> Operation[list[DeadEntry]]:
+        """The oldest `count` (at most 1,000) dead letters after this entry id (`""`: from the start)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerState:
     """One running worker, by its last heartbeat."""
 
@@ -308,5 +328,5 @@ class Applier(Protocol):
         ...
 
 
-class Broker(Sender, Receiver, Settler, Maintainer, Inspector, Roster, Applier, Protocol):
+class Broker(Sender, Receiver, Settler, Maintainer, Inspector, Browser, Roster, Applier, Protocol):
     """Everything a topology needs of a server."""

@@ -15,6 +15,8 @@ from leanmq_topology.diagnostics import Diagnostic
 from leanmq_topology.errors import InvalidTopologyError, LeanMQError
 
 USAGE_EXIT = 64
+BUG_EXIT = 70
+"""The convention of sysexits.h for an internal error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def report_failure(failure: BaseException, output: Output) -> int:
         case SystemExit():
             return failure.code if isinstance(failure.code, int) else 1
         case _:
-            raise failure
+            return _report_bug(output, failure)
 
 
 def report_diagnostics(found: Sequence[Diagnostic], output: Output) -> None:
@@ -119,6 +121,14 @@ def _report(output: Output, kind: str, message: str, hint: str | None, code: int
         if hint:
             output.note(f"  {hint}")
     return code
+
+
+def _report_bug(output: Output, failure: BaseException) -> int:
+    """Nothing a user did: say so, and keep the traceback for those who ask for it."""
+    if os.environ.get("LEANMQ_DEBUG"):
+        raise failure
+    hint = "this is a mistake in leanmq, not in your files; LEANMQ_DEBUG=1 shows where, please report it"
+    return _report(output, "InternalError", f"{type(failure).__name__}: {failure}", hint, BUG_EXIT)
 
 
 def _usage_hint(failure: click.ClickException) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 from leanmq_topology.brokers.protocol import (
     AppliedRecord,
     ApplyLock,
+    DeadEntry,
     Dying,
     Flush,
     LockHeld,
@@ -20,7 +21,7 @@ from leanmq_topology.brokers.protocol import (
     WorkerState,
     Written,
 )
-from leanmq_topology.brokers.redis import receiving, sending, settling, workers
+from leanmq_topology.brokers.redis import browsing, receiving, sending, settling, workers
 from leanmq_topology.brokers.redis.apply import RedisApplier
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.inspect import RedisInspector
@@ -98,6 +99,9 @@ class RedisBroker:
 
     def inspect_queues(self, names: Sequence[str]) -> Call[list[QueueState]]:
         return self._inspector.inspect_queues(names)
+
+    def read_dead_letters(self, queue: str, *, after: str, count: int) -> Call[list[DeadEntry]]:
+        return browsing.read_dead_letters(self.keys, queue, after=after, count=count)
 
     # -- workers ----------------------------------------------------------------------------------------
 
