@@ -14,7 +14,7 @@ from typing import Any
 
 from leanmq_topology.diagnostics import Diagnostic, Span
 from leanmq_topology.document.confinement import OutsideError, resolve_below
-from leanmq_topology.document.interpolation import MalformedError, UnsetError, interpolate
+from leanmq_topology.document.interpolation import Interpolated, MalformedError, UnsetError, interpolate
 from leanmq_topology.document.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from leanmq_topology.document.scalars import OutOfRangeError, Scalar, resolve_plain
 from leanmq_topology.document.source import read_source
@@ -42,8 +42,8 @@ class _BrokenError(Exception):
 class ContentReader:
     """Reads the values of one tree.
 
-    `span_of` finds a node's place, `folders_of` the folder of its file and the one its paths stay below. Without
-    an `environ` variables are left as they are written. `at` is the path of the tree's root.
+    `span_of` finds a node's place, `folders_of` the folder of its file and the one its paths stay below.
+    Without an `environ` variables are left as they are written. `at` is the path of the tree's root.
     """
 
     def __init__(
@@ -121,10 +121,10 @@ class ContentReader:
             self._fills_variables, self._keeps_extensions = before
 
     def _read_scalar(self, node: ScalarNode) -> Scalar:
-        text = node.value
+        text = node.text
         if "$" in text and self._fills_variables:
             return self._read_variables(node)
-        if node.style:
+        if not node.is_plain:
             return text
         known = self._plain
         if text in known:
@@ -143,13 +143,13 @@ class ContentReader:
         filled = self._interpolate(node)
         if filled.is_secret:
             self._content.secrets.add(tuple(self._path))
-        if node.style or filled.is_secret or not filled.text:
+        if not node.is_plain or filled.is_secret or not filled.text:
             return filled.text
         return self._resolve(filled.text, node)
 
-    def _interpolate(self, node: ScalarNode) -> Any:
+    def _interpolate(self, node: ScalarNode) -> Interpolated:
         try:
-            return interpolate(node.value, self._environ or {}, lambda path: self._read_secret(path, node))
+            return interpolate(node.text, self._environ or {}, lambda path: self._read_secret(path, node))
         except MalformedError as error:
             raise self._broken("LMQ115", str(error), node, error.hint) from None
         except UnsetError as error:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from leanmq_topology.diagnostics import Diagnostic, Span
+from leanmq_topology.document.composer import compose
 from leanmq_topology.document.confinement import OutsideError, resolve_below
-from leanmq_topology.document.nodes import MappingNode, Node, ScalarNode, SequenceNode, compose
+from leanmq_topology.document.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from leanmq_topology.document.source import Source, read_source
 from leanmq_topology.document.tree import copy_mapping, overlay
 
@@ -34,12 +35,12 @@ class FileSet:
         return tuple(Path(name) for name in self._sources)
 
     def span_of(self, node: Node) -> Span:
-        source = self._sources[str(node.start_mark.name)]
-        return source.span(node.start_mark.index, node.end_mark.index)
+        source = self._sources[node.file]
+        return source.span(node.start, node.end)
 
     def folders_of(self, node: Node) -> tuple[Path, Path]:
         """The folder of the node's file, and the one that its paths must stay below."""
-        name = str(node.start_mark.name)
+        name = node.file
         return Path(name).parent, self._folders[name]
 
     def read(self, paths: Sequence[Path]) -> MappingNode | None:
@@ -82,7 +83,7 @@ class FileSet:
         return None
 
     def _refuse_root(self, source: Source, node: Node | None) -> None:
-        is_empty = node is None or (isinstance(node, ScalarNode) and node.value in {"", "~", "null"})
+        is_empty = node is None or (isinstance(node, ScalarNode) and node.text in {"", "~", "null"})
         kind = (
             "is empty"
             if is_empty
@@ -95,7 +96,7 @@ class FileSet:
         self.found.append(Diagnostic("LMQ201", message, suggestion="start it with `leanmq: 1`", span=span))
 
     def _included_paths(self, node: MappingNode, base: Path, folder: Path) -> list[tuple[Path, Span]] | None:
-        """The files of `include:`; None where it is absent or is no list of strings (its shape is checked later)."""
+        """The files of `include:`; None where it is absent or no list of strings, which is reported later."""
         entry = node.entries.get("include")
         if entry is None or not isinstance(entry[1], SequenceNode):
             return None
@@ -107,14 +108,14 @@ class FileSet:
     def _included_path(self, item: Node, base: Path, folder: Path) -> tuple[Path, Span] | None:
         assert isinstance(item, ScalarNode)
         span = self.span_of(item)
-        if "${" in item.value:
-            self._refuse(item.value, "holds a variable; includes are fixed", span, "use -f to choose files")
+        if "${" in item.text:
+            self._refuse(item.text, "holds a variable; includes are fixed", span, "use -f to choose files")
             return None
         try:
-            return resolve_below(item.value, base=base, folder=folder), span
+            return resolve_below(item.text, base=base, folder=folder), span
         except OutsideError as error:
             hint = "copy the file below the topology's folder, or name it with -f"
-            self._refuse(item.value, str(error), span, hint)
+            self._refuse(item.text, str(error), span, hint)
             return None
 
     def _is_new(self, part: Path, chain: tuple[Path, ...], span: Span) -> bool:
@@ -171,7 +172,7 @@ class FileSet:
 
 
 def _same_scalar(one: Node, other: Node) -> bool:
-    return isinstance(one, ScalarNode) and isinstance(other, ScalarNode) and one.value == other.value
+    return isinstance(one, ScalarNode) and isinstance(other, ScalarNode) and one.text == other.text
 
 
 def _at(found: Diagnostic, place: Span) -> Diagnostic:

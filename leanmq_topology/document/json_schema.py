@@ -1,11 +1,11 @@
 """The topology's JSON Schema, and whether a document has that shape.
 
-jsonschema-rs decides. Only when it says no is `jsonschema` imported to explain why, and it looks at nothing but
-the resources that are wrong, so that one typo among ten thousand queues costs no more than one among ten.
+jsonschema-rs decides. Only when it says no is `jsonschema` imported to explain why, and it looks at nothing
+but the resources that are wrong, so that one typo among ten thousand queues costs no more than one among ten.
 
-The published schema serves editors, which see `${VAR}` where we see its value, and knows patterns for what is
-written in a string. Both are left out of what is checked here: the topology layer reads those strings, and says
-better what is wrong with them.
+The published schema serves editors, which see `${VAR}` where we see its value, and knows patterns for what
+is written in a string. Both are left out of what is checked here: the topology layer reads those strings, and
+says better what is wrong with them.
 """
 
 from __future__ import annotations
@@ -111,14 +111,16 @@ def _compile(at: ValuePath) -> jsonschema_rs.Draft7Validator:
 
 @cache
 def _checked_schema() -> dict[str, Any]:
-    return _simplify(topology_schema(), with_variables=False)
+    schema: dict[str, Any] = _simplify(topology_schema(), with_variables=False)
+    return schema
 
 
 @cache
 def _environment_schema() -> dict[str, Any]:
     """For `environments:` as written: only the chosen one has its variables filled in."""
     schema = _simplify(topology_schema(), with_variables=True)
-    return {**schema["properties"]["environments"], "definitions": schema["definitions"]}
+    environments: dict[str, Any] = schema["properties"]["environments"]
+    return {**environments, "definitions": schema["definitions"]}
 
 
 def _simplify(schema: Any, *, with_variables: bool) -> Any:

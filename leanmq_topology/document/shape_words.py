@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from leanmq_topology.diagnostics import Diagnostic, Span, closest
@@ -54,6 +55,22 @@ _TYPE_WORDS = {
     "object": "a mapping",
     "null": "empty",
 }
+_UNITS = {"duration": "s", "lifetime": "s", "size": "B"}
+_EXAMPLES = {
+    "name": "name: shop",
+    "schema": "schema: schemas/order.schema.json",
+    "queue": "queue: billing",
+    "call": 'call: "package.module:function"',
+    "type": "type: fanout, topic, request or ephemeral",
+    "to": "to: {billing: {}}",
+    "request": "request: quote.asked",
+    "reply": "reply: quote.given",
+    "topics": 'topics: ["orders.#"]',
+    "window": "window: 10m",
+    "size": "size: 100",
+}
+"""What a missing key might look like."""
+
 _TITLE_WORDS = {
     "duration": "a duration such as 30s or 7d",
     "lifetime": "a duration such as 30s or 7d, or none",
@@ -64,31 +81,65 @@ _TITLE_WORDS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Violation:
+    """What `jsonschema` found, as plain values."""
+
+    rule: str
+    """The keyword of the schema that is broken."""
+    limit: Any
+    """What the schema says there."""
+    schema: dict[str, Any]
+    value: Any
+    path: ValuePath
+    branches: tuple[_Violation, ...] = ()
+    """Why none of several forms fits."""
+    is_secret: bool = False
+
+    @property
+    def key(self) -> str:
+        """The last key of the path, with the place in the list behind it: `accepts[0]`."""
+        for at in range(len(self.path) - 1, -1, -1):
+            if isinstance(self.path[at], str):
+                return format_address(self.path[at:])
+        return "the file"
+
+
+Explanation = tuple[str, str, str | None]
+"""Code, message, what mends it."""
+
+
 def explain_violation(document: Document, error: ValidationError, at: ValuePath) -> Iterator[Diagnostic]:
     """The findings one violation comes to. `at` is the path of the values that were checked."""
     path = (*at, *error.absolute_path)
-    if path in document.broken:
-        return
-    match error.validator:
+    violation = _read_violation(error, path, is_secret=path in document.secrets)
+    match violation.rule:
         case "additionalProperties":
-            yield from _explain_unknown(document, error, path)
+            yield from _explain_unknown(document, violation)
         case "required":
-            yield from _explain_missing(document, error, path)
+            yield from _explain_missing(document, violation)
         case _:
-            code, message, hint = _explain_value(error, path, is_secret=path in document.secrets)
+            code, message, hint = _explain_value(violation)
             span = document.span(path) or document.nearest_span(path)
             yield Diagnostic(code, message, format_address(path), hint, span=span)
 
 
-def _explain_unknown(document: Document, error: ValidationError, path: ValuePath) -> Iterator[Diagnostic]:
-    known = list(error.schema.get("properties", {}))
-    for key in error.instance:
+def _read_violation(error: Any, path: ValuePath, *, is_secret: bool) -> _Violation:
+    branches = tuple(_read_violation(nested, path, is_secret=is_secret) for nested in error.context or ())
+    return _Violation(
+        error.validator, error.validator_value, error.schema, error.instance, path, branches, is_secret
+    )
+
+
+def _explain_unknown(document: Document, found: _Violation) -> Iterator[Diagnostic]:
+    known = list(found.schema.get("properties", {}))
+    for key in found.value:
         if key in known or key.startswith("x-"):
             continue
-        place = (*path, key)
+        place = (*found.path, key)
         meant = _guess_key(key, known)
-        hint = f"did you mean {meant!r}?" if meant else _list_keys(known, error.instance)
-        message = f"unknown key {_shorten(key)!r}{_name_owner(path, error.instance)}"
+        hint = f"did you mean {meant!r}?" if meant else _list_keys(known, found.value)
+        message = f"unknown key {_shorten(key)!r}{_name_owner(found)}"
         yield Diagnostic("LMQ203", message, format_address(place), hint, span=document.key_span(place))
 
 
@@ -105,139 +156,111 @@ def _list_keys(known: list[str], given: Iterable[str]) -> str:
     return f"allowed here: {', '.join(free or known)}; keys that start with x- are free"
 
 
-def _name_owner(path: ValuePath, instance: dict[str, Any]) -> str:
-    match path:
-        case ["routes", _] if isinstance(instance.get("type"), str):
-            return f" in a route of type {instance['type']}"
-        case []:
+def _name_owner(found: _Violation) -> str:
+    match found.path:
+        case ("routes", _) if isinstance(found.value.get("type"), str):
+            return f" in a route of type {found.value['type']}"
+        case ():
             return ""
-    return f" in {format_address(path)}"
+    return f" in {format_address(found.path)}"
 
 
-def _explain_missing(document: Document, error: ValidationError, path: ValuePath) -> Iterator[Diagnostic]:
-    key = error.message.split("'")[1]
-    if (*path, key) in document.broken:
-        return
-    span = document.nearest_span(path) if path else _start(document.span(()))
-    address = format_address(path)
-    if path == () and key == "leanmq":
-        message = "the version of the format is missing"
-        yield Diagnostic("LMQ202", message, address, "write leanmq: 1 at the top", span=span)
-        return
-    what = f"{address} needs the key {key!r}" if path else f"the key {key!r} is missing"
-    yield Diagnostic("LMQ204", what, address, _describe_missing(error, path, key), span=span)
+def _explain_missing(document: Document, found: _Violation) -> Iterator[Diagnostic]:
+    """Every key that is missing. `jsonschema` comes here once for each; repeats are dropped later."""
+    address = format_address(found.path)
+    span = document.nearest_span(found.path) if found.path else _start(document.span(()))
+    for key in found.limit:
+        if key in found.value or (*found.path, key) in document.broken:
+            continue
+        if key == "leanmq":
+            message, hint = "the version of the format is missing", "write leanmq: 1 at the top"
+            yield Diagnostic("LMQ202", message, address, hint, span=span)
+            continue
+        message = f"{address} needs the key {key!r}" if address else f"the key {key!r} is missing"
+        hint = f"add {_EXAMPLES.get(key, key + ': …')}"
+        yield Diagnostic("LMQ204", message, address, hint, span=span)
 
 
 def _start(span: Span | None) -> Span | None:
     return span and Span(span.file, span.line, span.column, 1, span.source)
 
 
-def _describe_missing(error: ValidationError, path: ValuePath, key: str) -> str:
-    examples = {
-        "name": "name: shop",
-        "schema": "schema: schemas/order.schema.json",
-        "queue": "queue: billing",
-        "call": 'call: "package.module:function"',
-        "type": "type: fanout, topic, request or ephemeral",
-        "to": "to: {billing: {}}",
-        "request": "request: quote.asked",
-        "reply": "reply: quote.given",
-        "topics": 'topics: ["orders.#"]',
-        "window": "window: 10m",
-        "size": "size: 100",
-    }
-    return f"add {examples.get(key, key + ': …')}"
-
-
-def _explain_value(
-    error: ValidationError, path: ValuePath, *, is_secret: bool
-) -> tuple[str, str, str | None]:
-    key = _name_key(path)
-    value, limit = error.instance, error.validator_value
-    match error.validator:
+def _explain_value(found: _Violation) -> Explanation:
+    match found.rule:
         case "type":
-            wanted, hint = _word_type(error.schema, limit), _suggest_value(error.schema, value, path)
-            return "LMQ205", f"{key} must be {wanted}, not {_word_value(value)}", hint
+            message = f"{found.key} must be {_word_schema(found.schema)}, not {_word_value(found.value)}"
+            return "LMQ205", message, _suggest_value(found.schema, found)
         case "anyOf":
-            return _explain_choice(error, key, path)
+            return _explain_choice(found)
         case "enum":
-            return _explain_enum(key, value, limit, is_secret=is_secret)
+            return _explain_enum(found)
         case "minimum" | "maximum":
-            return _explain_range(key, value, error.schema)
+            return _explain_range(found)
         case "minItems" | "minProperties" | "minLength":
-            return "LMQ208", f"{key} must not be empty", None
+            return "LMQ208", f"{found.key} must not be empty", None
         case "uniqueItems":
-            return "LMQ208", f"{key} lists something twice", "keep each item once"
-    return "LMQ205", f"{key} does not have the expected form", None
+            return "LMQ208", f"{found.key} lists something twice", "keep each item once"
+    return "LMQ205", f"{found.key} does not have the expected form", None
 
 
-def _explain_choice(error: ValidationError, key: str, path: ValuePath) -> tuple[str, str, str | None]:
-    """None of several forms fits: say the one that was meant, if its type fits, else name them all."""
-    branches = [branch for branch in error.validator_value if branch.get("$ref") != "#/definitions/variable"]
-    for nested in error.context or ():
-        if nested.validator in {"minimum", "maximum"}:
-            return _explain_range(key, error.instance, nested.schema)
-    if title := _TITLE_WORDS.get(error.schema.get("title", "")):
-        return "LMQ205", f"{key} must be {title}, not {_word_value(error.instance)}", None
-    schemas = [nested.schema for nested in error.context or () if nested.validator in {"type", "enum"}]
-    wanted = " or ".join(
-        dict.fromkeys(_word_schema(schema) for schema in schemas if schema.get("pattern") is None)
-    )
-    hint = next(
-        (found for branch in branches if (found := _suggest_value(branch, error.instance, path))), None
-    )
-    return "LMQ205", f"{key} must be {wanted or 'something else'}, not {_word_value(error.instance)}", hint
+def _explain_choice(found: _Violation) -> Explanation:
+    """None of several forms fits: where one fits but for its range, say that; else name them all."""
+    for branch in found.branches:
+        if branch.rule in {"minimum", "maximum"}:
+            return _explain_range(branch)
+    schemas = [branch.schema for branch in found.branches if branch.schema.get("title") != "variable"]
+    words = _TITLE_WORDS.get(found.schema.get("title", "")) or " or ".join(map(_word_schema, schemas))
+    hints = [hint for schema in schemas if (hint := _suggest_value(schema, found))]
+    message = f"{found.key} must be {words}, not {_word_value(found.value)}"
+    return "LMQ205", message, hints[0] if hints and "title" not in found.schema else None
 
 
-def _explain_enum(
-    key: str, value: Any, allowed: list[Any], *, is_secret: bool
-) -> tuple[str, str, str | None]:
-    words = [str(word) for word in allowed]
-    shown = "this value" if is_secret else _show(value)
+def _explain_enum(found: _Violation) -> Explanation:
+    words = [str(word) for word in found.limit]
+    value = found.value
+    shown = "this value" if found.is_secret else _show(value)
     meant = closest(value.lower().replace("-", "_"), words) if isinstance(value, str) else None
     hint = f"did you mean {meant!r}?" if meant else None
-    return "LMQ206", f"{key} must be one of {', '.join(words)}, not {shown}", hint
+    return "LMQ206", f"{found.key} must be one of {', '.join(words)}, not {shown}", hint
 
 
-def _explain_range(key: str, value: Any, schema: dict[str, Any]) -> tuple[str, str, str | None]:
-    least, most = schema.get("minimum"), schema.get("maximum")
+def _explain_range(found: _Violation) -> Explanation:
+    least, most = found.schema.get("minimum"), found.schema.get("maximum")
     allowed = f"from {least:,} to {most:,}" if most is not None else f"{least:,} or more"
-    nearest = least if value < (least or 0) else most
-    return "LMQ207", f"{key} must be {allowed}, not {value:,}", f"write {nearest}"
+    nearest = most if found.rule == "maximum" else least
+    return "LMQ207", f"{found.key} must be {allowed}, not {found.value:,}", f"write {nearest}"
 
 
 def _word_schema(schema: dict[str, Any]) -> str:
-    if "enum" in schema:
-        return " or ".join(str(word) for word in schema["enum"])
-    return _word_type(schema, schema.get("type", "string"))
-
-
-def _word_type(schema: dict[str, Any], wanted: str | list[str]) -> str:
     title = _TITLE_WORDS.get(schema.get("title", ""))
     if title:
         return title
-    kinds = [wanted] if isinstance(wanted, str) else wanted
-    return " or ".join(_TYPE_WORDS[kind] for kind in kinds)
+    if "enum" in schema:
+        return " or ".join(str(word) for word in schema["enum"])
+    return _TYPE_WORDS.get(schema.get("type", ""), "something else")
 
 
-def _suggest_value(schema: dict[str, Any], value: Any, path: ValuePath) -> str | None:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    match schema.get("title"), schema.get("type"):
-        case (("duration" | "lifetime"), _) if is_number and value >= 0:
-            return f"write {value}s"
-        case "size", _ if is_number and value >= 0:
-            return f"write {value}B"
-        case ((None | "name"), "string") if isinstance(value, bool | int | float):
-            return "put it in quotes"
-        case _, "array" if isinstance(value, str):
-            return f"write [{_shorten(value)}]"
-        case _, "object" if value is None:
-            return f"write {path[-1]}: {{}}" if path else None
-        case _, "integer" if isinstance(value, str) and value.isdecimal():
-            return "remove the quotes"
-        case _, "boolean" if isinstance(value, str):
-            meant = _BOOLEAN_WORDS.get(value.lower())
-            return f"write {meant}" if meant else "remove the quotes" if value in {"true", "false"} else None
+def _suggest_value(schema: dict[str, Any], found: _Violation) -> str | None:
+    """What to write instead, where the value tells what was meant."""
+    value, title, kind = found.value, schema.get("title"), schema.get("type")
+    if isinstance(value, str):
+        return _suggest_for_text(kind, value)
+    if value is None:
+        return f"write {found.path[-1]}: {{}}" if kind == "object" and found.path else None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0 and title in _UNITS:
+        return f"write {value}{_UNITS[title]}"
+    is_text = kind == "string" and title in {None, "name"}
+    return "put it in quotes" if is_text and isinstance(value, bool | int | float) else None
+
+
+def _suggest_for_text(kind: str | None, value: str) -> str | None:
+    if kind == "array":
+        return f"write [{_shorten(value)}]"
+    if kind == "integer" and value.isdecimal():
+        return "remove the quotes"
+    if kind == "boolean":
+        meant = _BOOLEAN_WORDS.get(value.lower())
+        return f"write {meant}" if meant else "remove the quotes" if value in {"true", "false"} else None
     return None
 
 
@@ -258,14 +281,6 @@ def _word_value(value: Any) -> str:
 
 def _show(value: Any) -> str:
     return repr(_shorten(value)) if isinstance(value, str) else _word_value(value)
-
-
-def _name_key(path: ValuePath) -> str:
-    """The last key of a path, with the place in the list behind it: `accepts[0]`."""
-    for at in range(len(path) - 1, -1, -1):
-        if isinstance(path[at], str):
-            return format_address(path[at:])
-    return "the file"
 
 
 def _shorten(text: str) -> str:

@@ -12,8 +12,8 @@ from leanmq_topology.document.source import Source
 _QUOTE_IT = "put the value in quotes if this character belongs to it"
 _INDENT = "indent keys of one mapping alike, with spaces"
 
-# What both parsers say (libyaml, then PyYAML's own) -> our words, what mends it, and whether the place to show
-# is where the construct began rather than where the parser gave up.
+# What both parsers say (libyaml, then PyYAML's own) -> our words, what mends it, and whether the place to
+# show is where the construct began rather than where the parser gave up.
 _WORDS: tuple[tuple[tuple[str, ...], str, str | None, bool], ...] = (
     (("unexpected end of stream",), "this quote is never closed", "close it on the same line", True),
     (("',' or ']'",), "this [ is never closed, or a comma is missing", "close it with ]", True),

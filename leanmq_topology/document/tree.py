@@ -39,7 +39,7 @@ def overlay(below: Node, above: Node) -> Node:
 
 
 def copy_mapping(node: MappingNode, *, without: str | None = None) -> MappingNode:
-    copy = MappingNode(node.start_mark, node.end_mark)
+    copy = MappingNode(node.file, node.start, node.end)
     copy.entries = {name: entry for name, entry in node.entries.items() if name != without}
     return copy
 

@@ -2,7 +2,8 @@
 
 A duration is whole numbers with the units `d h m s ms`, largest first, each at most once. A week or a year is
 written in days, because their length depends on whom one asks. A size is one whole number with a unit; every
-unit is a power of 1024, whether written `k`, `KB` or `KiB`. A bare number is refused: its unit would be a guess.
+unit is a power of 1024, whether written `k`, `KB` or `KiB`. A bare number is refused: its unit would be a
+guess.
 """
 
 from __future__ import annotations
