@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ class KeeperLine:
         Raises `BrokerUnavailableError` if the server could not start, or the keeper is silent for too long.
         """
         try:
-            self.connection.sendall(json.dumps({"do": verb, **request}).encode() + b"\n")
+            with suppress(
+                BrokenPipeError
+            ):  # a keeper that cannot start says so without waiting for a request
+                self.connection.sendall(json.dumps({"do": verb, **request}).encode() + b"\n")
             line = self._read_line()
         except TimeoutError:
             raise BrokerUnavailableError(
