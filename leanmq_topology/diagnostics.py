@@ -82,7 +82,9 @@ class Explanation:
 def explain_code(code: str) -> Explanation | None:
     """The documentation of a code, or None if there is no such code."""
     entry = _read_codes().get(code.upper())
-    return entry and Explanation(code.upper(), entry["title"], entry["text"].strip(), entry["mend"].strip())
+    if entry is None:
+        return None
+    return Explanation(code.upper(), entry["title"], entry["text"].strip(), entry["mend"].strip())
 
 
 def list_codes() -> list[str]:

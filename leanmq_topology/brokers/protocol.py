@@ -7,7 +7,7 @@ stands in small role protocols; what it cannot do is declared in `Capabilities` 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -29,6 +29,11 @@ class Operation(Protocol[T_co]):
     @property
     def name(self) -> str:
         """The verb, for logs and errors."""
+        ...
+
+    @property
+    def read(self) -> Callable[[Any], T_co]:
+        """Turns the server's raw answer into the result; pure."""
         ...
 
 

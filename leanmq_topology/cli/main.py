@@ -1,6 +1,6 @@
 """The `leanmq` command: finds the sub-command, turns every error into one clear message and an exit code.
 
-Sub-commands are imported when called, so `leanmq --help` and `leanmq validate` never pay for a client library.
+Sub-commands are imported when called: `leanmq --help` and `validate` never pay for a client library.
 """
 
 from __future__ import annotations

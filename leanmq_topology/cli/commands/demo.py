@@ -73,7 +73,7 @@ def play(stage: Stage) -> None:
 
 @dataclass
 class Worker:
-    """The `leanmq run` of the demo: its lines are kept and shown in one piece, so that they do not mix with ours."""
+    """The `leanmq run` of the demo. Its lines are kept and shown in one piece, apart from ours."""
 
     process: subprocess.Popen[str]
     stage: Stage
@@ -82,8 +82,7 @@ class Worker:
     shown: int = 0
 
     def listen(self) -> None:
-        assert self.process.stdout is not None  # noqa: S101  Popen was given a pipe
-        for line in self.process.stdout:
+        for line in self.process.stdout or ():
             self.lines.append(line.rstrip("\n"))
             if "ready" in line:
                 self.ready.set()
@@ -131,7 +130,11 @@ class Stage:
         """`leanmq run` in a process of its own, stopped by SIGTERM as a service manager would."""
         self.prompt(["run"])
         process = subprocess.Popen(
-            _leanmq_command("run"), cwd=self.folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            _leanmq_command("run"),
+            cwd=self.folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         worker = Worker(process, self)
         listener = threading.Thread(target=worker.listen, daemon=True)
@@ -155,22 +158,30 @@ class Stage:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < deadline:
             queues: dict[str, Any] = json.loads(self._leanmq("status", "-o", "json").stdout)["queues"]
-            if not any(queue[kind] for queue in queues.values() for kind in ("ready", "in_flight", "delayed")):
+            if not any(
+                queue[kind] for queue in queues.values() for kind in ("ready", "in_flight", "delayed")
+            ):
                 return queues
         raise DemoError(f"the queues did not settle within {PATIENCE_SECONDS} seconds")
 
     def summary(self, orders: int, queues: dict[str, Any]) -> None:
-        total = {kind: sum(queue[kind] for queue in queues.values()) for kind in ("sent", "acked", "retried", "dead")}
+        total = {
+            kind: sum(queue[kind] for queue in queues.values())
+            for kind in ("sent", "acked", "retried", "dead")
+        }
         self.title("What happened")
         self.say(
-            f"  {orders} orders became {total['sent']} messages, one for each queue that wanted it; 1 was refused.\n"
-            f"  {total['acked']} were handled, {total['retried']} deliveries failed and were tried again later,\n"
-            f"  {total['dead']} messages ended in a dead-letter queue with their reason. None was lost."
+            f"  {orders} orders became {total['sent']} messages, one for each queue that wanted it.\n"
+            f"  {total['acked']} were handled; {total['retried']} deliveries failed and were tried again;\n"
+            f"  {total['dead']} messages ended in a dead-letter queue with their reason. None was lost.\n"
+            "  1 order was wrong and was refused before it was sent."
         )
         self.say("\nNext: `leanmq demo --keep shop` leaves you these files; README.md is a five-minute tour.")
 
     def _leanmq(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(_leanmq_command(*words), cwd=self.folder, text=True, capture_output=True, check=False)
+        return subprocess.run(
+            _leanmq_command(*words), cwd=self.folder, text=True, capture_output=True, check=False
+        )
 
 
 def _leanmq_command(*words: str) -> list[str]:
