@@ -13,13 +13,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from leanmq_topology.brokers.embedded.launcher import Hold
-    from leanmq_topology.brokers.redis.address import Address
-    from leanmq_topology.brokers.redis.broker import RedisBroker
-    from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-    from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
+    from asyncio import Future
 
-EMBEDDED = re.compile(r"embedded(?:$|:)", re.IGNORECASE)
+    from leanmq_topology.brokers.embedded.launcher import Hold
+    from leanmq_topology.brokers.protocol import AsyncConnection, BlockingConnection, Broker
+    from leanmq_topology.brokers.redis.address import Address
+
+EMBEDDED = re.compile(r"embedded(?:$|[:?])", re.IGNORECASE)
+"""Mistyped forms too: the embedded broker's own parser says best what is wrong with them."""
 CLIENT_NAME = "leanmq"
 
 
@@ -38,8 +39,8 @@ class Target:
 class BlockingLink:
     """An open connection to a broker, and the broker's verbs. Not for use by two threads at once."""
 
-    broker: RedisBroker
-    connection: BlockingRedisConnection
+    broker: Broker
+    connection: BlockingConnection
     _target: Target
     _open: ExitStack = field(repr=False)
 
@@ -53,7 +54,7 @@ class BlockingLink:
         """For child processes, while this link is open. It may hold a password: never print it."""
         return self._target.url
 
-    def open_another(self) -> BlockingRedisConnection:
+    def open_another(self) -> BlockingConnection:
         """One more connection, for a blocking read; closed with this link at the latest."""
         return _connect_blocking(self._target, self._open)
 
@@ -74,8 +75,8 @@ class BlockingLink:
 class AsyncLink:
     """An open connection to a broker, shared by the tasks of one event loop, and the broker's verbs."""
 
-    broker: RedisBroker
-    connection: AsyncRedisConnection
+    broker: Broker
+    connection: AsyncConnection
     _target: Target
     _open: AsyncExitStack = field(repr=False)
 
@@ -89,7 +90,7 @@ class AsyncLink:
         """For child processes, while this link is open. It may hold a password: never print it."""
         return self._target.url
 
-    async def open_another(self) -> AsyncRedisConnection:
+    async def open_another(self) -> AsyncConnection:
         """One more connection, for a blocking read; closed with this link at the latest."""
         return await _connect_async(self._target, self._open)
 
@@ -131,7 +132,7 @@ async def open_async(url: str, *, namespace: str, folder: Path, client_name: str
     from leanmq_topology.brokers.redis.broker import RedisBroker
 
     async with AsyncExitStack() as opened:
-        held = await asyncio.to_thread(_hold_embedded, url, folder, client_name)
+        held = await _hold_in_thread(url, folder, client_name)
         if held is not None:
             opened.push_async_callback(asyncio.to_thread, held.close)
         target = _find_target(url, held, client_name)
@@ -149,24 +150,42 @@ def _hold_embedded(url: str, folder: Path, client_name: str) -> Hold | None:
     return hold(folder, parse_embedded(url), name=client_name)
 
 
+async def _hold_in_thread(url: str, folder: Path, client_name: str) -> Hold | None:
+    """The same without stopping the loop; a share that comes after a cancellation is given back."""
+    import asyncio
+
+    def give_back(late: Future[Hold | None]) -> None:
+        held = None if late.cancelled() or late.exception() else late.result()
+        if held is not None:
+            held.close()
+
+    holding = asyncio.ensure_future(asyncio.to_thread(_hold_embedded, url, folder, client_name))
+    try:
+        return await asyncio.shield(holding)
+    except asyncio.CancelledError:
+        holding.add_done_callback(give_back)
+        raise
+
+
 def is_embedded(url: str) -> bool:
     """Whether this URL asks for a server of our own."""
     return EMBEDDED.match(url) is not None
 
 
 def _find_target(url: str, held: Hold | None, client_name: str) -> Target:
+    from leanmq_topology.brokers.embedded.address import parse_embedded
     from leanmq_topology.brokers.redis.address import parse_address
 
     address = parse_address(held.url if held else url)
     return Target(
-        shown="embedded:" if held else address.masked,
+        shown=parse_embedded(url).masked if held else address.masked,
         url=held.url if held else url,
         address=address,
         client_name=address.client_name or client_name,
     )
 
 
-def _connect_blocking(target: Target, opened: ExitStack) -> BlockingRedisConnection:
+def _connect_blocking(target: Target, opened: ExitStack) -> BlockingConnection:
     from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 
     connection = BlockingRedisConnection.open(target.address, client_name=target.client_name)
@@ -174,7 +193,7 @@ def _connect_blocking(target: Target, opened: ExitStack) -> BlockingRedisConnect
     return connection
 
 
-async def _connect_async(target: Target, opened: AsyncExitStack) -> AsyncRedisConnection:
+async def _connect_async(target: Target, opened: AsyncExitStack) -> AsyncConnection:
     from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
 
     connection = await AsyncRedisConnection.open(target.address, client_name=target.client_name)

@@ -32,6 +32,8 @@ class EmbeddedAddress:
 
 def parse_embedded(url: str) -> EmbeddedAddress:
     """`embedded:`, `embedded:?ephemeral=1`, `embedded:?linger=200ms`; raises `SettingError`."""
+    if not url.lower().startswith(SCHEME):
+        raise _wrong("embedded: needs its colon", hint="write embedded: or embedded:?ephemeral=1")
     place, _, query = url[len(SCHEME) :].partition("?")
     if place not in {"", "//"}:
         raise _wrong(

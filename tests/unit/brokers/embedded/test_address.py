@@ -28,6 +28,8 @@ def test_url_says_what_kind_of_server_is_wanted(url: str, address: EmbeddedAddre
 @pytest.mark.parametrize(
     ("url", "reason", "hint"),
     [
+        ("embedded", "needs its colon", "write embedded:"),
+        ("embedded?ephemeral=1", "needs its colon", "embedded:?ephemeral=1"),
         ("embedded:/data", "no host or path", ".leanmq/"),
         ("embedded://:secret@localhost", "no host or path", ".leanmq/"),
         ("embedded:?ephemral=1", "no parameter 'ephemral'", "did you mean 'ephemeral'?"),
