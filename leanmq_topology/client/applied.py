@@ -1,0 +1,138 @@
+"""What is applied on the server, as far as a sender has asked: compiled once, read again when it changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from leanmq_topology.contracts.matching import compile_match
+from leanmq_topology.contracts.schemas import MessageSchema, compile_schema
+from leanmq_topology.diagnostics import closest
+from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError, UnknownTargetError
+from leanmq_topology.messages.routing import Contract, Destination, Subscriber
+from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Route, Target, Topology
+from leanmq_topology.topology.specs import address_digests, read_resource, resource_specs
+
+_log = logging.getLogger("leanmq_topology.client")
+
+Fields = Mapping[str, Any]
+"""The answer of `Inspector.read_addresses`."""
+
+
+class AppliedView:
+    """The applied addresses that were used so far. Routing and limits follow it, never the local file."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._destinations: dict[str, Destination] = {}
+        self._schemas: dict[str, MessageSchema] = {}
+        self._declared: dict[str, Contract] = {}
+        self._local: Mapping[str, str] | None = None
+        self._warned = False
+
+    @property
+    def namespace(self) -> str:
+        return self._topology.broker.namespace
+
+    def find(self, name: str) -> Destination | None:
+        """The destination, or None if it must be read from the server first.
+
+        Raises `UnknownTargetError` for a name that the topology does not declare.
+        """
+        found = self._destinations.get(name)
+        if found is None and name not in self._topology.queues and name not in self._topology.routes:
+            raise UnknownTargetError(name, closest=closest(name, self._topology.target_names()))
+        return found
+
+    def learn(self, name: str, fields: Fields) -> Destination:
+        """Take in what the server answered. Raises `TopologyNotAppliedError` if it is not there."""
+        digest = fields.get(f"@{name}")
+        if digest is None:
+            raise self.not_applied(name)
+        self._warn_if_different(name, digest)
+        queues = {
+            resource.name: resource
+            for address, entry in fields.items()
+            if address.startswith("queues.")
+            and isinstance(resource := read_resource(address, entry["spec"]), Queue)
+        }
+        targets, accepts = self._read_targets(name, fields, queues)
+        destination = Destination(
+            name,
+            digest,
+            tuple(_make_subscriber(target, queues[target.queue]) for target in targets),
+            {kind: self._read_contract(kind, fields) for kind in accepts},
+        )
+        self._destinations[name] = destination
+        return destination
+
+    def forget(self, name: str) -> None:
+        """It changed on the server: read it again before the next send."""
+        self._destinations.pop(name, None)
+
+    def not_applied(self, name: str) -> TopologyNotAppliedError:
+        kind = "routes" if name in self._topology.routes else "queues"
+        return TopologyNotAppliedError([f"{kind}.{name}"], namespace=self.namespace)
+
+    def declared(self, kind: str) -> Contract | None:
+        """The contract of a type that the local topology declares, for targets that take any."""
+        message = self._topology.messages.get(kind)
+        if message is not None and kind not in self._declared:
+            self._declared[kind] = Contract(kind, message.version, compile_schema(message.schema))
+        return self._declared.get(kind)
+
+    def _read_targets(
+        self, name: str, fields: Fields, queues: Mapping[str, Queue]
+    ) -> tuple[tuple[Target, ...], tuple[str, ...]]:
+        """The queues behind a name, and the types it takes."""
+        if name in queues and f"routes.{name}" not in fields:
+            return (Target(queue=name),), queues[name].accepts
+        route = _read_route(name, fields)
+        if any(target.queue not in queues for target in route.to):
+            raise self.not_applied(name)
+        return route.to, route.accepts or _common_types([queues[target.queue] for target in route.to])
+
+    def _read_contract(self, kind: str, fields: Fields) -> Contract:
+        entry = fields.get(f"messages.{kind}")
+        if entry is None:
+            raise TopologyNotAppliedError([f"messages.{kind}"], namespace=self.namespace)
+        message = read_resource(f"messages.{kind}", entry["spec"])
+        if not isinstance(message, MessageType):
+            raise TypeError(f"messages.{kind} is recorded as {type(message).__name__}")
+        if entry["hash"] not in self._schemas:
+            self._schemas[entry["hash"]] = compile_schema(message.schema)
+        return Contract(kind, message.version, self._schemas[entry["hash"]])
+
+    def _warn_if_different(self, name: str, applied: str) -> None:
+        if self._local is None:
+            self._local = address_digests(resource_specs(self._topology))
+        if self._local.get(name) != applied and not self._warned:
+            self._warned = True
+            _log.warning(
+                "%r differs between this topology and the one applied in namespace %r; "
+                "the applied one counts (see `leanmq plan`)",
+                name,
+                self.namespace,
+            )
+
+
+def _read_route(name: str, fields: Fields) -> FanoutRoute:
+    route: MessageType | Queue | Route = read_resource(f"routes.{name}", fields[f"routes.{name}"]["spec"])
+    if not isinstance(route, FanoutRoute):
+        raise LeanMQError(
+            f"routes.{name} is applied as a type of route this version cannot send to",
+            hint="upgrade leanmq-topology here",
+        )
+    return route
+
+
+def _make_subscriber(target: Target, queue: Queue) -> Subscriber:
+    matcher = None if target.match is None else compile_match(target.match)
+    return Subscriber(target.queue, queue.max_message_size, matcher)
+
+
+def _common_types(queues: list[Queue]) -> tuple[str, ...]:
+    """The types that every queue takes; a queue that takes anything narrows nothing."""
+    choosy = [queue.accepts for queue in queues if queue.accepts]
+    return tuple(kind for kind in choosy[0] if all(kind in accepts for accepts in choosy)) if choosy else ()

@@ -1,0 +1,139 @@
+"""`connect`: the asyncio client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from leanmq_topology.brokers.protocol import AsyncConnection, Broker
+from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.flushing import Flusher
+from leanmq_topology.client.identity import new_message_id
+from leanmq_topology.client.options import SendOptions, read_options
+from leanmq_topology.client.place import choose_url, read_topology
+from leanmq_topology.client.sender import (
+    MOST_REFRESHES,
+    Draft,
+    address_draft,
+    check_bounds,
+    follow_changes,
+    keeps_changing,
+    write_draft,
+)
+from leanmq_topology.client.timestamps import format_time
+from leanmq_topology.clock import Clock, system_clock
+from leanmq_topology.messages.envelope import Outgoing
+from leanmq_topology.messages.routing import Destination
+from leanmq_topology.topology.model import Topology
+
+
+class Client:
+    """Sends validated messages. Any number of tasks of one event loop may share it.
+
+    Get one from `connect`. Sends that are awaited at the same time travel together, so share one client.
+    """
+
+    def __init__(
+        self, topology: Topology, broker: Broker, connection: AsyncConnection, *, clock: Clock = system_clock
+    ) -> None:
+        self.topology = topology
+        self._broker, self._connection, self._clock = broker, connection, clock
+        self._view = AppliedView(topology)
+        self._flusher = Flusher(connection, broker)
+
+    async def send(
+        self,
+        target: str,
+        data: Any,
+        *,
+        type: str | None = None,
+        id: str | None = None,
+        ttl: float | str | None = None,
+        delay: float | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> str:
+        """Validate a message and store it in a queue, or in every matching queue of a route; returns its id.
+
+        When this returns, the message is stored. `type` may be left out where the target takes only one.
+        `ttl` and `delay` are seconds, or text such as `"5m"`; the shorter of `ttl` and the queue's counts.
+        `id` is the stable id a handler sees; it is not checked against earlier messages.
+
+        Raises `InvalidMessageError` (nothing was sent), `UnknownTargetError`, `TopologyNotAppliedError`,
+        `QueueFullError`, `BatchTooLargeError`, and any `BrokerError`. A lost answer is settled by sending
+        again, which never stores twice; if the server stays away for 30 s, `BrokerUnavailableError.unknown`
+        says whether the message may have been stored.
+        """
+        options = read_options(
+            type=type, id=id, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
+        )
+        return (await self._send(target, [self._draft(target, data, options)]))[0]
+
+    async def send_many(
+        self,
+        target: str,
+        items: Iterable[Any],
+        *,
+        type: str | None = None,
+        ttl: float | str | None = None,
+        delay: float | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> list[str]:
+        """Send several messages in one step, all or none; returns their ids in order.
+
+        At most 1,000 copies or 4 MiB, else `BatchTooLargeError`. The options hold for each message; otherwise
+        as `send`.
+        """
+        options = read_options(
+            type=type, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
+        )
+        drafts = [self._draft(target, data, options) for data in items]
+        return await self._send(target, drafts) if drafts else []
+
+    async def close(self) -> None:
+        """Wait for sends under way. The connection belongs to whoever opened it."""
+        await self._flusher.close()
+
+    def _draft(self, target: str, data: Any, options: SendOptions) -> Draft:
+        return write_draft(target, data, options, id=new_message_id(), time=format_time(self._clock()))
+
+    async def _send(self, target: str, drafts: list[Draft]) -> list[str]:
+        for _ in range(MOST_REFRESHES + 1):
+            sends = await self._address(target, drafts)
+            results = await self._flusher.submit(sends, together=len(sends) > 1)
+            if not follow_changes(results, self._view):
+                return [draft.id for draft in drafts]
+        raise keeps_changing(target)
+
+    async def _address(self, target: str, drafts: list[Draft]) -> list[Outgoing]:
+        destination = self._view.find(target) or await self._read_destination(target)
+        sends = [address_draft(draft, destination, self._view) for draft in drafts]
+        check_bounds(sends)
+        return sends
+
+    async def _read_destination(self, target: str) -> Destination:
+        fields = await self._connection.execute(self._broker.read_addresses([target]))
+        return self._view.learn(target, fields)
+
+
+@asynccontextmanager
+async def connect(topology: Topology | str | Path, *, url: str | None = None) -> AsyncIterator[Client]:
+    """Open a client: `async with connect("topology.yaml") as mq`.
+
+    The server is `url`, else the topology's `broker.url`, else `LEANMQ_URL`, else the embedded one. Creates
+    nothing on the server; `leanmq apply` does.
+    """
+    from leanmq_topology.brokers.connect import open_async
+
+    loaded = read_topology(topology)
+    async with await open_async(
+        choose_url(loaded, url), namespace=loaded.broker.namespace, folder=loaded.folder
+    ) as link:
+        client = Client(loaded, link.broker, link.connection)
+        try:
+            yield client
+        finally:
+            await client.close()

@@ -1,0 +1,140 @@
+"""`connect_sync`: the same verbs, blocking, with no event loop behind them."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from leanmq_topology.brokers.protocol import BlockingConnection, Broker, Flush, SendResult
+from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.identity import Producer, new_message_id
+from leanmq_topology.client.options import SendOptions, read_options
+from leanmq_topology.client.patience import mark_unknown, wait_before_resend
+from leanmq_topology.client.place import choose_url, read_topology
+from leanmq_topology.client.sender import (
+    MOST_REFRESHES,
+    Draft,
+    address_draft,
+    check_bounds,
+    follow_changes,
+    keeps_changing,
+    write_draft,
+)
+from leanmq_topology.client.timestamps import format_time
+from leanmq_topology.clock import Clock, system_clock
+from leanmq_topology.errors import LeanMQError
+from leanmq_topology.messages.envelope import Outgoing
+from leanmq_topology.messages.routing import Destination
+from leanmq_topology.topology.model import Topology
+
+
+class SyncClient:
+    """Sends validated messages, one round trip a send. Threads may share it and take turns."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        broker: Broker,
+        connection: BlockingConnection,
+        *,
+        clock: Clock = system_clock,
+    ) -> None:
+        self.topology = topology
+        self._broker, self._connection, self._clock = broker, connection, clock
+        self._view = AppliedView(topology)
+        self._producer = Producer()
+        self._lock = threading.Lock()
+
+    def send(
+        self,
+        target: str,
+        data: Any,
+        *,
+        type: str | None = None,
+        id: str | None = None,
+        ttl: float | str | None = None,
+        delay: float | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> str:
+        """Validate a message and store it; returns its id. Promises and errors are those of `Client.send`."""
+        options = read_options(
+            type=type, id=id, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
+        )
+        return self._send(target, [self._draft(target, data, options)])[0]
+
+    def send_many(
+        self,
+        target: str,
+        items: Iterable[Any],
+        *,
+        type: str | None = None,
+        ttl: float | str | None = None,
+        delay: float | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> list[str]:
+        """Send several messages in one step, all or none; returns their ids. As `Client.send_many`."""
+        options = read_options(
+            type=type, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
+        )
+        drafts = [self._draft(target, data, options) for data in items]
+        return self._send(target, drafts) if drafts else []
+
+    def _draft(self, target: str, data: Any, options: SendOptions) -> Draft:
+        return write_draft(target, data, options, id=new_message_id(), time=format_time(self._clock()))
+
+    def _send(self, target: str, drafts: list[Draft]) -> list[str]:
+        for _ in range(MOST_REFRESHES + 1):
+            sends = self._address(target, drafts)
+            with self._lock:
+                results = self._deliver(sends)
+            if not follow_changes(results, self._view):
+                return [draft.id for draft in drafts]
+        raise keeps_changing(target)
+
+    def _address(self, target: str, drafts: list[Draft]) -> list[Outgoing]:
+        destination = self._view.find(target) or self._read_destination(target)
+        sends = [address_draft(draft, destination, self._view) for draft in drafts]
+        check_bounds(sends)
+        return sends
+
+    def _read_destination(self, target: str) -> Destination:
+        with self._lock:
+            fields = self._connection.execute(self._broker.read_addresses([target]))
+        return self._view.learn(target, fields)
+
+    def _deliver(self, sends: list[Outgoing]) -> list[SendResult]:
+        """Send one flush until the server has answered, or patience ends."""
+        name, sequence = self._producer.next()
+        flush = Flush(name, sequence, tuple(sends), all_or_none=len(sends) > 1)
+        started, tries, unknown = time.monotonic(), 0, False
+        while True:
+            try:
+                return self._connection.execute(self._broker.send(flush))
+            except LeanMQError as failure:
+                unknown = unknown or getattr(failure, "unknown", False)
+                wait_s = wait_before_resend(
+                    failure, tries=tries, elapsed_s=time.monotonic() - started, chance=random.random()
+                )
+                if wait_s is None:
+                    raise mark_unknown(failure, unknown) from None
+            tries += 1
+            time.sleep(wait_s)
+
+
+@contextmanager
+def connect_sync(topology: Topology | str | Path, *, url: str | None = None) -> Iterator[SyncClient]:
+    """Open a blocking client: `with connect_sync("topology.yaml") as mq`. Otherwise as `connect`."""
+    from leanmq_topology.brokers.connect import open_blocking
+
+    loaded = read_topology(topology)
+    with open_blocking(
+        choose_url(loaded, url), namespace=loaded.broker.namespace, folder=loaded.folder
+    ) as link:
+        yield SyncClient(loaded, link.broker, link.connection)

@@ -1,0 +1,98 @@
+"""What a sender may say besides target and data. Durations are seconds, or text such as `5m`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from leanmq_topology.errors import InvalidMessageError, SettingError
+from leanmq_topology.messages.message import (
+    HEADER_CORRELATION,
+    HEADER_SCHEMA,
+    HEADER_TIME,
+    RESERVED_PREFIX,
+)
+from leanmq_topology.topology.model import DAY_MS
+from leanmq_topology.topology.values import format_duration, parse_duration
+
+LONGEST_TTL_MS: Final = 3650 * DAY_MS
+LONGEST_DELAY_MS: Final = 365 * DAY_MS
+MOST_HEADER_BYTES: Final = 16 * 1024
+
+_ID = re.compile(r"[!-~]{1,128}")
+_HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
+_OURS = frozenset({HEADER_TIME, HEADER_SCHEMA})
+
+
+@dataclass(frozen=True, slots=True)
+class SendOptions:
+    """Checked options of a send; None leaves the choice to the topology."""
+
+    type: str | None = None
+    id: str | None = None
+    ttl_ms: int | None = None
+    delay_ms: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+PLAIN: Final = SendOptions()
+_NOTHING: Final = (None,) * 6
+
+
+def read_options(
+    *,
+    type: str | None = None,
+    id: str | None = None,
+    ttl: float | str | None = None,
+    delay: float | str | None = None,
+    headers: Mapping[str, str] | None = None,
+    correlation_id: str | None = None,
+) -> SendOptions:
+    """Check what a caller said. Raises `SettingError` for a value, `InvalidMessageError` for a header."""
+    if (type, id, ttl, delay, headers, correlation_id) == _NOTHING:
+        return PLAIN
+    if id is not None and not _ID.fullmatch(id):
+        raise SettingError("id", "must be 1 to 128 printable ASCII characters without spaces")
+    ttl_ms = None if ttl is None else _read_duration("ttl", ttl, LONGEST_TTL_MS)
+    if ttl_ms == 0:
+        raise SettingError("ttl", "must be longer than 0")
+    delay_ms = None if delay is None else _read_duration("delay", delay, LONGEST_DELAY_MS)
+    return SendOptions(type, id, ttl_ms, delay_ms, _read_headers(headers or {}, correlation_id))
+
+
+def _read_duration(name: str, value: Any, longest_ms: int) -> int:
+    if isinstance(value, str):
+        try:
+            duration_ms = parse_duration(value)
+        except ValueError as failure:
+            raise SettingError(name, str(failure)) from None
+    elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise SettingError(name, f"{value!r} is not a number of seconds")
+    else:
+        duration_ms = round(value * 1000)
+    if not 0 <= duration_ms <= longest_ms:
+        raise SettingError(name, f"must lie between 0s and {format_duration(longest_ms)}")
+    return duration_ms
+
+
+def _read_headers(headers: Mapping[str, str], correlation_id: str | None) -> dict[str, str]:
+    checked = {name: _check_header(name, value) for name, value in headers.items()}
+    if correlation_id is not None:
+        checked[HEADER_CORRELATION] = _check_header(HEADER_CORRELATION, correlation_id)
+    size = sum(len(name) + len(value.encode()) for name, value in checked.items())
+    if size > MOST_HEADER_BYTES:
+        raise InvalidMessageError("", f"{size} bytes of headers are more than {MOST_HEADER_BYTES}")
+    return checked
+
+
+def _check_header(name: object, value: object) -> str:
+    if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+        raise InvalidMessageError("", f"{name!r:.80} is not a header name", hint="letters, digits, `_.-`")
+    if name in _OURS or name.startswith(RESERVED_PREFIX):
+        raise InvalidMessageError("", f"the header {name!r} is set by leanmq itself")
+    if not isinstance(value, str) or not value.isprintable():
+        raise InvalidMessageError("", f"the header {name!r} must be printable text")
+    return value

@@ -1,0 +1,34 @@
+"""How long a sender goes on after a failure. Pure.
+
+A flush may be sent again because its producer's marker makes that harmless: the server remembers the last one
+for ten minutes, far longer than anybody here goes on.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
+
+LONGEST_S: Final = 30.0
+FIRST_WAIT_S: Final = 0.05
+LONGEST_WAIT_S: Final = 2.0
+
+
+def wait_before_resend(failure: Exception, *, tries: int, elapsed_s: float, chance: float) -> float | None:
+    """Seconds to wait before the same flush is sent once more; None: give up and tell the caller.
+
+    Only a server that cannot be reached or is not ready is worth waiting for. `chance` in [0, 1) spreads the
+    waits of many senders.
+    """
+    if not isinstance(failure, BrokerUnavailableError):
+        return None
+    wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10)) * (0.5 + chance / 2)
+    return wait_s if elapsed_s + wait_s <= LONGEST_S else None
+
+
+def mark_unknown(failure: LeanMQError, unknown: bool) -> LeanMQError:
+    """Once an answer was lost, the flush may have been stored, whatever later attempts met."""
+    if isinstance(failure, BrokerUnavailableError):
+        failure.unknown = unknown
+    return failure
