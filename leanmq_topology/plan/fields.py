@@ -52,16 +52,14 @@ def _describe(path: tuple[str, ...], before: Any, after: Any) -> FieldChange:
 
 def format_value(key: str, value: Any) -> str:
     """A recorded value as the file spells it: `ttl_ms` 86400000 is `1d`."""
-    if value is ABSENT or value is None:
+    if value is ABSENT or value is None or value == []:
         return _UNSET.get(key, "none")
-    if key.endswith("_ms"):
-        listed = value if isinstance(value, list | tuple) else [value]
-        texts = [format_duration(item) for item in listed]
-        return texts[0] if listed is not value else f"[{', '.join(texts)}]"
-    if key in _SIZES:
+    if isinstance(value, list) and all(isinstance(item, str | int) for item in value):
+        return _shorten(f"[{', '.join(format_value(key, item) for item in value)}]")
+    if key.endswith("_ms") and isinstance(value, int):
+        return format_duration(value)
+    if key in _SIZES and isinstance(value, int):
         return format_size(value)
-    if value in ([], ()):
-        return _UNSET.get(key, "none")
     return _shorten(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 

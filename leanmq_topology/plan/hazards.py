@@ -103,8 +103,8 @@ def find_overfull(change: Update, around: Surroundings) -> Iterator[Diagnostic]:
             "LMQ501",
             change,
             "max_length",
-            f"{backlog.waiting} messages wait, more than the new limit of {limit}: sends are refused until"
-            " it has room again",
+            f"{backlog.waiting:,} messages wait, the new limit is {limit:,}: sends are refused until they"
+            " are fewer",
             "raise the limit, or let workers drain the queue first",
         )
 
@@ -118,8 +118,8 @@ def find_shorter_lease(change: Update, around: Surroundings) -> Iterator[Diagnos
             "LMQ502",
             change,
             "visibility_timeout",
-            f"{in_flight} messages are being handled{_by(change, around)}; a shorter lease may hand them out"
-            " twice",
+            f"{in_flight:,} messages are being handled{_by(change, around)}; a shorter lease may hand them"
+            " out twice",
             "apply when the queue is idle, or make sure its handlers may run twice",
         )
 
@@ -134,7 +134,7 @@ def find_forgotten_types(change: Update, around: Surroundings) -> Iterator[Diagn
             "LMQ506",
             change,
             "accepts",
-            f"{', '.join(gone)} is no longer accepted, and {waiting} messages wait: those of that type are"
+            f"{', '.join(gone)} is no longer accepted, and {waiting:,} messages wait: those of that type are"
             " dead-lettered when they are handed out",
             "drain the queue first, or keep the type until it is empty",
         )
@@ -148,7 +148,7 @@ def find_discarded_on_expiry(change: Update, around: Surroundings) -> Iterator[D
             "LMQ509",
             change,
             "on_expire",
-            f"{waiting} waiting messages would be dropped when they expire, not dead-lettered",
+            f"{waiting:,} waiting messages would be dropped when they expire, not dead-lettered",
             "keep `on_expire: dead_letter` until the queue is drained",
         )
 
@@ -166,7 +166,7 @@ def find_schema_break(change: Update, around: Surroundings) -> Iterator[Diagnost
     if verdict.broken and waiting:
         yield Diagnostic(
             "LMQ504",
-            f"{verdict.broken}, and {waiting} messages wait in {where}",
+            f"{verdict.broken}, and {waiting:,} messages wait in {where}",
             f"{change.address}.schema",
             suggestion="drain the queues first, or change the schema compatibly",
         )
@@ -183,8 +183,8 @@ def find_schema_break(change: Update, around: Surroundings) -> Iterator[Diagnost
             "LMQ503",
             change,
             "schema",
-            f"{waiting} messages in {where} were sent under the old schema; those that break the new one are"
-            " dead-lettered when they are handed out",
+            f"{waiting:,} messages in {where} were sent under the old schema; those that break the new one"
+            " are dead-lettered when they are handed out",
             "drain the queues first, or accept both forms",
         )
 

@@ -19,7 +19,7 @@ _MOST_FIELDS = 12
 """Field changes shown for one resource; a rewritten schema would fill the screen."""
 
 _LOSSES = {
-    "memory": "a server that stops abruptly may lose messages it had not yet written or copied elsewhere",
+    "memory": "a server that stops abruptly may lose messages not yet written or copied elsewhere",
 }
 
 
