@@ -52,8 +52,8 @@ def command(call: Invocation, file: Path | None, yes: bool, dry_run: bool) -> No
         done = apply_changes(
             link,
             topology,
-            who=_who(),
-            git_commit=_git_commit(topology),
+            who=name_applier(),
+            git_commit=find_commit(topology),
             approve=approve,
             planned=plan,
         )
@@ -88,7 +88,7 @@ def _say(plan: Plan, applied: tuple[str, ...], generation: int) -> str:
     return f"\n{count} applied. The namespace is at generation {generation}."
 
 
-def _who() -> str:
+def name_applier() -> str:
     """Who applies, for the record and for whoever finds the lock taken."""
     try:
         user = getpass.getuser()
@@ -97,7 +97,7 @@ def _who() -> str:
     return f"{user}@{platform.node() or 'localhost'}"
 
 
-def _git_commit(topology: Topology) -> str | None:
+def find_commit(topology: Topology) -> str | None:
     """The commit the file stands at, where it is in a Git checkout."""
     try:
         found = subprocess.run(

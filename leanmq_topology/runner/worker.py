@@ -1,0 +1,313 @@
+"""One worker process: its parts put together, kept running, and taken down without losing a message.
+
+The reader hands what it read to lanes, one a queue; a lane's crew runs each message through its pipeline, and
+the outcome leaves by the settlements. Leases are renewed and upkeep is done beside all that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import functools
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from leanmq_topology.brokers.connect import AsyncLink, open_blocking
+from leanmq_topology.errors import LeanMQError
+from leanmq_topology.plan.hazards import refuse_owner
+from leanmq_topology.runner.applied import Applied, check_applied, list_differences, read_applied
+from leanmq_topology.runner.clocks import ServerClock
+from leanmq_topology.runner.handlers import LoadedHandler
+from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.runner.lane import Crew, Finish, Forget, Lane
+from leanmq_topology.runner.leases import LeaseKeeper
+from leanmq_topology.runner.loop_crew import LoopCrew
+from leanmq_topology.runner.middleware.admission import check_admission
+from leanmq_topology.runner.middleware.contract import check_contract
+from leanmq_topology.runner.middleware.counters import Counters
+from leanmq_topology.runner.middleware.event_log import EventLog
+from leanmq_topology.runner.outage import Outage
+from leanmq_topology.runner.pipeline import Pipeline
+from leanmq_topology.runner.reader import Reader
+from leanmq_topology.runner.settlements import Settlement, Settlements
+from leanmq_topology.runner.thread_crew import ThreadCrew
+from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance, maintain
+from leanmq_topology.topology.model import Topology
+
+logger = logging.getLogger("leanmq.runner")
+
+DRAIN_SECONDS = 25.0
+SETTLE_SECONDS = 5.0
+"""How long the last settlements may take once nothing runs any more."""
+CANCEL_SECONDS = 1.0
+"""How long a handler that was cancelled may take to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a worker ended."""
+
+    clean: bool
+    """Everything that was read is settled or handed back."""
+    summary: str
+
+
+def new_consumer_name() -> str:
+    """Twelve characters nobody else has: the server repeats the name in its log for every message."""
+    return base64.b32encode(secrets.token_bytes(7)).decode().rstrip("=").lower()
+
+
+class Worker:
+    """Runs handlers until told to stop. `handlers` are loaded; `link` is open and stays the caller's."""
+
+    def __init__(
+        self,
+        topology: Topology,
+        handlers: Mapping[str, LoadedHandler],
+        link: AsyncLink,
+        *,
+        drain_seconds: float = DRAIN_SECONDS,
+    ) -> None:
+        self.name = new_consumer_name()
+        self.counters = Counters()
+        self._topology, self._handlers, self._link = topology, handlers, link
+        self._drain_seconds = drain_seconds
+        self._broker, self._connection = link.broker, link.connection
+        self._clock, self._outage = ServerClock(), Outage()
+        self._lanes: dict[str, Lane] = {}
+        self._reader: Reader | None = None
+        self._stop = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._settlements = Settlements(
+            self._broker, self._connection, self.name, self._outage, self._note_settled
+        )
+
+    def stop(self) -> None:
+        """Drain and end. Calling it twice is harmless."""
+        self._stop.set()
+
+    async def run(self, ready: Callable[[], None] = lambda: None) -> Ended:
+        """Handle messages until `stop`; `ready` is called once reading has begun.
+
+        Raises `TopologyNotAppliedError` if a queue or type of these handlers was never applied, and
+        `BrokerError` if the server cannot be reached at the start. Later outages are waited for.
+        """
+        applied = await self._read_applied()
+        await maintain(self._broker, self._connection, list(self._queues()), self._clock)
+        async with contextlib.AsyncExitStack() as resources:
+            client = await self._open_client(resources)
+            self._build_lanes(applied, client)
+            leases = await self._start_leases(resources)
+            reading = await self._link.open_another()
+            resources.push_async_callback(reading.close)
+            lanes = list(self._lanes.values())
+            self._reader = Reader(self._broker, reading, self._connection, self.name, lanes, self._outage)
+            return await self._run_parts(self._reader, self._maintenance(applied, lanes), leases, ready)
+
+    async def _run_parts(
+        self, reader: Reader, upkeep: Maintenance, leases: LeaseKeeper, ready: Callable[[], None]
+    ) -> Ended:
+        settling = asyncio.create_task(self._settlements.run(), name="settlements")
+        keeping = asyncio.create_task(upkeep.run(), name="upkeep")
+        reading = asyncio.create_task(reader.run(), name="reader")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        parts = [settling, keeping, reading]
+        try:
+            await self._beat()
+            ready()
+            await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
+            _raise_failure(parts)
+            await _cancel(keeping)
+            await reader.stop(reading)
+            clean = await self._drain()
+            await self._leave()
+            return Ended(clean, self.counters.summary())
+        finally:
+            leases.stop()
+            await _cancel(*parts, stopping)
+
+    # -- stopping ---------------------------------------------------------------------------------------
+
+    async def _drain(self) -> bool:
+        """Hand back what has not started, let the rest end in time; True if nothing is left behind."""
+        released = sum(lane.release_unstarted() for lane in self._lanes.values())
+        running = sum(lane.running for lane in self._lanes.values())
+        if running or released:
+            logger.info(
+                "draining: %d running, %d handed back unstarted", running, released, extra={"event": "drain"}
+            )
+        ended = await _within(self._drain_seconds, self._all_settled())
+        if not ended:
+            logger.warning(
+                "%d handlers did not end within %g s and are given up; their messages are due again at once",
+                sum(lane.running for lane in self._lanes.values()),
+                self._drain_seconds,
+                extra={"event": "drain_exceeded"},
+            )
+            await asyncio.gather(*(lane.crew.abort(CANCEL_SECONDS) for lane in self._lanes.values()))
+        return await _within(SETTLE_SECONDS, self._settlements.drained()) and ended
+
+    async def _all_settled(self) -> None:
+        while any(lane.held for lane in self._lanes.values()):
+            self._empty.clear()
+            await self._empty.wait()
+
+    async def _leave(self) -> None:
+        with contextlib.suppress(LeanMQError):
+            await self._connection.execute(self._broker.leave(self.name, list(self._lanes)))
+
+    # -- what the parts report --------------------------------------------------------------------------
+
+    def _note_settled(self, settlements: Sequence[Settlement]) -> None:
+        for settlement in settlements:
+            lane = self._lanes.get(settlement.delivered.queue)
+            if lane is not None:
+                lane.settled(settlement.delivered.entry_id)
+        self._empty.set()
+        if self._reader is not None:
+            self._reader.make_room_known()
+
+    async def _beat(self) -> None:
+        facts = {
+            "host": socket.gethostname(),
+            "pid": str(os.getpid()),
+            "handlers": ",".join(self._handlers),
+            "queues": ",".join(self._lanes),
+            "held": str(sum(len(lane.held) for lane in self._lanes.values())),
+            "running": str(sum(lane.running for lane in self._lanes.values())),
+            "seen_ms": str(self._clock.now_ms()),
+            **{name: str(count) for name, count in self.counters.as_dict().items()},
+        }
+        lifetime_ms = int(3 * HEARTBEAT_SECONDS * 1000)
+        await self._connection.execute(self._broker.heartbeat(self.name, facts, lifetime_ms=lifetime_ms))
+
+    async def _adopt_generation(self) -> None:
+        """Somebody applied: go by the new limits and schemas. A queue that is gone is left to the reader."""
+        record = await self._connection.execute(self._broker.read_record())
+        applied = read_applied(record)
+        for lane in self._lanes.values():
+            if lane.name in applied.queues:
+                lane.pipeline = self._build_pipeline(lane.handler, applied)
+        logger.info(
+            "generation %d was applied; going by it", record.generation, extra={"event": "generation"}
+        )
+
+    # -- building ---------------------------------------------------------------------------------------
+
+    async def _read_applied(self) -> Applied:
+        record = await self._connection.execute(self._broker.read_record())
+        if record.owner is not None:
+            refuse_owner(record.owner, self._topology.name, self._topology.broker.namespace)
+        check_applied(record, self._topology, self._queues())
+        differing = list_differences(record, self._topology)
+        if differing:
+            shown = ", ".join(differing[:5]) + (", …" if len(differing) > 5 else "")
+            logger.warning(
+                "the file differs from what is applied, which is what counts: %s (`leanmq plan` shows how)",
+                shown,
+                extra={"event": "differs"},
+            )
+        return read_applied(record)
+
+    def _queues(self) -> list[str]:
+        return [handler.declared.queue for handler in self._handlers.values()]
+
+    def _build_lanes(self, applied: Applied, client: Any) -> None:
+        for handler in self._handlers.values():
+            self._lanes[handler.declared.queue] = Lane(
+                handler,
+                self._build_pipeline(handler, applied),
+                functools.partial(self._hire, handler, client),
+                self._settlements.add,
+                EventLog(handler.declared, self._topology.folder),
+                self.counters,
+            )
+
+    def _hire(self, handler: LoadedHandler, client: Any, finish: Finish, forget: Forget) -> Crew:
+        def forget_and_look(message: Incoming) -> None:
+            forget(message)
+            self._empty.set()
+
+        if handler.binding.asynchronous:
+            return LoopCrew(handler.declared.concurrency, finish, forget_and_look, client)
+        open_client = self._open_blocking_client if handler.binding.wants_client else None
+        return ThreadCrew(handler.name, handler.declared.concurrency, finish, forget_and_look, open_client)
+
+    def _build_pipeline(self, handler: LoadedHandler, applied: Applied) -> Pipeline:
+        queue = applied.queues[handler.declared.queue]
+        gates = (check_admission(queue, self._clock.now_ms), check_contract(queue, applied.types))
+        return Pipeline(queue, handler.declared.on_false, handler.binding.invoke, gates)
+
+    def _maintenance(self, applied: Applied, lanes: Sequence[Lane]) -> Maintenance:
+        return Maintenance(
+            self._broker,
+            self._connection,
+            self.name,
+            lanes,
+            self._clock,
+            self._outage,
+            applied.generation,
+            self._adopt_generation,
+            self._beat,
+        )
+
+    async def _start_leases(self, resources: contextlib.AsyncExitStack) -> LeaseKeeper:
+        namespace, folder = self._topology.broker.namespace, self._topology.folder
+        link = await asyncio.to_thread(
+            open_blocking,
+            self._link.server_url,
+            namespace=namespace,
+            folder=folder,
+            client_name="leanmq-leases",
+        )
+        leases = LeaseKeeper(self._broker, link.connection, self.name, list(self._lanes.values()), Lane.lose)
+        resources.callback(leases.stop)
+        leases.start()
+        return leases
+
+    async def _open_client(self, resources: contextlib.AsyncExitStack) -> Any:
+        """The client for asynchronous handlers, if one of them asks for it."""
+        wanted = any(
+            handler.binding.asynchronous and handler.binding.wants_client
+            for handler in self._handlers.values()
+        )
+        if not wanted:
+            return None
+        from leanmq_topology.client import connect
+
+        return await resources.enter_async_context(connect(self._topology, url=self._link.server_url))
+
+    @contextlib.contextmanager
+    def _open_blocking_client(self) -> Any:
+        from leanmq_topology.client import connect_sync
+
+        with connect_sync(self._topology, url=self._link.server_url) as client:
+            yield client
+
+
+def _raise_failure(parts: Sequence[asyncio.Task[None]]) -> None:
+    """A part that ended by itself met a mistake of ours; going on without it would look like working."""
+    for part in parts:
+        if part.done() and not part.cancelled() and (failure := part.exception()) is not None:
+            raise failure
+
+
+async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _within(seconds: float, waited_for: Any) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await waited_for
+    except TimeoutError:
+        return False
+    return True
