@@ -66,7 +66,7 @@ def bundle_schema(raw: Any, *, base: Path, folder: Path, read: Read) -> Bundled:
 
 
 def bundle_file(reference: str, *, base: Path, folder: Path, read: Read) -> Bundled:
-    """Bundle what a reference names, seen from the file `base`: `order.json` or `common.json#/$defs/order`."""
+    """Bundle what a reference names, seen from the file `base`: `order.json`, `common.json#/$defs/order`."""
     bundler = _Bundler(base=base, folder=folder, read=read, own_file=None)
     found = bundler.open(reference)
     if isinstance(found, SchemaProblem):

@@ -57,10 +57,10 @@ def describe(failure: Failure) -> str:
     return sentence(failure) if sentence else f"breaks the rule {failure.keyword!r} of its schema"
 
 
-def join_names(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str], *, last: str = "or") -> str:
     """`a, b or c`."""
-    *first, last = names
-    return f"{', '.join(first)} or {last}" if first else last
+    *first, end = names
+    return f"{', '.join(first)} {last} {end}" if first else end
 
 
 def name_kind(value: Any) -> str:

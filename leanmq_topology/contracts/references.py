@@ -46,7 +46,7 @@ def find_reference_fault(reference: Any) -> SchemaProblem | None:
 
 
 def locate_file(path: str, *, base: Path, folder: Path) -> Path | SchemaProblem:
-    """The file that a relative path names, seen from the file `base`; never one outside `folder`, even by a link."""
+    """The file that a relative path names, seen from the file `base`; never one outside, even by a link."""
     root = folder.resolve()
     target = (base.parent / path).resolve()
     return target if target.is_relative_to(root) else _outside(path)
