@@ -27,7 +27,8 @@ class Invocation:
         """The files named, else the one found; raises `SettingError` when there is none."""
         if self.settings.files:
             return self.settings.files
-        return find_topology_file(Path.cwd(), self.settings.environ or {})
+        found = find_topology_file(Path.cwd(), self.settings.environ or {})
+        return tuple(_shorten(path) for path in found)
 
     def with_file(self, file: Path | None) -> Invocation:
         """The same call with the file that was given as an argument; `-f` then overlays it."""
@@ -43,6 +44,11 @@ class Invocation:
     def broker_url(self, topology: Topology) -> str:
         """`--url`, then the file's, then `LEANMQ_URL`, then the embedded broker."""
         return self.settings.url or topology.broker.url or self.settings.fallback_url or "embedded:"
+
+
+def _shorten(path: Path) -> Path:
+    """Relative to the working directory where that is below: as one would type it, and as it is shown."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def common_options(

@@ -45,7 +45,7 @@ def resource_specs(topology: Topology) -> dict[str, Spec]:
     for queue in topology.queues.values():
         specs[f"queues.{queue.name}"] = msgspec.to_builtins(queue)
     for route in topology.routes.values():
-        specs[f"routes.{route.name}"] = {"type": _TYPE_NAMES[type(route)], **msgspec.to_builtins(route)}
+        specs[f"routes.{route.name}"] = {"type": route_type(route), **msgspec.to_builtins(route)}
     return specs
 
 
@@ -89,6 +89,11 @@ def read_resource(address: str, spec: Spec) -> MessageType | Queue | Route:
         return msgspec.convert(spec, Queue)
     fields = {key: value for key, value in spec.items() if key != "type"}
     return msgspec.convert(fields, ROUTE_TYPES[spec["type"]])
+
+
+def route_type(route: Route) -> str:
+    """The word the file uses: `fanout`, `topic`, `request`, `ephemeral`."""
+    return _TYPE_NAMES[type(route)]
 
 
 def targets_of(route: Route) -> tuple[Target, ...]:

@@ -41,6 +41,7 @@ RULES: tuple[Rule, ...] = (
     policy.check_never,
     policy.check_never_spelling,
     contracts.check_examples,
+    contracts.check_matches,
     broker.check_url,
     broker.check_password,
     broker.check_secret_places,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from leanmq_topology.contracts.matching import check_match
 from leanmq_topology.contracts.payload import check_payload
 from leanmq_topology.contracts.schemas import Schema, SchemaProblem
 from leanmq_topology.contracts.violation import Violation, parse_pointer
@@ -27,12 +28,8 @@ def check_examples(draft: Draft) -> Findings:
 
 def check_matches(draft: Draft) -> Findings:
     """Each `match`, compiled; what its message schemas close out is an error, what they leave open warns."""
-    from leanmq_topology.contracts.matching import check_match
-
     for route, target in _matching_targets(draft):
-        schemas = _schemas_for(draft, route, target)
-        if schemas is None:
-            continue
+        schemas = _schemas_of(draft, route)
         place: ValuePath = ("routes", route.name, "to", target.queue, "match")
         for problem in check_match(target.match or {}, schemas):
             yield _match_problem(draft, place, problem)
@@ -66,12 +63,11 @@ def _matching_targets(draft: Draft) -> Iterator[tuple[FanoutRoute | TopicRoute, 
             yield from ((route, target) for target in route.to if target.match)
 
 
-def _schemas_for(draft: Draft, route: FanoutRoute | TopicRoute, target: Target) -> dict[str, Schema] | None:
-    """Type -> schema of all that may reach the target; None if one of them is not known to be sound."""
-    names = route.accepts
-    if not all(name in draft.contracts for name in names):
-        return None
-    return {name: draft.topology.messages[name].schema for name in names}
+def _schemas_of(draft: Draft, route: FanoutRoute | TopicRoute) -> dict[str, Schema]:
+    """The schemas of what a route accepts; none, which means anything, if one of them is not sound."""
+    if not all(name in draft.contracts for name in route.accepts):
+        return {}
+    return {name: draft.topology.messages[name].schema for name in route.accepts}
 
 
 def _follow(values: Any, place: ValuePath, tokens: tuple[str, ...]) -> ValuePath:
