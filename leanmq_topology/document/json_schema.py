@@ -19,7 +19,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from leanmq_topology.diagnostics import Diagnostic
+from leanmq_topology.diagnostics import Diagnostic, sort_diagnostics
 from leanmq_topology.document.reader import Document
 from leanmq_topology.document.shape_words import explain_violation
 
@@ -43,14 +43,14 @@ def topology_schema() -> dict[str, Any]:
 
 
 def check_shape(document: Document) -> list[Diagnostic]:
-    """Everything in which a document departs from the schema, each with its place. Empty if it conforms."""
+    """Everything in which a document departs from the schema, in file order. Empty if it conforms."""
     version = _check_version(document)
     if version:
         return [version]
     found = list(_check_values(document, document.values, (), _checked_schema()))
     if document.environments is not None:
         found += _check_values(document, document.environments, ("environments",), _environment_schema())
-    return _without_repeats(found)
+    return sort_diagnostics(_without_repeats(found))
 
 
 def _check_version(document: Document) -> Diagnostic | None:

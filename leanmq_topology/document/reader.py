@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -78,6 +79,7 @@ def read_data(path: Path) -> tuple[Any, list[Diagnostic]]:
         found = _check_json(source)
         if found:
             return None, [found]
+        source = _join_escapes(source)
     root, problems = compose(source)
     if root is None or problems:
         return None, problems or [Diagnostic("LMQ105", f"{path} is empty", span=source.span(0, 1))]
@@ -111,12 +113,37 @@ def _compose_file(path: Path, _stamp: int) -> tuple[Source | None, Node | None]:
 
 
 def _check_json(source: Source) -> Diagnostic | None:
-    """Why a text is not JSON. Numbers and nesting are judged with the node tree, like YAML's."""
+    """Why a text is not JSON. Numbers, nesting and repeated keys are judged with the node tree, like YAML's."""
     try:
-        json.loads(source.text, parse_int=str, parse_float=str)
+        json.loads(source.text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         message = f"this is not JSON: {error.msg[0].lower()}{error.msg[1:]}"
         return Diagnostic("LMQ105", message, span=source.span(error.pos, error.pos + 1))
-    except RecursionError:
+    except _ConstantError as error:
+        at = max(0, source.text.find(str(error)))
+        message = f"{error} is not a finite number"
+        return Diagnostic("LMQ113", message, span=source.span(at, at + len(str(error))))
+    except RecursionError:  # said better by the limits on nesting
         return None
     return None
+
+
+class _ConstantError(ValueError):
+    """NaN or Infinity, which Python's reader takes and JSON does not have."""
+
+
+def _refuse_constant(name: str) -> None:
+    raise _ConstantError(name)
+
+
+def _join_escapes(source: Source) -> Source:
+    """JSON writes an emoji as two escapes, which YAML does not know: put the character there instead."""
+
+    def join(found: re.Match[str]) -> str:
+        pair = bytes.fromhex(found[2] + found[3]).decode("utf-16-be")
+        return found[1] + pair
+
+    return Source(source.name, _ESCAPED_PAIR.sub(join, source.text))
+
+
+_ESCAPED_PAIR = re.compile(r"(?<!\\)((?:\\\\)*)\\u(d[89ab][0-9a-f]{2})\\u(d[c-f][0-9a-f]{2})", re.IGNORECASE)

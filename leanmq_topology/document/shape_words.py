@@ -270,6 +270,8 @@ def _word_value(value: Any) -> str:
             return "empty"
         case bool():
             return "true" if value else "false"
+        case float() if not value.is_integer():
+            return f"{value}"
         case int() | float():
             return "a number"
         case str():

@@ -19,9 +19,10 @@ _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ufeff\ue000-\ufffd\U00010000-\U0010ffff]"  # what YAML calls printable
 )
 _WIDE_ENCODINGS = {
+    b"\xff\xfe\x00\x00": "UTF-32",  # before UTF-16, whose mark it begins with
+    b"\x00\x00\xfe\xff": "UTF-32",
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
-    b"\x00\x00\xfe\xff": "UTF-32",
 }
 
 
@@ -30,13 +31,15 @@ class Source:
 
     def __init__(self, name: str, text: str) -> None:
         self.name, self.text = name, text
+        self._lines: dict[int, str] = {}
+        """Line texts that spans were made from, so that many findings in one long line share its text."""
 
     def span(self, start: int, end: int) -> Span:
         """The span of the code points from `start` up to `end`, cut off where the first line ends."""
         start = min(start, len(self.text))
         at = bisect_right(self._line_starts, start) - 1
         first = self._line_starts[at]
-        line = _LINE_END.split(self.text[first : self._line_end(at)], maxsplit=1)[0]
+        line = self._line(at)
         # A place inside or behind a line break is shown at the end of its line.
         column = min(start - first, len(line))
         length = max(1, min(end - start, len(line) - column))
@@ -46,8 +49,12 @@ class Source:
     def _line_starts(self) -> list[int]:
         return [0, *(found.end() for found in _LINE_END.finditer(self.text))]
 
-    def _line_end(self, at: int) -> int:
-        return self._line_starts[at + 1] if at + 1 < len(self._line_starts) else len(self.text)
+    def _line(self, at: int) -> str:
+        if at not in self._lines:
+            starts = self._line_starts
+            end = starts[at + 1] if at + 1 < len(starts) else len(self.text)
+            self._lines[at] = self.text[starts[at] : end].rstrip("\r\n")
+        return self._lines[at]
 
 
 def read_source(path: Path, *, name: str | None = None) -> Source | Diagnostic:

@@ -54,10 +54,20 @@ def explain_syntax(error: yaml.YAMLError, source: Source) -> Diagnostic:
     problem, context = str(getattr(error, "problem", "") or error), str(getattr(error, "context", "") or "")
     at = _index(getattr(error, "problem_mark", None))
     began = _index(getattr(error, "context_mark", None))
+    if at and source.text[at - 1 : at + 1] == "${":
+        return _explain_variable(source, at - 1)
     message, hint, from_start = _choose_words(f"{context} {problem}", source.text, at or 0)
     place = began if from_start and began is not None else at
     span = None if place is None else source.span(place, place + 1)
     return Diagnostic("LMQ105", message, suggestion=hint, span=span)
+
+
+def _explain_variable(source: Source, at: int) -> Diagnostic:
+    """Inside `{ }` and `[ ]` a brace always opens a mapping, also after a dollar sign."""
+    end = source.text.find("}", at) + 1 or at + 2
+    message = "a variable inside { } or [ ] needs quotes"
+    hint = f'write "{source.text[at:end]}"' if end - at < 60 and "\n" not in source.text[at:end] else None
+    return Diagnostic("LMQ105", message, suggestion=hint, span=source.span(at, end))
 
 
 def _choose_words(said: str, text: str, at: int) -> tuple[str, str | None, bool]:
