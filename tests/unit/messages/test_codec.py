@@ -1,0 +1,86 @@
+"""Six fields and back; what lacks them is not ours."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from leanmq_topology.messages.codec import (
+    FIELDS,
+    UndecodableError,
+    decode_dead_letter,
+    decode_fields,
+    encode_failure,
+    encode_fields,
+)
+from leanmq_topology.messages.envelope import Envelope
+from leanmq_topology.messages.outcome import MAX_FAILURE_TEXT, DeadReason, Failure
+
+text = some.text(alphabet=some.characters(exclude_categories=["Cs"]))
+envelopes = some.builds(
+    Envelope,
+    id=text.filter(bool),
+    type=text,
+    data=some.binary(),
+    headers=some.dictionaries(text, text),
+    attempt=some.integers(0, 10**9),
+    expires_ms=some.none() | some.integers(0, 2**53),
+)
+
+
+def flatten(values: list[bytes], *more: bytes) -> list[bytes]:
+    return [word for pair in zip(FIELDS, values, strict=True) for word in pair] + list(more)
+
+
+@given(envelopes)
+def test_decoding_what_was_encoded_gives_the_same_envelope(envelope: Envelope):
+    assert decode_fields(flatten(encode_fields(envelope))) == envelope
+
+
+def test_all_six_fields_are_always_there_and_empty_if_absent():
+    assert encode_fields(Envelope("m", "", b"{}")) == [b"m", b"", b"{}", b"", b"0", b""]
+
+
+def test_fields_may_come_in_any_order():
+    flat = flatten(encode_fields(Envelope("m", "t", b"{}", {"a": "b"}, 2, 7)))
+    pairs = [flat[at : at + 2] for at in range(0, 12, 2)]
+    turned = [word for pair in reversed(pairs) for word in pair]
+    assert decode_fields(turned) == Envelope("m", "t", b"{}", {"a": "b"}, 2, 7)
+
+
+GOOD = [b"m", b"t", b"{}", b"", b"0", b""]
+
+
+@pytest.mark.parametrize(
+    ("flat", "reason"),
+    [
+        ([], "has no id, type, data, headers, attempt, expires"),
+        ([b"payload", b"x"], "has no id"),
+        (flatten(GOOD)[:10], "has no expires"),
+        (flatten([b"", *GOOD[1:]]), "id is empty"),
+        (flatten([b"\xff", *GOOD[1:]]), "not UTF-8"),
+        (flatten([b"m", b"\xff", *GOOD[2:]]), "not UTF-8"),
+        (flatten([*GOOD[:3], b"[1]", b"0", b""]), "headers are not"),
+        (flatten([*GOOD[:3], b'{"a":1}', b"0", b""]), "headers are not"),
+        (flatten([*GOOD[:4], b"soon", b""]), "not a number"),
+        (flatten([*GOOD[:5], b"never"]), "not a number"),
+    ],
+)
+def test_an_entry_without_readable_fields_says_what_is_wrong(flat: list[bytes], reason: str):
+    with pytest.raises(UndecodableError, match=reason):
+        decode_fields(flat)
+
+
+def test_a_dead_letter_keeps_the_message_its_reason_and_a_bounded_error():
+    failure = Failure("ValueError", "x" * (MAX_FAILURE_TEXT + 5))
+    flat = flatten(GOOD, b"reason", b"failed", b"error", encode_failure(failure))
+    found = decode_dead_letter(flat)
+    assert found.envelope == Envelope("m", "t", b"{}")
+    assert found.reason is DeadReason.FAILED
+    assert found.failure == Failure("ValueError", "x" * MAX_FAILURE_TEXT)
+
+
+def test_a_dead_letter_with_an_unknown_reason_is_not_readable():
+    with pytest.raises(UndecodableError, match="reason"):
+        decode_dead_letter(flatten(GOOD, b"reason", b"bored", b"error", b"{}"))

@@ -1,0 +1,81 @@
+"""From a name to copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from leanmq_topology.contracts.matching import compile_match
+from leanmq_topology.contracts.schemas import compile_schema
+from leanmq_topology.errors import InvalidMessageError
+from leanmq_topology.messages.routing import Contract, Destination, Subscriber, check_data, choose_type, route
+
+ORDER = Contract(
+    "order.placed", 2, compile_schema({"type": "object", "properties": {"total": {"type": "number"}}})
+)
+QUOTE = Contract("quote.asked", 1, compile_schema(True))
+
+
+def make_destination(*subscribers: Subscriber, contracts: tuple[Contract, ...] = ()) -> Destination:
+    return Destination("there", "d", subscribers, {contract.type: contract for contract in contracts})
+
+
+def copies(destination: Destination, data: Any, *, headers: dict[str, str] | None = None, size: int = 10):
+    return route(destination, type="order.placed", headers=headers or {}, data=data, size=size)
+
+
+def test_one_accepted_type_is_implied():
+    assert choose_type(make_destination(contracts=(ORDER,)), None) == "order.placed"
+
+
+def test_several_types_must_be_chosen_from_and_are_listed():
+    with pytest.raises(InvalidMessageError, match=r"order\.placed, quote\.asked"):
+        choose_type(make_destination(contracts=(QUOTE, ORDER)), None)
+
+
+def test_a_type_that_is_not_accepted_is_refused():
+    with pytest.raises(InvalidMessageError, match=r"takes only order\.placed"):
+        choose_type(make_destination(contracts=(ORDER,)), "quote.asked")
+
+
+def test_a_target_without_accepts_takes_any_type_or_none():
+    assert choose_type(make_destination(), None) == ""
+    assert choose_type(make_destination(), "whatever") == "whatever"
+
+
+def test_data_that_breaks_its_schema_names_the_place():
+    with pytest.raises(InvalidMessageError) as caught:
+        check_data(ORDER, {"total": "much"})
+    assert (caught.value.path, caught.value.type) == ("/total", "order.placed")
+
+
+@pytest.mark.parametrize("data", [[], "text", 1, None, True])
+def test_without_a_type_data_must_be_an_object(data: object):
+    check_data(None, {})
+    with pytest.raises(InvalidMessageError, match="JSON object"):
+        check_data(None, data)
+
+
+def test_every_subscriber_that_wants_it_gets_a_copy():
+    destination = make_destination(
+        Subscriber("all", 100),
+        Subscriber("rich", 100, compile_match({"data.total": {"minimum": 50}})),
+        Subscriber("urgent", 100, compile_match({"headers.urgent": "yes"})),
+    )
+    assert copies(destination, {"total": 60}) == ("all", "rich")
+    assert copies(destination, {"total": 5}, headers={"urgent": "yes"}) == ("all", "urgent")
+
+
+def test_an_event_nobody_wants_has_no_copies():
+    destination = make_destination(Subscriber("rich", 100, compile_match({"data.total": 1})))
+    assert copies(destination, {"total": 2}) == ()
+
+
+def test_a_message_larger_than_a_queue_that_wants_it_takes_is_refused():
+    destination = make_destination(
+        Subscriber("small", 9, compile_match({"data.total": 1})), Subscriber("large", 100)
+    )
+    assert copies(destination, {"total": 2}) == ("large",)
+    with pytest.raises(InvalidMessageError, match=r"10 bytes .* small takes \(9\)"):
+        copies(destination, {"total": 1})
