@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from leanmq_topology.contracts.compatibility import Answer, Verdict, compare
 from leanmq_topology.diagnostics import Diagnostic, Severity
 from leanmq_topology.errors import BlockedChangeError
 from leanmq_topology.plan.changes import Backlog, Change, Create, Plan, Update, gather_backlog, with_hazards
-from leanmq_topology.plan.compatible import judge_schemas
 from leanmq_topology.plan.diff import queue_name
 from leanmq_topology.plan.live_state import Damage, LiveState
 from leanmq_topology.topology.specs import Spec
@@ -160,25 +160,26 @@ def find_schema_break(change: Update, around: Surroundings) -> Iterator[Diagnost
     """LMQ503, LMQ504, LMQ505: a changed schema, the messages it meets, and what `compatibility` promised."""
     if not _differs(change, "schema"):
         return
-    verdict = judge_schemas(change.before["schema"], change.after["schema"], change.after["compatibility"])
+    before, after, mode = change.before["schema"], change.after["schema"], change.after["compatibility"]
+    promise = compare(before, after, mode)
     waiting = change.backlog.waiting if change.backlog else 0
     where = ", ".join(around.accepting(change.address.partition(".")[2]))
-    if verdict.broken and waiting:
+    if promise.answer is Answer.INCOMPATIBLE and waiting:
         yield Diagnostic(
             "LMQ504",
-            f"{verdict.broken}, and {waiting:,} messages wait in {where}",
+            f"{_broken(promise, mode)}, and {waiting:,} messages wait in {where}",
             f"{change.address}.schema",
             suggestion="drain the queues first, or change the schema compatibly",
         )
-    elif verdict.broken:
+    elif not promise.is_compatible:
         yield _warn(
             "LMQ505",
             change,
             "schema",
-            f"{verdict.broken}; no message waits, but senders and handlers must change together",
-            "declare a new message type, or change the schema compatibly",
+            _broken(promise, mode) + (f"; {waiting:,} messages wait in {where}" if waiting else ""),
+            "change the schema compatibly, or deploy senders and handlers together",
         )
-    elif waiting and not verdict.reads_old:
+    elif waiting and not compare(before, after, "backward").is_compatible:
         yield _warn(
             "LMQ503",
             change,
@@ -187,6 +188,10 @@ def find_schema_break(change: Update, around: Surroundings) -> Iterator[Diagnost
             " are dead-lettered when they are handed out",
             "drain the queues first, or accept both forms",
         )
+
+
+def _broken(promise: Verdict, mode: str) -> str:
+    return f"`compatibility: {mode}` does not hold: {promise.reason}"
 
 
 # -- routes ------------------------------------------------------------------------------------------------

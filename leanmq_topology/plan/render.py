@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from textwrap import wrap
 from typing import Any
 
 from leanmq_topology.diagnostics import Diagnostic
@@ -15,6 +16,7 @@ SYMBOLS = {"create": "+", "update": "~", "orphan": "-", "blocked": "!"}
 _COLORS = {"create": "32", "update": "33", "orphan": "36", "blocked": "31"}
 _INDENT = " " * 10
 _WIDEST_ADDRESS = 44
+_WIDTH = 100
 _MOST_FIELDS = 12
 """Field changes shown for one resource; a rewritten schema would fill the screen."""
 
@@ -57,7 +59,8 @@ def summary_line(plan: Plan) -> str:
     """`2 to create, 1 to update, 1 orphan, 12 unchanged.`"""
     counts = plan.summary()
     parts = [_count(action, counts[action]) for action in ACTIONS if counts[action]]
-    return ", ".join([*parts, f"{counts['unchanged']:,} unchanged"]) + "."
+    unchanged = [f"{counts['unchanged']:,} unchanged"] if counts["unchanged"] or not parts else []
+    return ", ".join([*parts, *unchanged]) + "."
 
 
 def _count(action: str, count: int) -> str:
@@ -127,9 +130,9 @@ def _change_lines(change: Change, width: int, color: bool) -> Iterator[str]:
 
 def _hazard_lines(hazard: Diagnostic, color: bool) -> Iterator[str]:
     label = _paint(f"{hazard.severity.value} {hazard.code}", "31" if hazard.is_error else "33", color)
-    yield f"{_INDENT}{label}: {hazard.message}"
-    if hazard.suggestion:
-        yield f"{_INDENT}  {hazard.suggestion}"
+    yield f"{_INDENT}{label}"
+    for text in (hazard.message, hazard.suggestion or ""):
+        yield from wrap(text, _WIDTH, initial_indent=f"{_INDENT}  ", subsequent_indent=f"{_INDENT}  ")
 
 
 def _record_line(plan: Plan) -> str:

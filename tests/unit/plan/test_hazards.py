@@ -9,7 +9,15 @@ from leanmq_topology.errors import BlockedChangeError
 from leanmq_topology.plan.changes import Blocked, Risk
 from leanmq_topology.plan.hazards import refuse_owner
 from leanmq_topology.plan.live_state import Damage, LiveState, QueueState
-from leanmq_topology.topology.model import FanoutRoute, Handler, MessageType, OnExpire, Queue, Target
+from leanmq_topology.topology.model import (
+    Compatibility,
+    FanoutRoute,
+    Handler,
+    MessageType,
+    OnExpire,
+    Queue,
+    Target,
+)
 from tests.support.factories import make_topology
 from tests.support.live_states import make_live_state, make_plan
 
@@ -125,3 +133,61 @@ def test_every_hazard_is_explained(code):
     assert explained is not None
     assert explained.text
     assert explained.mend
+
+
+OPEN = {"type": "object", "properties": {"id": {"type": "string"}}}
+STRICTER = {**OPEN, "required": ["id"]}
+WIDER = {"type": "object", "properties": {"id": {"type": ["string", "integer"]}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "mode", "idle", "busy"),
+    [
+        (WIDER, "backward", None, None),
+        (WIDER, "none", None, None),
+        (STRICTER, "none", None, "LMQ503"),
+        (STRICTER, "backward", "LMQ505", "LMQ504"),
+        (STRICTER, "full", "LMQ505", "LMQ504"),
+        (STRICTER, "forward", None, "LMQ503"),
+        (WIDER, "forward", "LMQ505", "LMQ504"),
+    ],
+)
+def test_a_changed_schema_is_judged_by_its_promise_and_by_what_waits(schema, mode, idle, busy):
+    after = shop(placed=replace(PLACED, schema=schema, compatibility=Compatibility(mode)))
+
+    assert codes(plan_from(after)) == ([idle] if idle else [])
+    assert codes(plan_from(after, BUSY)) == ([busy] if busy else [])
+
+
+def test_only_a_broken_promise_with_messages_waiting_is_blocked():
+    stricter = shop(placed=replace(PLACED, schema=STRICTER))
+
+    assert [change.action for change in plan_from(stricter).changes] == ["update"]
+    [blocked] = plan_from(stricter, BUSY).blocked
+    assert blocked.backlog.waiting == 50
+    assert "50 messages wait in billing" in blocked.hazards[0].message
+
+
+def test_messages_that_wait_in_a_queue_which_no_longer_takes_the_type_count_too():
+    after = shop(replace(BILLING, accepts=("paid",)), replace(PLACED, schema=STRICTER))
+
+    assert "LMQ504" in codes(plan_from(after, BUSY))
+
+
+def test_a_better_description_is_no_break():
+    described = shop(placed=replace(PLACED, schema={**PLACED.schema, "description": "An order."}))
+
+    assert codes(plan_from(described, BUSY)) == []
+
+
+def test_a_change_that_cannot_be_proven_harmless_needs_approval_but_is_not_blocked():
+    tree = {"properties": {"size": {"type": "integer"}, "below": {"$ref": "#"}}}
+    wider = {"properties": {"size": {"type": "number"}, "below": {"$ref": "#"}}}
+    before, after = (
+        shop(placed=replace(PLACED, schema={"type": "object", **keys})) for keys in (tree, wider)
+    )
+
+    plan = make_plan(after, make_live_state(before, BUSY))
+
+    assert codes(plan) == ["LMQ505"]
+    assert plan.risky
