@@ -1,0 +1,78 @@
+"""Use cases that more than one face shows: the command line now, a dashboard later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from leanmq_topology.brokers.protocol import (
+    AppliedRecord,
+    BlockingConnection,
+    Inspector,
+    QueueState,
+    Roster,
+    WorkerState,
+)
+from leanmq_topology.errors import TopologyNotAppliedError
+from leanmq_topology.topology.model import MessageType, Queue, Route
+from leanmq_topology.topology.specs import read_resource
+
+QUEUES_A_LOOK = 500
+"""The most a broker looks at in one call."""
+
+
+class LookingBroker(Inspector, Roster, Protocol):
+    """What looking needs of a broker."""
+
+
+class Link(Protocol):
+    """A broker and a connection to it, as `brokers.connect.open_blocking` gives them."""
+
+    @property
+    def broker(self) -> LookingBroker: ...
+    @property
+    def connection(self) -> BlockingConnection: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One namespace at a glance, as it is applied and as it is now."""
+
+    generation: int
+    queues: Mapping[str, Queue]
+    routes: Mapping[str, Route]
+    states: Mapping[str, QueueState]
+    """By queue; each of `queues` has one."""
+    workers: Sequence[WorkerState]
+
+
+def read_status(link: Link, namespace: str) -> Status:
+    """Look without touching. Raises `TopologyNotAppliedError` where nothing was ever applied."""
+    record = link.connection.execute(link.broker.read_record())
+    if record.owner is None:
+        raise TopologyNotAppliedError([], namespace=namespace)
+    queues, routes = _read_resources(record)
+    states: dict[str, QueueState] = {}
+    consumers: set[str] = set()
+    names = list(queues)
+    for start in range(0, len(names), QUEUES_A_LOOK):
+        part = names[start : start + QUEUES_A_LOOK]
+        states |= {state.name: state for state in link.connection.execute(link.broker.inspect_queues(part))}
+        consumers.update(link.connection.execute(link.broker.list_consumers(part)))
+    workers = link.connection.execute(link.broker.inspect_workers(sorted(consumers))) if consumers else []
+    return Status(record.generation, queues, routes, states, workers)
+
+
+def _read_resources(record: AppliedRecord) -> tuple[dict[str, Queue], dict[str, Route]]:
+    queues: dict[str, Queue] = {}
+    routes: dict[str, Route] = {}
+    for address, entry in sorted(record.resources.items()):
+        match read_resource(address, entry["spec"]):
+            case Queue() as queue:
+                queues[queue.name] = queue
+            case MessageType():
+                pass
+            case route:
+                routes[route.name] = route
+    return queues, routes
