@@ -1,10 +1,10 @@
 """Whether a changed message schema still fits the messages and programs that are about.
 
-Backward: readers of the new schema accept what was written by the old one (messages still queued). Forward: readers
-of the old schema accept what is written by the new one (workers not yet redeployed). Full is both.
+Backward: readers of the new schema accept what was written by the old one (messages still queued). Forward:
+readers of the old schema accept what is written by the new one (workers not yet redeployed). Full is both.
 
-The engine's proof comes first. Where it says no or cannot tell, an example is looked for, because an example both
-settles the question and explains it. What stays open counts as incompatible, and says that it is not proven.
+The engine's proof comes first. Where it says no or cannot tell, an example is looked for, because an example
+both settles the question and explains it. What stays open counts as incompatible, and is called unproven.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from enum import StrEnum
 from typing import Any
 
 from leanmq_topology.contracts.algebra import covers, strip_annotations
-from leanmq_topology.contracts.engine import InvalidSchemaError, Schema
+from leanmq_topology.contracts.engine import DRAFT_2020_12, InvalidSchemaError, Schema, read_dialect
+from leanmq_topology.contracts.keywords import IN_PLACE, list_children
 from leanmq_topology.contracts.references import MISSING, find_target, split_reference
 from leanmq_topology.contracts.samples import list_samples
 from leanmq_topology.contracts.schemas import compile_schema
@@ -55,8 +56,8 @@ _COMPATIBLE = Verdict(Answer.COMPATIBLE)
 def compare(old: Schema, new: Schema, mode: str) -> Verdict:
     """Compare two self-contained, faultless schemas in a mode: `none`, `backward`, `forward` or `full`.
 
-    An open object that gains an optional property counts as compatible, although old data might by chance hold
-    that key with another type: nobody evolves a schema otherwise.
+    An open object that gains an optional property counts as compatible, although old data might by chance
+    hold that key with another type: schemas could hardly evolve otherwise.
     """
     if mode not in MODES:
         raise ValueError(f"mode is one of {', '.join(MODES)}, not {mode!r}")
@@ -82,7 +83,7 @@ def _compare_one_way(*, written: Schema, read: Schema, what: str) -> Verdict:
     if found is not None:
         return found
     if proven is False:
-        return Verdict(Answer.INCOMPATIBLE, f"{what} may be refused: the schema is stricter than before")
+        return Verdict(Answer.INCOMPATIBLE, f"{what} may be refused: the reader's schema is stricter")
     return Verdict(Answer.UNKNOWN, f"it could not be proven that {what} is always accepted")
 
 
@@ -105,34 +106,53 @@ class _Absence:
 
     def __init__(self, written: Schema, read: Schema) -> None:
         self.written, self.read = written, read
+        self.done: dict[tuple[int, int], Any] = {}
 
     def assume(self) -> Schema:
-        return self._assume(self.written, self.read, 0)  # type: ignore[no-any-return]
+        return self._assume(self.written, self.read)  # type: ignore[no-any-return]
 
-    def _assume(self, written: Any, read: Any, depth: int) -> Any:
-        read = _follow(self.read, read)
-        target = _follow(self.written, written)
-        if not isinstance(target, dict) or not isinstance(read, dict) or depth > _MAX_DEPTH:
+    def _assume(self, written: Any, read: Any) -> Any:
+        read, target = _follow(self.read, read), _follow(self.written, written)
+        if not isinstance(target, dict) or not isinstance(read, dict):
             return written
-        changed = self._assume_below(target, read, depth)
+        pair = (id(target), id(read))
+        if pair not in self.done:
+            # A recursive schema meets this pair again while it is at work; it stays as it is there.
+            self.done[pair] = target
+            self.done[pair] = self._assume_below(target, read)
+        changed = self.done[pair]
         if changed == target:
             return written
-        # Keep what stands beside the reference, above all the definitions of the root.
-        return changed if written is target else {**written, "$ref": None} and self._inline(written, changed)
-
-    def _inline(self, written: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:
+        # What stands beside a reference stays, above all the definitions of the root.
         return {key: value for key, value in written.items() if key != "$ref"} | changed
 
-    def _assume_below(self, written: dict[str, Any], read: dict[str, Any], depth: int) -> dict[str, Any]:
+    def _assume_below(self, written: dict[str, Any], read: dict[str, Any]) -> dict[str, Any]:
         changed = dict(written)
         own, other = written.get("properties", {}), read.get("properties", {})
         if own or other:
-            both = {key: self._assume(own[key], other[key], depth + 1) for key in own if key in other}
-            absent = {key: False for key in other if key not in own} if _is_open(written) else {}
-            changed["properties"] = {**own, **both, **absent}
+            both = {key: self._assume(own[key], other[key]) for key in own if key in other}
+            known = _list_known_keys(self.written, written) if _is_open(written) else other
+            changed["properties"] = {**own, **both, **{key: False for key in other if key not in known}}
         if isinstance(written.get("items"), dict) and isinstance(read.get("items"), dict):
-            changed["items"] = self._assume(written["items"], read["items"], depth + 1)
+            changed["items"] = self._assume(written["items"], read["items"])
         return changed
+
+
+def _list_known_keys(root: Schema, schema: dict[str, Any]) -> set[str]:
+    """Every key that a schema mentions for its object, in whatever alternative."""
+    known: set[str] = set()
+    waiting: list[Any] = [schema]
+    seen: set[int] = set()
+    dialect = read_dialect(root) or DRAFT_2020_12
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, dict) and id(current) not in seen:
+            seen.add(id(current))
+            known |= {*current.get("properties", ()), *current.get("required", ())}
+            known |= {*current.get("dependentRequired", ()), *current.get("dependentSchemas", ())}
+            waiting += [child for tokens, child in list_children(current, dialect) if tokens[0] in IN_PLACE]
+            waiting.append(_follow(root, {"$ref": current["$ref"]}) if "$ref" in current else None)
+    return known
 
 
 def _is_open(schema: dict[str, Any]) -> bool:

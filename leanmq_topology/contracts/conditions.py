@@ -28,9 +28,8 @@ def read_path(text: str) -> Pointer:
     if len(tokens) == 1 or (not text.startswith("/") and "" in tokens):
         raise ValueError(f"needs a name after every dot, such as `{tokens[0]}.name`")
     if tokens[0] == "headers" and len(tokens) > 2:
-        raise ValueError(
-            f"into headers has one level; for a name with dots write `/headers/{'.'.join(tokens[1:])}`"
-        )
+        name = ".".join(str(token) for token in tokens[1:])
+        raise ValueError(f"into headers has one level; for a name with dots write `/headers/{name}`")
     return tokens
 
 

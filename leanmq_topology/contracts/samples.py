@@ -30,6 +30,7 @@ _FORMATS = {
     "uri": "https://example.org/",
     "uuid": "6f2b1a3c-6f0e-4c0a-9f43-0c8d5b1b1f7e",
 }
+_APPLIED = ("$ref", "allOf", "anyOf", "oneOf")
 _TYPES = ("object", "array", "string", "number", "boolean", "null")
 
 
@@ -62,9 +63,7 @@ class _Samples:
 
     def _merge_applied(self, schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The schema with one alternative, or all that must hold, folded into it."""
-        plain = {
-            key: value for key, value in schema.items() if key not in ("$ref", "allOf", "anyOf", "oneOf")
-        }
+        plain = {key: value for key, value in schema.items() if key not in _APPLIED}
         must = [self._resolve(schema["$ref"])] if "$ref" in schema else []
         must += schema.get("allOf", [])
         if must:
@@ -88,9 +87,7 @@ class _Samples:
 
     def _vary_object(self, schema: dict[str, Any], depth: int) -> Iterator[dict[str, Any]]:
         declared = schema.get("properties", {})
-        variants = {
-            key: list(islice(self.vary(inner, depth + 1), MAX_VARIANTS)) for key, inner in declared.items()
-        }
+        variants = {key: self._vary_some(inner, depth + 1) for key, inner in declared.items()}
         full = {key: values[0] for key, values in variants.items() if values}
         full |= {key: UNDECLARED for key in schema.get("required", ()) if key not in declared}
         yield {key: value for key, value in full.items() if key in schema.get("required", ())}
@@ -101,9 +98,12 @@ class _Samples:
             yield from ({**full, key: value} for value in values[1:])
         yield from ({**full, UNDECLARED: value} for value in (UNDECLARED, 1, None))
 
+    def _vary_some(self, schema: Any, depth: int) -> list[Any]:
+        return list(islice(self.vary(schema, depth), MAX_VARIANTS))
+
     def _vary_list(self, schema: dict[str, Any], depth: int) -> Iterator[list[Any]]:
         items = schema.get("items", {})
-        values = list(islice(self.vary({} if isinstance(items, list) else items, depth + 1), MAX_VARIANTS))
+        values = self._vary_some({} if isinstance(items, list) else items, depth + 1)
         yield []
         for value in values:
             yield [value]
@@ -146,7 +146,6 @@ def _vary_text(schema: dict[str, Any]) -> Iterator[str]:
 def _vary_number(kind: str, schema: dict[str, Any]) -> Iterator[int | float]:
     limits = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
     edges = [schema[limit] for limit in limits if limit in schema]
-    for value in (*edges, 1, 0, -1, 1_000_000):
-        yield from (value, value + 1, value - 1)
-    if kind == "number":
-        yield from (*(edge + 0.5 for edge in edges), 1.5, -1.5)
+    steps = (0, 1, -1, 0.5) if kind == "number" else (0, 1, -1)
+    for edge in (*edges, 1, 1_000_000, -1_000_000):
+        yield from (edge + step for step in steps)

@@ -103,9 +103,8 @@ def _check_form(schema: Any) -> SchemaProblem | None:
         return None
     if "too deep" in violation.reason:
         return SchemaProblem("LMQ234", "the schema is nested deeper than 64 levels")
-    return SchemaProblem(
-        "LMQ220", f"the value cannot be used: it {violation.reason}", parse_pointer(violation.path) or ()
-    )
+    at = parse_pointer(violation.path) or ()
+    return SchemaProblem("LMQ220", f"the value cannot be used: it {violation.reason}", at)
 
 
 def _check_size(schema: dict[str, Any]) -> SchemaProblem | None:
