@@ -77,6 +77,44 @@ def test_signal_to_a_command_and_its_children_is_not_for_the_server_of_all(
     assert_kept(folder, "kept")
 
 
+def test_command_killed_while_it_starts_the_server_leaves_nothing_running(folder: Path) -> None:
+    with HoldingCommand(folder) as command:
+        record = folder / ".leanmq" / "server.json"
+        wait_until(record.exists, "the start")
+        command.process.kill()
+        running = look(folder)
+        if running is not None:
+            wait_until_gone(running.keeper_pid, running.server_pid)
+    with hold(folder, AT_ONCE):
+        pass
+
+
+def test_server_that_does_not_obey_is_killed(folder: Path) -> None:
+    binary = find_binary("valkey9")
+    code = """
+import os, signal, sys
+from leanmq_topology.brokers.embedded import server
+server.STOP_SECONDS = 0.2
+binary, folder = sys.argv[1:]
+arguments = server.server_arguments(binary, socket_path=f"{folder}/s", data=folder, ephemeral=True)
+lock = os.open(f"{folder}/lock", os.O_CREAT | os.O_RDWR)
+log = server.Log(f"{folder}/log")
+child = server.Server(arguments, socket_path=f"{folder}/s", data=folder, log=log, lock=lock, tie="kernel")
+child.start()
+print(child.pid)
+os.kill(child.pid, signal.SIGSTOP)
+child.stop()
+print(child.pid)
+"""
+    with tempfile.TemporaryDirectory(prefix="lq") as place:
+        ran = subprocess.run(
+            [sys.executable, "-c", code, str(binary), place], capture_output=True, text=True, check=True
+        )
+    first, after = [int(line) for line in ran.stdout.splitlines() if line.isdecimal()]
+    assert not is_alive(first)
+    assert after == 0
+
+
 def test_killed_shell_with_all_it_started_leaves_nothing_running(folder: Path) -> None:
     """What closing a terminal window the hard way does."""
     facts_file = folder / "facts"
@@ -156,6 +194,8 @@ def test_server_that_keeps_dying_is_given_up(folder: Path) -> None:
             assert len(killed) < 10
     assert len(killed - {0}) >= 3
     wait_until_gone(*(killed - {0}))
+    assert not Path(facts["socket"]).parent.exists()
+    assert not (folder / ".leanmq" / "server.json").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

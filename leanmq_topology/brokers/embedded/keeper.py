@@ -100,7 +100,9 @@ class Keeper:
         self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
         self.idle_since = time.monotonic()
         while not self.ending:
-            for key, _ in self.selector.select(self._patience()):
+            events = self.selector.select(self._patience())
+            self._revive_if_dead()  # before anybody is told where the server is
+            for key, _ in events:
                 key.data()
             self._look_around()
 
@@ -132,12 +134,12 @@ class Keeper:
             self.ending = True
         if os.fstat(self.lock).st_nlink == 0:  # the folder was deleted: nobody can find this server again
             self.ending = True
-        if not self.ending and self.server.has_ended():
-            self._revive()
         self.server.log.bound()
 
-    def _revive(self) -> None:
-        """The server died under its users: bring it back on the same socket, unless it keeps dying."""
+    def _revive_if_dead(self) -> None:
+        """A server that died under its users comes back on the same socket, unless it keeps dying."""
+        if self.ending or not self.server.has_ended():
+            return
         self.crashes = self.crashes + 1 if time.monotonic() - self.server.started < 1 else 0
         if self.crashes >= CRASHES_IN_A_ROW or not self._is_used():
             self.ending = True
@@ -242,6 +244,24 @@ class Keeper:
 
     # -- the end ----------------------------------------------------------------------------------------
 
+    def end(self) -> None:
+        """Stop the server and leave no file behind but the data and the log.
+
+        The control socket goes first: who comes now finds nobody, and waits for the lock to start anew.
+        """
+        runtime = os.path.dirname(self.server.socket_path)  # noqa: PTH120
+        with suppress(OSError):
+            os.unlink(f"{runtime}/{CONTROL_NAME}")  # noqa: PTH108
+        self.server.stop()
+        with suppress(OSError):
+            os.unlink(f"{self.state}/server.json")  # noqa: PTH108
+        if self.ephemeral:
+            import shutil
+
+            shutil.rmtree(self.state, ignore_errors=True)
+        with suppress(OSError):
+            os.rmdir(runtime)  # noqa: PTH106
+
     def refuse(self, failure: ServerFailedError) -> None:
         """Tell everybody who waits why there is no server."""
         self.listener.setblocking(False)
@@ -252,22 +272,6 @@ class Keeper:
                 return
             Caller(connection).answer({"error": {"message": str(failure), "hint": failure.hint}})
             connection.close()
-
-    def end(self) -> None:
-        """Stop the server and leave no file behind but the data and the log."""
-        runtime = os.path.dirname(self.server.socket_path)  # noqa: PTH120
-        self.listener.close()
-        self.server.stop()
-        leftovers = [f"{runtime}/{CONTROL_NAME}", f"{runtime}/{SOCKET_NAME}", f"{self.state}/server.json"]
-        for path in leftovers:
-            with suppress(OSError):
-                os.unlink(path)  # noqa: PTH108
-        if self.ephemeral:
-            import shutil
-
-            shutil.rmtree(self.state, ignore_errors=True)
-        with suppress(OSError):
-            os.rmdir(runtime)  # noqa: PTH106
 
 
 def main(argv: list[str]) -> int:
@@ -298,17 +302,20 @@ def build_server(given: dict[str, str], *, lock: int, ephemeral: bool) -> Server
 
 def keep(keeper: Keeper) -> int:
     """Start the server, serve until nobody needs it, stop it."""
+    failure: ServerFailedError | None = None
     try:
         keeper.server.log.bound()
         keeper.server.start()
         keeper.record()
         keeper.serve()
-    except ServerFailedError as failure:
-        keeper.refuse(failure)
-        return 1
+    except ServerFailedError as cause:
+        failure = cause
     finally:
         keeper.end()
-    return 0
+    if failure is None:
+        return 0
+    keeper.refuse(failure)
+    return 1
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ class _Wanted:
         """None if the keeper ended meanwhile: it was stopping when we came."""
         try:
             facts = line.ask("hold", pid=os.getpid(), name=self.name, linger_ms=self.address.linger_ms)
-            if facts is not None:
+            if facts is not None and not facts.ending:
                 check_identity(facts)
                 return Hold(facts, line)
         except BaseException:

@@ -190,18 +190,19 @@ class Server:
 
     def stop(self, first: signal.Signals = signal.SIGTERM) -> None:
         """End it: SIGTERM writes and syncs the append-only file; SIGKILL follows if that takes too long."""
-        if self.has_ended():
-            return
-        os.kill(self.pid, first)
-        deadline = time.monotonic() + STOP_SECONDS
-        while not self.has_ended() and time.monotonic() < deadline:
-            time.sleep(0.003)
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-            self.pid = 0
+        if not self.has_ended():
+            os.kill(self.pid, first)
+            self._wait_or_kill()
         self._release_guard()
         self._remove_socket()
+
+    def _wait_or_kill(self) -> None:
+        deadline = time.monotonic() + STOP_SECONDS
+        while not self.has_ended():
+            if time.monotonic() > deadline:
+                os.kill(self.pid, signal.SIGKILL)
+                deadline = float("inf")
+            time.sleep(0.003)
 
     def _release_guard(self) -> None:
         if self.guard is not None:
