@@ -16,7 +16,7 @@ from typing import Any
 from leanmq_topology.diagnostics import Diagnostic, Span, closest
 from leanmq_topology.runner.binding import Binding, Unusable, bind
 from leanmq_topology.runner.importing import ImportProblem, import_module, span_at
-from leanmq_topology.runner.references import Reference, Refused, read_reference
+from leanmq_topology.topology.call_reference import Reference, Refused, read_reference
 from leanmq_topology.topology.model import Handler, Topology
 
 

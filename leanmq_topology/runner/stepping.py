@@ -9,6 +9,7 @@ task they were entered in and cancel that one: it has to be the same from the fi
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
@@ -22,7 +23,7 @@ async def run_inline(started: Awaitable[Any], context: Context, waited: Callable
 
     `waited` is called once, when the coroutine first gives control back to the loop.
     """
-    coroutine = started if isinstance(started, Coroutine) else _as_coroutine(started)
+    coroutine: Step = started if inspect.iscoroutine(started) else _as_coroutine(started)
     try:
         waiting_for = context.run(coroutine.send, None)
     except StopIteration as done:

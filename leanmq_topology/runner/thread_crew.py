@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import threading
 import time
 from collections import deque
@@ -106,7 +107,7 @@ class ThreadCrew:
                     try:
                         if client is None and self._open_client is not None:
                             client = resources.enter_context(self._open_client())
-                        result = context.copy().run(pipeline.invoke, message, client)
+                        result = _refuse_coroutine(context.copy().run(pipeline.invoke, message, client))
                     except BaseException as failure:
                         verdict = pipeline.fail(message, failure)
                     else:
@@ -135,3 +136,11 @@ class ThreadCrew:
             self._forget(message)
         else:
             self._finish(message, verdict)
+
+
+def _refuse_coroutine(result: Any) -> Any:
+    """A `def` that returns a coroutine has not done its work yet, and nobody would."""
+    if inspect.iscoroutine(result):
+        result.close()
+        raise TypeError("the handler is a `def` that returned a coroutine: make it `async def`")
+    return result
