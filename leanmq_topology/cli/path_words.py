@@ -125,7 +125,8 @@ def _describe_retries(queue: Queue) -> str:
     shown = ", ".join(format_duration(wait) for wait in waits[:_SHOWN_WAITS])
     if len(waits) > _SHOWN_WAITS:
         shown += f" … at most {format_duration(max(waits))}"
-    about = "at random up to" if queue.retry.jitter is Jitter.FULL else "about"
+    is_spread = queue.retry.jitter is Jitter.FULL and not queue.retry.steps_ms
+    about = "at random up to" if is_spread else "about"
     return (
         f"A message is delivered at most {queue.max_deliveries} times, waits {about} {shown} in between,"
         " and is then dead-lettered."

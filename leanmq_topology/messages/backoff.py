@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from leanmq_topology.topology.model import Backoff, Jitter, Retry
+from leanmq_topology.topology.model import Jitter, Retry
+from leanmq_topology.topology.retries import longest_wait_ms
 
 
 def backoff_ms(retry: Retry, attempt: int, chance: float) -> int:
@@ -12,14 +13,6 @@ def backoff_ms(retry: Retry, attempt: int, chance: float) -> int:
     messages which failed together do not come back together. `steps` are used as written, the last one again
     and again.
     """
-    if retry.steps_ms:
-        return retry.steps_ms[min(attempt, len(retry.steps_ms)) - 1]
-    wait_ms = min(_formula_ms(retry, attempt), retry.max_delay_ms)
-    return int(wait_ms * chance) if retry.jitter is Jitter.FULL else wait_ms
-
-
-def _formula_ms(retry: Retry, attempt: int) -> int:
-    if retry.backoff is Backoff.FIXED:
-        return retry.delay_ms
-    # Integers do not overflow, but 2**1000 is no wait anybody meant.
-    return retry.delay_ms << min(attempt - 1, 62)
+    wait_ms = longest_wait_ms(retry, attempt)
+    is_spread = retry.jitter is Jitter.FULL and not retry.steps_ms
+    return int(wait_ms * chance) if is_spread else wait_ms

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from leanmq_topology.diagnostics import Diagnostic, sort_diagnostics
+from leanmq_topology.document.composer import paused_collection
 from leanmq_topology.document.content import format_address
 from leanmq_topology.document.json_schema import check_shape
 from leanmq_topology.document.loading import read_document
@@ -75,7 +76,8 @@ def check_files(
     document, found = read_document(paths, environ=variables, environment=environment)
     if document is None:
         return Checked(None, None, tuple(sort_diagnostics(found)))
-    topology, more = check_document(document, strict=strict)
+    with paused_collection():
+        topology, more = check_document(document, strict=strict)
     found = sort_diagnostics([*found, *more])
     is_wrong = topology is None or any(item.is_error for item in found)
     return Checked(document, None if is_wrong else topology, tuple(found))

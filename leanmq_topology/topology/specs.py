@@ -1,8 +1,8 @@
 """Resources as canonical data: what the server records, compares and hands back.
 
-A spec is the JSON form of one declared resource with every default filled in, so that two spellings of the same
-thing are one spec. Its digest is what plan compares; the digest of an *address* (a queue or route a sender may
-name) also covers everything sending to it depends on, so that a stale client is noticed.
+A spec is the JSON form of one declared resource with every default filled in, so that two spellings of the
+same thing are one spec. Its digest is what plan compares; the digest of an *address* (a queue or route that
+a sender may name) also covers everything sending to it depends on, so that a stale client is noticed.
 """
 
 from __future__ import annotations
@@ -49,14 +49,22 @@ def resource_specs(topology: Topology) -> dict[str, Spec]:
     return specs
 
 
-def fingerprint(specs: Mapping[str, Spec]) -> str:
-    """One digest for a whole topology as the server sees it."""
-    return digest({address: digest(spec) for address, spec in specs.items()})
+def resource_digests(specs: Mapping[str, Spec]) -> dict[str, str]:
+    """Address -> digest of its spec."""
+    return {address: digest(spec) for address, spec in specs.items()}
 
 
-def address_digests(specs: Mapping[str, Spec]) -> dict[str, str]:
-    """Name of each queue and route -> digest of all that sending to it depends on."""
-    own = {address: digest(spec) for address, spec in specs.items()}
+def fingerprint(specs: Mapping[str, Spec], own: Mapping[str, str] | None = None) -> str:
+    """One digest for a whole topology as the server sees it. `own` are its resource digests, where known."""
+    return digest(dict(own or resource_digests(specs)))
+
+
+def address_digests(specs: Mapping[str, Spec], own: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Name of each queue and route -> digest of all that sending to it depends on.
+
+    `own` are the resource digests of `specs`, where known.
+    """
+    own = own or resource_digests(specs)
     queues = {
         name: digest([own[address], _digests(own, "messages", spec["accepts"])])
         for address, spec in specs.items()

@@ -49,5 +49,5 @@ RULES: tuple[Rule, ...] = (
 
 
 def check_rules(draft: Draft) -> list[Diagnostic]:
-    """Everything the rules have to say about one topology."""
-    return [found for rule in RULES for found in rule(draft)]
+    """Everything the rules have to say about one topology; what `defaults` do to many queues, once."""
+    return list(dict.fromkeys(found for rule in RULES for found in rule(draft)))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import builtins
 import re
+from collections.abc import Iterator
 from difflib import get_close_matches
 
 from leanmq_topology.topology.draft import Draft, Findings
+from leanmq_topology.topology.fields import ValuePath
 from leanmq_topology.topology.model import Handler, Queue
 from leanmq_topology.topology.retries import longest_total_wait_ms
 from leanmq_topology.topology.specs import targets_of
@@ -58,6 +60,8 @@ def check_retry_delays(draft: Draft) -> Findings:
 
 def check_retry_steps(draft: Draft) -> Findings:
     for queue in draft.topology.queues.values():
+        if not queue.retry.steps_ms:
+            continue
         place = draft.settled("queues", queue.name, "retry")
         given = draft.entries(*map(str, place))
         rivals = [key for key in ("backoff", "delay", "max_delay") if key in given]
@@ -143,8 +147,7 @@ def check_route_size(draft: Draft) -> Findings:
 
 def check_accepts_given(draft: Draft) -> Findings:
     for queue in draft.topology.queues.values():
-        accepts = draft.settled("queues", queue.name, "accepts")
-        if not queue.accepts and not draft.is_broken(accepts):
+        if not queue.accepts and not draft.is_broken(draft.settled("queues", queue.name, "accepts")):
             yield draft.warning(
                 "LMQ414",
                 f"queue {queue.name!r} does not say what it accepts, so any JSON object may be sent to it",
@@ -158,8 +161,7 @@ def check_ttl_given(draft: Draft) -> Findings:
     if not draft.strict:
         return
     for queue in draft.topology.queues.values():
-        ttl = draft.settled("queues", queue.name, "ttl")
-        if queue.ttl_ms is None and not draft.is_broken(ttl):
+        if queue.ttl_ms is None and not draft.is_broken(draft.settled("queues", queue.name, "ttl")):
             yield draft.warning(
                 "LMQ415",
                 f"queue {queue.name!r} has no ttl: what nobody handles stays for ever",
@@ -170,33 +172,40 @@ def check_ttl_given(draft: Draft) -> Findings:
 
 
 def check_never(draft: Draft) -> Findings:
-    """Exceptions are named as text, so a misspelt name would silently never match."""
-    for queue in draft.topology.queues.values():
-        place = draft.settled("queues", queue.name, "retry", "never")
-        for at, name in enumerate(queue.retry.never):
-            if not _CLASS_NAME.fullmatch(name) or name in _OTHER_BUILTINS:
-                yield draft.error(
-                    "LMQ416",
-                    f"{name!r} is not the name of an exception class",
-                    (*place, at),
-                    suggestion="write ValueError, or the full name of your own: shop.errors.CardDeclined",
-                )
+    """Exceptions are named as text, so what cannot be a name would silently never match."""
+    for place, name in _never(draft):
+        if not _CLASS_NAME.fullmatch(name) or name in _OTHER_BUILTINS:
+            yield draft.error(
+                "LMQ416",
+                f"{name!r} is not the name of an exception class",
+                place,
+                suggestion="write ValueError, or the full name of your own: shop.errors.CardDeclined",
+            )
 
 
 def check_never_spelling(draft: Draft) -> Findings:
+    for place, name in _never(draft):
+        if "." in name or name in _EXCEPTIONS or name in _OTHER_BUILTINS:
+            continue
+        near = get_close_matches(name, _EXCEPTIONS, n=1, cutoff=0.9)
+        if near:
+            yield draft.warning(
+                "LMQ417",
+                f"{name!r} is almost Python's {near[0]}; an exception of another name never matches",
+                place,
+                suggestion=f"write {near[0]}, or the full name of your own class",
+            )
+
+
+def _never(draft: Draft) -> Iterator[tuple[ValuePath, str]]:
+    """Every name in a `retry.never`; those of `defaults` once, not once for each queue."""
+    seen: set[ValuePath] = set()
     for queue in draft.topology.queues.values():
-        place = draft.settled("queues", queue.name, "retry", "never")
         for at, name in enumerate(queue.retry.never):
-            if "." in name or name in _EXCEPTIONS or name in _OTHER_BUILTINS:
-                continue
-            near = get_close_matches(name, _EXCEPTIONS, n=1, cutoff=0.9)
-            if near:
-                yield draft.warning(
-                    "LMQ417",
-                    f"{name!r} is almost Python's {near[0]}; an exception of another name never matches",
-                    (*place, at),
-                    suggestion=f"write {near[0]}, or the full name of your own class",
-                )
+            place = (*draft.settled("queues", queue.name, "retry", "never"), at)
+            if place not in seen:
+                seen.add(place)
+                yield place, name
 
 
 def _chose_size(draft: Draft, queue: Queue) -> bool:
