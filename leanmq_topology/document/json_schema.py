@@ -98,8 +98,10 @@ def _narrow(values: Any, wrong: set[tuple[str | int, ...]]) -> Any:
 
 
 def _without_repeats(found: Iterable[Diagnostic]) -> list[Diagnostic]:
-    """The chosen environment is checked twice: where it was merged, and where it is written."""
-    unique = {(item.code, item.span or item.address, item.message): item for item in found}
+    """The chosen environment is checked twice; what is said of it where it was merged is kept."""
+    unique: dict[object, Diagnostic] = {}
+    for item in found:
+        unique.setdefault((item.code, item.span or item.address, item.message), item)
     return list(unique.values())
 
 

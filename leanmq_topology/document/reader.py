@@ -113,7 +113,7 @@ def _compose_file(path: Path, _stamp: int) -> tuple[Source | None, Node | None]:
 
 
 def _check_json(source: Source) -> Diagnostic | None:
-    """Why a text is not JSON. Numbers, nesting and repeated keys are judged with the node tree, like YAML's."""
+    """Why a text is not JSON. Numbers, nesting and repeated keys are judged with the node tree."""
     try:
         json.loads(source.text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:

@@ -104,6 +104,11 @@ class _Violation:
                 return format_address(self.path[at:])
         return "the file"
 
+    @property
+    def owner(self) -> str:
+        """The address, without the environment that it may stand in: whichever it is, the place shows."""
+        return format_address(self.path[2:] if self.path[:1] == ("environments",) else self.path)
+
 
 Explanation = tuple[str, str, str | None]
 """Code, message, what mends it."""
@@ -120,7 +125,8 @@ def explain_violation(document: Document, error: ValidationError, at: ValuePath)
             yield from _explain_missing(document, violation)
         case _:
             code, message, hint = _explain_value(violation)
-            span = document.span(path) or document.nearest_span(path)
+            # An empty value stands nowhere one would look; its key does.
+            span = (error.instance is not None and document.span(path)) or document.nearest_span(path)
             yield Diagnostic(code, message, format_address(path), hint, span=span)
 
 
@@ -160,9 +166,7 @@ def _name_owner(found: _Violation) -> str:
     match found.path:
         case ("routes", _) if isinstance(found.value.get("type"), str):
             return f" in a route of type {found.value['type']}"
-        case ():
-            return ""
-    return f" in {format_address(found.path)}"
+    return f" in {found.owner}" if found.owner else ""
 
 
 def _explain_missing(document: Document, found: _Violation) -> Iterator[Diagnostic]:
@@ -176,7 +180,7 @@ def _explain_missing(document: Document, found: _Violation) -> Iterator[Diagnost
             message, hint = "the version of the format is missing", "write leanmq: 1 at the top"
             yield Diagnostic("LMQ202", message, address, hint, span=span)
             continue
-        message = f"{address} needs the key {key!r}" if address else f"the key {key!r} is missing"
+        message = f"{found.owner} needs the key {key!r}" if address else f"the key {key!r} is missing"
         hint = f"add {_EXAMPLES.get(key, key + ': …')}"
         yield Diagnostic("LMQ204", message, address, hint, span=span)
 
