@@ -69,9 +69,11 @@ class Draft:
         return fallback if not self.given(*path) and self.given(*fallback) else path
 
     def where(self, *path: str | int) -> str:
-        """`file:line`, for a message that names a second place."""
+        """`line 7`, or `file:7` where there are several files, for a message that names a second place."""
         span = nearest_span(self.document, path, at_key=True)
-        return f"{span.file}:{span.line}" if span else "the same file"
+        if span is None:
+            return "elsewhere"
+        return f"{span.file}:{span.line}" if len(self.document.files) > 1 else f"line {span.line}"
 
     def error(
         self, code: str, message: str, path: ValuePath, *, suggestion: str | None = None, at_key: bool = False

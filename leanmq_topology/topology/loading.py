@@ -19,6 +19,7 @@ from leanmq_topology.errors import InvalidTopologyError
 from leanmq_topology.settings import read_environ
 from leanmq_topology.topology.builder import build_topology
 from leanmq_topology.topology.draft import Draft
+from leanmq_topology.topology.masking import mask_findings
 from leanmq_topology.topology.message_schemas import read_message_schemas
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.topology.rules import check_rules
@@ -80,7 +81,8 @@ def check_files(
         topology, more = check_document(document, strict=strict)
     found = sort_diagnostics([*found, *more])
     is_wrong = topology is None or any(item.is_error for item in found)
-    return Checked(document, None if is_wrong else topology, tuple(found))
+    shown = mask_findings(found, topology.broker.url if topology else None)
+    return Checked(document, None if is_wrong else topology, tuple(shown))
 
 
 def check_document(document: Document, *, strict: bool = False) -> tuple[Topology | None, list[Diagnostic]]:
@@ -94,7 +96,7 @@ def check_document(document: Document, *, strict: bool = False) -> tuple[Topolog
     found = [*shape, *messages.found, *_without_repeats(values, shape)]
     draft = Draft(document, topology, messages.contracts, _broken(document, found), strict)
     found += _without_repeats(check_rules(draft), found)
-    found += _without_repeats(check_support(document), found)
+    found += check_support(document)
     return topology, found
 
 

@@ -16,8 +16,8 @@ from leanmq_topology.diagnostics import Explanation, closest, did_you_mean, expl
 from leanmq_topology.document.reader import Document
 from leanmq_topology.errors import InvalidTopologyError
 from leanmq_topology.topology.loading import check_files
+from leanmq_topology.topology.masking import mask_url
 from leanmq_topology.topology.model import Topology
-from leanmq_topology.topology.rules.broker import mask_url
 from leanmq_topology.topology.support import without_unsupported
 from leanmq_topology.topology.written import write_topology
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from leanmq_topology.cli.options import Invocation, common_options
+from leanmq_topology.topology.masking import mask_url
 from leanmq_topology.topology.model import Topology
-from leanmq_topology.topology.rules.broker import mask_url
 from leanmq_topology.topology.written import write_topology
 from leanmq_topology.topology.yaml_text import write_yaml
 

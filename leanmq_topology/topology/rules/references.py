@@ -184,7 +184,7 @@ def _moved_problems(draft: Draft, old: str, new: str) -> Iterator[tuple[str, str
         return
     section, old_name, new_name = kinds[0], old.partition(".")[2], new.partition(".")[2]
     known = draft.entries(section)
-    if new_name not in known:
+    if new_name not in known and new not in draft.topology.moved:
         yield f"nothing is declared at {new}", draft.spelling.suggest(new_name, known)
     if old_name in known:
         yield f"{old} is still declared ({draft.where(section, old_name)})", "take one of the two out"
