@@ -490,14 +490,14 @@ async def test_a_handler_that_blocks_the_event_loop_keeps_its_lease(here: Here):
 
     async def blocks(data: dict[str, int]) -> None:
         got.add(data["n"])
+        other.start()
         time.sleep(1.6)  # the point: nothing else of this loop runs for three leases
 
     other = threading.Thread(target=asyncio.run, args=(_work_elsewhere(place, got, until=2.0),))
     async with working(place, load(blocks)):
         await place.send(1)
-        other.start()
         state = await place.until_settled()
-    other.join()
+    await asyncio.to_thread(other.join)
     assert got.numbers == [1]
     assert state.counters is not None
     assert state.counters["acked"] == 1
