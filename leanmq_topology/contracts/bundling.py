@@ -151,9 +151,15 @@ class _Bundler:
                 rewritten = self._follow(current["$ref"], file=file, base=base)
                 if isinstance(rewritten, str):
                     current["$ref"] = rewritten
-                elif rewritten is not None and rewritten.message:
-                    place = (*start, *at, "$ref")
-                    self.problems.append(replace(rewritten, pointer=place, file=file or self.own_file))
+                elif rewritten is not None:
+                    self._report(rewritten, current, (*start, *at, "$ref"), file or self.own_file)
+
+    def _report(self, problem: SchemaProblem, schema: dict[str, Any], at: Pointer, file: Path | None) -> None:
+        if problem.message:
+            self.problems.append(replace(problem, pointer=at, file=file))
+        else:
+            # The reader has told it; that the reference leads nowhere is no second mistake.
+            del schema["$ref"]
 
     def _follow(self, reference: Any, *, file: Path | None, base: Path) -> str | SchemaProblem | None:
         fault = find_reference_fault(reference)

@@ -92,7 +92,8 @@ def _describe_type(failure: Failure) -> str:
 
 
 def _list_types(types: Sequence[str]) -> str:
-    return join_names([_TYPE_WORDS.get(name, name) for name in types])
+    ordered = [word for name, word in _TYPE_WORDS.items() if name in types]
+    return join_names(ordered) if ordered else "of no type at all"
 
 
 def _describe_alternatives(failure: Failure) -> str:
