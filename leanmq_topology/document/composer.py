@@ -109,9 +109,12 @@ class _Composer:
             )
 
     def _add_scalar(self, event: Any) -> None:
-        self._count(event)
-        start, end = event.start_mark.index, event.end_mark.index
-        node = ScalarNode(self._file, start, end, event.value, is_plain=not event.style)
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._stop_large(event)
+        node = ScalarNode(
+            self._file, event.start_mark.index, event.end_mark.index, event.value, not event.style
+        )
         if event.tag is not None:
             self._refuse_tag(event)
         if event.anchor is not None:
@@ -125,7 +128,9 @@ class _Composer:
         self._start(SequenceNode(self._file, event.start_mark.index, event.end_mark.index), event)
 
     def _start(self, node: CollectionNode, event: Any) -> None:
-        self._count(event)
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self._stop_large(event)
         if event.tag is not None:
             self._refuse_tag(event)
         if event.anchor is not None:
@@ -184,9 +189,9 @@ class _Composer:
             self._root = node
             return
         parent = self._open[-1]
-        if isinstance(parent, SequenceNode):
+        if type(parent) is SequenceNode:
             parent.items.append(node)
-        elif isinstance(parent, MappingNode):
+        elif type(parent) is MappingNode:
             key, self._keys[-1] = self._keys[-1], None
             if key is None:
                 self._keys[-1] = node
@@ -230,11 +235,9 @@ class _Composer:
         hint = "remove it; the value's form decides its type, and quotes make a string"
         self._say("LMQ108", f"tags are not allowed ({name})", self._event_span(event), hint)
 
-    def _count(self, event: Any) -> None:
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            message = f"the file holds more than {MAX_NODES:,} values"
-            self._stop("LMQ111", message, event, "split it by namespace")
+    def _stop_large(self, event: Any) -> NoReturn:
+        message = f"the file holds more than {MAX_NODES:,} values"
+        self._stop("LMQ111", message, event, "split it by namespace")
 
     def _stop_deep(self, event: Any) -> NoReturn:
         hint = "nothing in a topology needs that; look for brackets that are never closed"

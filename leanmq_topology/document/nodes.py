@@ -17,7 +17,7 @@ class ScalarNode(Node):
 
     __slots__ = ("is_plain", "text")
 
-    def __init__(self, file: str, start: int, end: int, text: str, *, is_plain: bool) -> None:
+    def __init__(self, file: str, start: int, end: int, text: str, is_plain: bool) -> None:
         self.file, self.start, self.end = file, start, end
         self.text, self.is_plain = text, is_plain
 
