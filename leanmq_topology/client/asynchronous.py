@@ -12,6 +12,7 @@ from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.flushing import Flusher
 from leanmq_topology.client.identity import new_message_id
 from leanmq_topology.client.options import SendOptions, read_options
+from leanmq_topology.client.persistence import persist_async
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.sender import (
     MOST_REFRESHES,
@@ -115,7 +116,7 @@ class Client:
         return sends
 
     async def _read_destination(self, target: str) -> Destination:
-        fields = await self._connection.execute(self._broker.read_addresses([target]))
+        fields = await persist_async(self._connection, self._broker.read_addresses([target]))
         return self._view.learn(target, fields)
 
 

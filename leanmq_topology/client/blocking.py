@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ from leanmq_topology.brokers.protocol import BlockingConnection, Broker, Flush, 
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.identity import Producer, new_message_id
 from leanmq_topology.client.options import SendOptions, read_options
-from leanmq_topology.client.patience import mark_unknown, wait_before_resend
+from leanmq_topology.client.persistence import persist
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.sender import (
     MOST_REFRESHES,
@@ -27,7 +25,6 @@ from leanmq_topology.client.sender import (
 )
 from leanmq_topology.client.timestamps import format_time
 from leanmq_topology.clock import Clock, system_clock
-from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.routing import Destination
 from leanmq_topology.topology.model import Topology
@@ -106,26 +103,13 @@ class SyncClient:
 
     def _read_destination(self, target: str) -> Destination:
         with self._lock:
-            fields = self._connection.execute(self._broker.read_addresses([target]))
+            fields = persist(self._connection, self._broker.read_addresses([target]))
         return self._view.learn(target, fields)
 
     def _deliver(self, sends: list[Outgoing]) -> list[SendResult]:
-        """Send one flush until the server has answered, or patience ends."""
         name, sequence = self._producer.next()
         flush = Flush(name, sequence, tuple(sends), all_or_none=len(sends) > 1)
-        started, tries, unknown = time.monotonic(), 0, False
-        while True:
-            try:
-                return self._connection.execute(self._broker.send(flush))
-            except LeanMQError as failure:
-                unknown = unknown or getattr(failure, "unknown", False)
-                wait_s = wait_before_resend(
-                    failure, tries=tries, elapsed_s=time.monotonic() - started, chance=random.random()
-                )
-                if wait_s is None:
-                    raise mark_unknown(failure, unknown) from None
-            tries += 1
-            time.sleep(wait_s)
+        return persist(self._connection, self._broker.send(flush))
 
 
 @contextmanager

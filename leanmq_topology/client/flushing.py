@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import random
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Flush, Sender, SendResult
 from leanmq_topology.client.identity import Producer
-from leanmq_topology.client.patience import mark_unknown, wait_before_resend
+from leanmq_topology.client.persistence import persist_async
 from leanmq_topology.client.sender import MOST_COPIES, count_bytes, count_copies
-from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
+from leanmq_topology.errors import BrokerUnavailableError
 from leanmq_topology.messages.envelope import Outgoing
 
 MOST_FLUSH_BYTES: Final = 1024 * 1024
@@ -100,7 +99,8 @@ class Flusher:
         sends = tuple(outgoing for parcel in parcels for outgoing in parcel.sends)
         flush = Flush(name, sequence, sends, all_or_none=parcels[0].together)
         try:
-            results = iter(await self._deliver(flush))
+            operation = self._broker.send(flush)
+            results = iter(await persist_async(self._connection, operation, goes_on=lambda: not self._closed))
         except asyncio.CancelledError:
             for parcel in parcels:
                 _fail(parcel, BrokerUnavailableError("the client stopped while this was sent", unknown=True))
@@ -113,22 +113,6 @@ class Flusher:
             answer = [next(results) for _ in parcel.sends]
             if not parcel.answer.done():
                 parcel.answer.set_result(answer)
-
-    async def _deliver(self, flush: Flush) -> list[SendResult]:
-        """Send one flush until the server has answered, or patience ends."""
-        started = asyncio.get_running_loop().time()
-        tries, unknown = 0, False
-        while True:
-            try:
-                return await self._connection.execute(self._broker.send(flush))
-            except LeanMQError as failure:
-                unknown = unknown or getattr(failure, "unknown", False)
-                elapsed_s = asyncio.get_running_loop().time() - started
-                wait_s = wait_before_resend(failure, tries=tries, elapsed_s=elapsed_s, chance=random.random())
-                if wait_s is None or self._closed:
-                    raise mark_unknown(failure, unknown) from None
-            tries += 1
-            await asyncio.sleep(wait_s)
 
 
 def _fail(parcel: _Parcel, failure: Exception) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from leanmq_topology.errors import BrokerError, BrokerFullError, BrokerRefusedError, BrokerUnavailableError
 
-_PREAMBLE = re.compile(r"^ERR Error running script \(call to [^)]*\): (?:@user_script: ?\d+: ?)*-?")
+_PREAMBLE = re.compile(r"^(?:ERR )?Error running script \(call to [^)]*\): (?:@user_script: ?\d+: ?)*-?")
 _POSTSCRIPT = re.compile(r",? script: .*$", re.DOTALL)
 _LONGEST = 300
 

@@ -90,6 +90,7 @@ def test_an_error_reply_becomes_the_error_it_means(text: str, kind: type[BrokerE
     [
         GONE,
         f"ERR Error running script (call to f_c4): @user_script:1: {GONE}",
+        f"Error running script (call to f_c4): @user_script:1: @user_script: 1: -{GONE}",
         f"{GONE} script: c4, on @user_script:1.",
     ],
 )

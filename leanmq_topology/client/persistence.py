@@ -1,0 +1,49 @@
+"""Carry an operation out in spite of breaks, for operations that may be repeated: flushes and reads."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from leanmq_topology.brokers.protocol import AsyncConnection, BlockingConnection, Operation
+from leanmq_topology.client.patience import mark_unknown, wait_before_resend
+from leanmq_topology.errors import LeanMQError
+
+T = TypeVar("T")
+
+
+def persist(connection: BlockingConnection, operation: Operation[T]) -> T:
+    """Carry it out until the server has answered, or patience ends."""
+    started, tries, unknown = time.monotonic(), 0, False
+    while True:
+        try:
+            return connection.execute(operation)
+        except LeanMQError as failure:
+            unknown = unknown or getattr(failure, "unknown", False)
+            elapsed_s = time.monotonic() - started
+            wait_s = wait_before_resend(failure, tries=tries, elapsed_s=elapsed_s, chance=random.random())
+            if wait_s is None:
+                raise mark_unknown(failure, unknown) from None
+        tries += 1
+        time.sleep(wait_s)
+
+
+async def persist_async(
+    connection: AsyncConnection, operation: Operation[T], *, goes_on: Callable[[], bool] = lambda: True
+) -> T:
+    """What `persist` does, for asyncio; `goes_on` is asked before each further try."""
+    started, tries, unknown = time.monotonic(), 0, False
+    while True:
+        try:
+            return await connection.execute(operation)
+        except LeanMQError as failure:
+            unknown = unknown or getattr(failure, "unknown", False)
+            elapsed_s = time.monotonic() - started
+            wait_s = wait_before_resend(failure, tries=tries, elapsed_s=elapsed_s, chance=random.random())
+            if wait_s is None or not goes_on():
+                raise mark_unknown(failure, unknown) from None
+        tries += 1
+        await asyncio.sleep(wait_s)

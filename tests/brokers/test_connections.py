@@ -1,0 +1,226 @@
+"""Both colours of connection on real servers: entering, breaking, coming back, ending a wait."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from leanmq_topology.brokers.redis.address import Address, parse_address
+from leanmq_topology.brokers.redis.broker import RedisBroker
+from leanmq_topology.brokers.redis.calls import Call
+from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
+from leanmq_topology.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
+from leanmq_topology.topology.model import Queue
+from tests.support.chaos_proxy import ChaosProxy
+from tests.support.factories import make_topology, run, write_topology
+from tests.support.servers import Server
+from tests.support.stage import COLOURS, open_carrier
+
+
+FORK = """
+import os, sys
+from leanmq_topology.brokers.redis.address import parse_address
+from leanmq_topology.brokers.redis.calls import Call
+from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+connection = BlockingRedisConnection.open(parse_address(sys.argv[1]))
+ask = Call("ask", "CLIENT", (), ("ID",), int)
+os.write(1, b"%d " % connection.execute(ask))
+if child := os.fork():
+    os.waitpid(child, 0)
+os.write(1, b"%d " % connection.execute(ask))
+"""
+
+
+def echo(text: str) -> Call[bytes]:
+    return Call("echo", "ECHO", (), (text,), bytes)
+
+
+@pytest.fixture
+def admin(server: Server) -> Iterator[BlockingRedisConnection]:
+    connection = BlockingRedisConnection.open(parse_address(server.url))
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def locked(server: Server, admin: BlockingRedisConnection) -> Iterator[Server]:
+    """A server that wants a password, until the test is over."""
+    run(admin, "CONFIG", "SET", "requirepass", "open sesame")
+    yield server
+    run(admin, "CONFIG", "SET", "requirepass", "")
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_the_right_password_enters_and_names_the_connection(locked: Server, colour: str):
+    url = f"unix://:open%20sesame@{locked.socket_path}?db=3&client_name=me"
+    with open_carrier(colour, url) as carry:
+        assert carry(Call("name", "CLIENT", (), ("GETNAME",), bytes)) == b"me"
+        assert b" db=3 " in carry(Call("list", "CLIENT", (), ("LIST",), bytes))
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("entrance", ["", ":wrong@", "nobody:wrong@"])
+def test_a_wrong_password_is_refused_with_a_remedy_and_never_shown(
+    locked: Server, colour: str, entrance: str
+):
+    with (
+        pytest.raises(BrokerRefusedError) as caught,
+        open_carrier(colour, f"unix://{entrance}{locked.socket_path}"),
+    ):
+        pass
+    assert "wrong" not in str(caught.value)
+    assert "password" in f"{caught.value} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_database_that_does_not_exist_is_an_error_of_ours(server: Server, colour: str):
+    with pytest.raises(BrokerError), open_carrier(colour, f"{server.url}?db=99"):
+        pass
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("url", ["unix:///nowhere/at/all", "redis://127.0.0.1:1"])
+def test_a_server_that_is_not_there_is_told_with_a_hint(colour: str, url: str):
+    with pytest.raises(BrokerUnavailableError, match="cannot reach") as caught, open_carrier(colour, url):
+        pass
+    assert caught.value.hint
+    assert not caught.value.unknown
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_connection_comes_back_after_a_break_and_repeats_nothing(
+    server: Server, colour: str, namespace: str
+):
+    add = Call("add", "INCR", (namespace,), (), int)
+    with ChaosProxy(server.socket_path) as proxy, open_carrier(colour, proxy.url) as carry:
+        assert carry(add) == 1
+        proxy.lose_answers(1, to=b"INCR")
+        with pytest.raises(BrokerUnavailableError) as caught:
+            carry(add)
+        assert caught.value.unknown
+        assert carry(add) == 3
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_an_answer_that_does_not_come_in_time_ends_the_connection(server: Server, colour: str):
+    with ChaosProxy(server.socket_path) as proxy, open_carrier(colour, f"{proxy.url}?timeout=200ms") as carry:
+        assert carry(echo("a")) == b"a"
+        proxy.hold_answers()
+        with pytest.raises(BrokerUnavailableError, match="no answer") as caught:
+            carry(echo("late"))
+        assert caught.value.unknown
+        proxy.release_answers()
+        assert carry(echo("b")) == b"b"
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_an_error_reply_leaves_the_connection_in_step(server: Server, colour: str):
+    with open_carrier(colour, server.url) as carry:
+        for n in range(3):
+            with pytest.raises(BrokerError, match="unknown command"):
+                carry(Call("nonsense", "NONSENSE", (), (), int))
+            assert carry(echo(str(n))) == str(n).encode()
+
+
+def test_a_blocking_read_outlasts_the_timeout_of_other_answers(
+    server: Server, admin: BlockingRedisConnection
+):
+    reader = BlockingRedisConnection.open(replace(parse_address(server.url), timeout_ms=50))
+    waiting = Call("wait", "BLPOP", (), ("nothing-here", 1), lambda reply: reply, block_ms=1000)
+    assert reader.execute(waiting) is None
+    reader.close()
+
+
+def test_a_forked_child_gets_a_connection_of_its_own(server: Server):
+    done = subprocess.run(
+        [sys.executable, "-c", FORK, server.url], capture_output=True, text=True, check=True
+    )
+    before, child, parent = done.stdout.split()
+    assert before == parent != child
+
+
+@pytest.fixture
+def broker(admin: BlockingRedisConnection, namespace: str) -> RedisBroker:
+    write_topology(admin, make_topology(namespace, Queue(name="plain")))
+    return RedisBroker(namespace)
+
+
+async def wait_until_blocked(admin: BlockingRedisConnection, connection_id: int) -> None:
+    """Return once the server has that connection waiting; it cannot signal that to a third one."""
+    for _ in range(1000):
+        listed = run(admin, "CLIENT", "LIST", "ID", connection_id)
+        if b" flags=b" in listed:
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("the reader never blocked")
+
+
+async def test_a_waiting_fetch_is_ended_with_nothing_and_the_reader_goes_on(
+    server: Server, broker: RedisBroker, admin: BlockingRedisConnection
+):
+    reader = await AsyncRedisConnection.open(parse_address(server.url))
+    fetch = broker.fetch(["plain"], "me", count=10, block_ms=60_000)
+    waiting = asyncio.ensure_future(reader.execute(fetch))
+    await wait_until_blocked(admin, reader.connection_id)
+    assert admin.execute(broker.end_fetch(reader.connection_id)) is True
+    assert await asyncio.wait_for(waiting, 5) == []
+    assert await reader.execute(echo("still here")) == b"still here"
+    assert admin.execute(broker.end_fetch(reader.connection_id)) is False
+    await reader.close()
+
+
+async def test_a_blocking_colours_fetch_is_ended_alike(
+    server: Server, broker: RedisBroker, admin: BlockingRedisConnection
+):
+    reader = BlockingRedisConnection.open(parse_address(server.url))
+    found: list[object] = []
+    fetch = broker.fetch(["plain"], "me", count=10, block_ms=60_000)
+    thread = threading.Thread(target=lambda: found.append(reader.execute(fetch)))
+    thread.start()
+    await wait_until_blocked(admin, reader.connection_id)
+    assert admin.execute(broker.end_fetch(reader.connection_id)) is True
+    await asyncio.to_thread(thread.join, 5)
+    assert found == [[]]
+    reader.close()
+
+
+async def test_a_closed_connection_stays_closed(server: Server):
+    pipe = await AsyncRedisConnection.open(parse_address(server.url))
+    await pipe.close()
+    await pipe.close()
+    with pytest.raises(BrokerUnavailableError, match="closed"):
+        await pipe.execute(echo("x"))
+    connection = BlockingRedisConnection.open(parse_address(server.url))
+    connection.close()
+    connection.close()
+    with pytest.raises(BrokerUnavailableError, match="closed"):
+        connection.execute(echo("x"))
+
+
+async def test_tasks_that_meet_a_break_share_one_new_connection(
+    server: Server, admin: BlockingRedisConnection
+):
+    name = f"crowd{os.getpid()}"
+    connection = await AsyncRedisConnection.open(
+        Address(path=str(Path(server.socket_path))), client_name=name
+    )
+    run(admin, "CLIENT", "KILL", "ID", connection.connection_id)
+    answers = await asyncio.gather(
+        *[connection.execute(echo(str(n))) for n in range(20)], return_exceptions=True
+    )
+    assert all(isinstance(answer, bytes | BrokerUnavailableError) for answer in answers)
+    assert await asyncio.gather(*[connection.execute(echo(str(n))) for n in range(20)]) == [
+        str(n).encode() for n in range(20)
+    ]
+    listed = run(admin, "CLIENT", "LIST").decode()
+    assert listed.count(f" name={name} ") == 1
+    await connection.close()

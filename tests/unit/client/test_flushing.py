@@ -1,0 +1,166 @@
+"""Sends of one turn travel together, and each sender gets its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from leanmq_topology.brokers.protocol import Flush, Full, SendResult, Stored
+from leanmq_topology.client import flushing
+from leanmq_topology.client.flushing import Flusher
+from leanmq_topology.errors import BrokerFullError, BrokerUnavailableError
+from leanmq_topology.messages.envelope import Envelope, Outgoing
+
+
+class Line:
+    """Broker and connection at once: a flush is its own operation, and answers come when told to."""
+
+    def __init__(self) -> None:
+        self.flushes: list[Flush] = []
+        self.failures: list[Exception] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.arrived = asyncio.Event()
+
+    def send(self, flush: Flush) -> Flush:
+        return flush
+
+    async def execute(self, flush: Flush) -> list[SendResult]:
+        self.flushes.append(flush)
+        self.arrived.set()
+        await self.gate.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        return [
+            Full("q", 1) if outgoing.envelope.id == "full" else Stored(outgoing.envelope.id, 1)
+            for outgoing in flush.sends
+        ]
+
+    def ids(self) -> list[list[str]]:
+        return [[outgoing.envelope.id for outgoing in flush.sends] for flush in self.flushes]
+
+
+@pytest.fixture
+async def line() -> Line:
+    return Line()
+
+
+@pytest.fixture
+async def flusher(line: Line) -> Flusher:
+    return Flusher(cast(Any, line), cast(Any, line))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leanmq_topology.client.persistence.random.random", lambda: 0.0)
+    monkeypatch.setattr("leanmq_topology.client.patience.FIRST_WAIT_S", 0.001)
+
+
+def make(message_id: str, *, size: int = 2, copies: int = 1) -> Outgoing:
+    queues = tuple(f"q{n}" for n in range(copies))
+    return Outgoing("q", "d", queues, Envelope(message_id, "", b"x" * size))
+
+
+async def test_sends_of_one_turn_are_one_flush_with_a_result_each(line: Line, flusher: Flusher):
+    answers = await asyncio.gather(*[flusher.submit([make(name)]) for name in ("a", "full", "b")])
+    assert line.ids() == [["a", "full", "b"]]
+    assert answers == [[Stored("a", 1)], [Full("q", 1)], [Stored("b", 1)]]
+
+
+async def test_later_sends_gather_behind_the_flush_in_flight(line: Line, flusher: Flusher):
+    line.gate.clear()
+    first = flusher.submit([make("a")])
+    await line.arrived.wait()
+    later = [flusher.submit([make(name)]) for name in ("b", "c")]
+    line.gate.set()
+    await asyncio.gather(first, *later)
+    assert line.ids() == [["a"], ["b", "c"]]
+    assert [flush.sequence for flush in line.flushes] == [1, 2]
+    assert len({flush.producer for flush in line.flushes}) == 1
+
+
+async def test_a_batch_travels_alone_and_keeps_its_place(line: Line, flusher: Flusher):
+    await asyncio.gather(
+        flusher.submit([make("a")]),
+        flusher.submit([make("b"), make("c")], together=True),
+        flusher.submit([make("d")]),
+    )
+    assert line.ids() == [["a"], ["b", "c"], ["d"]]
+    assert [flush.all_or_none for flush in line.flushes] == [False, True, False]
+
+
+async def test_a_flush_is_split_at_its_bounds(line: Line, flusher: Flusher, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(flushing, "MOST_FLUSH_BYTES", 100)
+    monkeypatch.setattr(flushing, "MOST_COPIES", 5)
+    sends = [
+        make("a", size=60),
+        make("b", size=60),
+        make("c", size=300),
+        make("d", copies=4),
+        make("e", copies=2),
+    ]
+    await asyncio.gather(*[flusher.submit([outgoing]) for outgoing in sends])
+    assert line.ids() == [["a"], ["b"], ["c"], ["d"], ["e"]]
+
+
+async def test_a_send_cancelled_before_its_flush_leaves_is_withdrawn(line: Line, flusher: Flusher):
+    line.gate.clear()
+    first = flusher.submit([make("a")])
+    await line.arrived.wait()
+    gone, kept = flusher.submit([make("gone")]), flusher.submit([make("kept")])
+    gone.cancel()
+    line.gate.set()
+    assert await kept == [Stored("kept", 1)]
+    await first
+    assert line.ids() == [["a"], ["kept"]]
+
+
+async def test_a_send_cancelled_in_flight_leaves_the_others_alone(line: Line, flusher: Flusher):
+    line.gate.clear()
+    gone, kept = flusher.submit([make("gone")]), flusher.submit([make("kept")])
+    await line.arrived.wait()
+    gone.cancel()
+    line.gate.set()
+    assert await kept == [Stored("kept", 1)]
+
+
+async def test_a_lost_answer_is_settled_by_the_same_flush(line: Line, flusher: Flusher):
+    line.failures = [BrokerUnavailableError("cut", unknown=True), BrokerUnavailableError("refused")]
+    assert await flusher.submit([make("a")]) == [Stored("a", 1)]
+    assert len(line.flushes) == 3
+    assert line.flushes == [line.flushes[0]] * 3
+
+
+async def test_when_patience_ends_each_sender_gets_its_own_error_and_the_next_flush_goes_on(
+    line: Line, flusher: Flusher, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("leanmq_topology.client.patience.LONGEST_S", 0.0)
+    line.failures = [BrokerUnavailableError("cut", unknown=True)]
+    failed = await asyncio.gather(*[flusher.submit([make(n)]) for n in "ab"], return_exceptions=True)
+    assert [type(failure) for failure in failed] == [BrokerUnavailableError] * 2
+    assert failed[0] is not failed[1]
+    assert all(failure.unknown for failure in failed)  # type: ignore[union-attr]
+    assert await flusher.submit([make("c")]) == [Stored("c", 1)]
+    assert line.flushes[-1].sequence == 2
+
+
+async def test_a_full_server_is_told_at_once(line: Line, flusher: Flusher):
+    line.failures = [BrokerFullError("full", hint="drain it")]
+    with pytest.raises(BrokerFullError) as caught:
+        await flusher.submit([make("a")])
+    assert caught.value.hint == "drain it"
+    assert len(line.flushes) == 1
+
+
+async def test_closing_waits_for_what_was_sent_and_refuses_more(line: Line, flusher: Flusher):
+    line.gate.clear()
+    sent = flusher.submit([make("a")])
+    await line.arrived.wait()
+    closing = asyncio.ensure_future(flusher.close())
+    line.gate.set()
+    await closing
+    assert sent.result() == [Stored("a", 1)]
+    with pytest.raises(BrokerUnavailableError, match="closed"):
+        await flusher.submit([make("b")])
