@@ -10,7 +10,6 @@ from typing import Any
 from leanmq_topology.contracts.schema_rules import check_bundle
 from leanmq_topology.contracts.schemas import (
     Bundled,
-    InvalidSchemaError,
     MessageSchema,
     Schema,
     SchemaProblem,
@@ -65,7 +64,8 @@ class _Collector:
             files |= dict.fromkeys(checked.files)
             self.result.found += [self._report(name, problem) for problem in checked.problems]
             if checked.is_sound:
-                self._compile(name, checked.schema)
+                self.result.schemas[name] = checked.schema
+                self.result.contracts[name] = compile_schema(checked.schema)
         self.result.files = tuple(files)
         return self.result
 
@@ -105,15 +105,6 @@ class _Collector:
             self.is_whole = False
             raise value
         return value
-
-    def _compile(self, name: str, schema: Any) -> None:
-        try:
-            self.result.contracts[name] = compile_schema(schema)
-        except InvalidSchemaError as failure:
-            # The strict checks let pass what the engine refuses: say it in the engine's words.
-            self.result.found.append(self._report(name, SchemaProblem("LMQ220", str(failure))))
-        else:
-            self.result.schemas[name] = schema
 
     def _report(self, name: str, problem: SchemaProblem) -> Diagnostic:
         place = ("messages", name, "schema")
