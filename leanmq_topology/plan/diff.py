@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from leanmq_topology.plan.changes import Backlog, Change, Create, Orphan, Plan, Update, gather_backlog
-from leanmq_topology.plan.live_state import Damage, LiveState, QueueState
-from leanmq_topology.topology.specs import Spec, address_digests, digest, fingerprint
+from leanmq_topology.plan.live_state import AppliedResource, Damage, LiveState, QueueState
+from leanmq_topology.topology.specs import Spec, address_digests, fingerprint, resource_digests
 
 _LOST = {
     Damage.MISSING: "its queue is gone from the server; it is made again, empty",
@@ -21,10 +21,15 @@ def diff(desired: Mapping[str, Spec], live: LiveState) -> Plan:
 
     Resources are compared by the digest of their canonical form, so spelling and defaults never differ.
     """
-    changes = [*_declared_changes(desired, live), *_orphans(desired, live)]
-    goal = address_digests({**_orphan_specs(desired, live), **desired})
+    own = resource_digests(desired)
+    orphans = {address: live.resources[address] for address in sorted(live.resources.keys() - desired.keys())}
+    changes = [*_declared_changes(desired, own, live), *_show_orphans(orphans, live)]
+    goal = address_digests(
+        {**{address: resource.spec for address, resource in orphans.items()}, **desired},
+        {**{address: resource.hash for address, resource in orphans.items()}, **own},
+    )
     stale = {name: known for name, known in goal.items() if live.addresses.get(name) != known}
-    target = fingerprint(desired)
+    target = fingerprint(desired, own)
     return Plan(
         changes=tuple(changes),
         unchanged=len(desired) - sum(1 for change in changes if not isinstance(change, Orphan)),
@@ -43,14 +48,16 @@ def queue_name(address: str) -> str | None:
     return name if kind == "queues" else None
 
 
-def _declared_changes(desired: Mapping[str, Spec], live: LiveState) -> Iterator[Change]:
+def _declared_changes(
+    desired: Mapping[str, Spec], own: Mapping[str, str], live: LiveState
+) -> Iterator[Change]:
     for address, spec in desired.items():
-        change = _compare(address, spec, live)
+        change = _compare(address, spec, own[address], live)
         if change is not None:
             yield change
 
 
-def _compare(address: str, spec: Spec, live: LiveState) -> Create | Update | None:
+def _compare(address: str, spec: Spec, known: str, live: LiveState) -> Create | Update | None:
     applied = live.resources.get(address)
     name = queue_name(address)
     state = live.queue(name) if name else None
@@ -59,7 +66,7 @@ def _compare(address: str, spec: Spec, live: LiveState) -> Create | Update | Non
     damage = state.damage if state else None
     if damage is Damage.MISSING:
         return Create(address=address, after=spec, reason=_LOST[damage], backlog=_backlog(state))
-    if damage is None and applied.hash == digest(spec):
+    if damage is None and applied.hash == known:
         return None
     reason = _LOST[damage] if damage else None
     return Update(address=address, before=applied.spec, after=spec, reason=reason, backlog=_backlog(state))
@@ -72,16 +79,11 @@ def _found_already(state: QueueState | None) -> str | None:
     return "the server already holds a queue of this name; its messages stay"
 
 
-def _orphans(desired: Mapping[str, Spec], live: LiveState) -> Iterator[Orphan]:
-    for address, spec in _orphan_specs(desired, live).items():
+def _show_orphans(orphans: Mapping[str, AppliedResource], live: LiveState) -> Iterator[Orphan]:
+    for address, resource in orphans.items():
         name = queue_name(address)
-        yield Orphan(address=address, before=spec, backlog=_backlog(live.queue(name) if name else None))
-
-
-def _orphan_specs(desired: Mapping[str, Spec], live: LiveState) -> dict[str, Spec]:
-    return {
-        address: live.resources[address].spec for address in sorted(live.resources.keys() - desired.keys())
-    }
+        backlog = _backlog(live.queue(name) if name else None)
+        yield Orphan(address=address, before=resource.spec, backlog=backlog)
 
 
 def _backlog(state: QueueState | None) -> Backlog | None:

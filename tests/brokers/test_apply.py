@@ -16,7 +16,13 @@ import pytest
 from leanmq_topology.brokers.connect import BlockingLink, open_blocking
 from leanmq_topology.brokers.protocol import LockLost, Operation
 from leanmq_topology.brokers.redis.keys import GROUP
-from leanmq_topology.errors import BlockedChangeError, BrokerError, ConcurrentApplyError
+from leanmq_topology.errors import (
+    BlockedChangeError,
+    BrokerError,
+    BrokerFullError,
+    BrokerRefusedError,
+    ConcurrentApplyError,
+)
 from leanmq_topology.plan.changes import Create, Orphan, Update
 from leanmq_topology.plan.live_state import Damage
 from leanmq_topology.plan.revision import build_revision
@@ -334,7 +340,10 @@ def test_a_holder_that_wakes_after_its_lock_lapsed_cannot_write(link, namespace,
 
     answers = [link.connection.execute(step) for step in link.broker.write_revision(lock, revision)]
 
-    assert answers == [LockLost("quick" if lost_to == "another" else "its lock lapsed")] * 3
+    assert (
+        answers
+        == [LockLost("quick" if lost_to == "another" else "this one was too slow: its lock lapsed")] * 3
+    )
     assert not link.connection.execute(link.broker.renew_lock(lock))
     assert not link.connection.execute(link.broker.release_lock(lock))
     assert run(link.connection, "HGETALL", keys.topology) == before
@@ -419,6 +428,8 @@ def test_an_apply_killed_at_any_step_is_completed_by_the_next(link, server, name
         [sys.executable, "-m", "tests.support.dying_apply", server.url, namespace, str(steps)], check=False
     )
     left = plan_changes(link, topology)
+    # Its 15 seconds, without waiting for them.
+    run(link.connection, "PEXPIRE", link.broker.keys.lock, 1)
     wait_until(
         lambda: not run(link.connection, "EXISTS", link.broker.keys.lock), "the dead one's lock to lapse"
     )
@@ -480,10 +491,19 @@ def test_a_record_of_a_newer_format_is_not_guessed_at(link, namespace):
         plan_changes(link, shop(namespace))
 
 
+def test_a_record_that_is_not_ours_is_named_and_left_alone(link, namespace):
+    run(link.connection, "SET", link.broker.keys.topology, "not ours")
+
+    with pytest.raises(BrokerRefusedError, match="not a topology record"):
+        apply_changes(link, shop(namespace), who="ada")
+
+    assert run(link.connection, "GET", link.broker.keys.topology) == b"not ours"
+
+
 def test_a_full_server_refuses_an_apply_before_anything_of_it_is_written(link, namespace):
     run(link.connection, "CONFIG", "SET", "maxmemory", "1")
     try:
-        with pytest.raises(BrokerError, match="memory"):
+        with pytest.raises(BrokerFullError):
             apply_changes(link, shop(namespace), who="ada")
     finally:
         run(link.connection, "CONFIG", "SET", "maxmemory", "0")

@@ -21,9 +21,6 @@ from tests.support.factories import make_topology
 
 T = TypeVar("T")
 
-LOCK_MS = 50
-"""Short, so that the next apply need not wait for a dead holder."""
-
 
 def make_wide_topology(namespace: str) -> Topology:
     """Enough queues for several chunks."""
@@ -60,7 +57,7 @@ class WrappedLink:
 def main(url: str, namespace: str, steps: str) -> None:
     with open_blocking(url, namespace=namespace, folder=Path()) as link:
         wrapped = WrappedLink(link.broker, DyingConnection(link.connection, int(steps)))
-        apply_changes(wrapped, make_wide_topology(namespace), who="the dying one", lock_ms=LOCK_MS)
+        apply_changes(wrapped, make_wide_topology(namespace), who="the dying one")
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def _read_step(reply: Any, written: Written = Written()) -> StepResult:  # noqa:
         case [b"done", int(generation)]:
             return Written(generation=generation)
         case [b"lost", b""]:
-            return LockLost("its lock lapsed")
+            return LockLost("this one was too slow: its lock lapsed")
         case [b"lost", bytes(value)]:
             return LockLost(_holder(value))
         case [b"moved", bytes(generation)]:

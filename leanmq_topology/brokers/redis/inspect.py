@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leanmq_topology.brokers.redis.calls import Call, load_script
+from leanmq_topology.brokers.redis.failures import reply_code
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
 from leanmq_topology.brokers.redis.record import RECORD_FORMAT, decode_resource, is_resource_field
 from leanmq_topology.errors import BrokerRefusedError
@@ -38,6 +39,7 @@ class RedisInspector:
             (self.keys.topology, self.keys.plan),
             (),
             _read_record,
+            read_error=lambda text: _refuse_foreign_record(text, self.keys.topology),
         )
 
     def read_addresses(self, names: Sequence[str]) -> Call[dict[str, Any]]:
@@ -95,6 +97,15 @@ def _read_record(reply: Any) -> AppliedRecord:
         unfinished=None if intent is None else intent.decode(),
         addresses=addresses,
         fingerprint=fields.get(b"fingerprint", b"").decode(),
+    )
+
+
+def _refuse_foreign_record(text: str, key: str) -> BrokerRefusedError | None:
+    if reply_code(text) != "WRONGTYPE":
+        return None
+    return BrokerRefusedError(
+        f"key {key}, or the intent beside it, holds something that is not a topology record",
+        hint="rename or delete that key, or choose another `broker.namespace`",
     )
 
 
