@@ -4,9 +4,10 @@ Refused, with the place: NaN and infinities, integers beyond 64 bits, text that 
 surrogates), keys that are not text or stand twice, nesting deeper than 64, and every Python type that JSON
 does not have (sets, bytes, Decimal, dates). Nothing is converted silently; tuples count as lists.
 
-The way in and the way out are both hot. A message is therefore accepted by a few calls into C: data is
-encoded, read back and compared, and its bytes are searched for what could be too deep or too large. Only when
-one of these speaks up does the exact, slow walk in Python decide, and find the place.
+The way in and the way out are both hot, so a plain message is accepted by three calls into C: data is encoded,
+read back by a decoder that refuses what is deep or large, and compared; bytes are read by that decoder, written
+again and compared. What this does not accept may still be good: then the bytes are searched for what could
+break a rule, and at last an exact walk in Python decides and finds the place.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from enum import Enum
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -28,8 +29,23 @@ MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**64 - 1
 """Integers stay exact in 64 bits, signed or unsigned."""
 
+PLAIN_DEPTH = 6
+"""Data no deeper than this is checked while it is decoded; the type for it doubles with every level."""
+
+
+def _build_plain_type() -> Any:
+    """JSON no deeper than `PLAIN_DEPTH`, with signed integers of 64 bits: it decodes as fast as `Any`."""
+    integer = Annotated[int, msgspec.Meta(ge=MIN_INTEGER, le=2**63 - 1)]
+    scalar = integer | float | str | bool | None
+    plain: Any = scalar
+    for _ in range(PLAIN_DEPTH):
+        plain = scalar | list[plain] | dict[str, plain]
+    return plain
+
+
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+_decode_plain = msgspec.json.Decoder(_build_plain_type()).decode
 
 # Every digit becomes 0, so one substring search finds a run of digits that may not fit in 64 bits.
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
@@ -47,14 +63,11 @@ def encode_data(data: Any) -> bytes:
     """
     try:
         raw = _encode(data)
-        if _decode(raw) == data and not _needs_walk(raw, data):
+        if _decode_plain(raw) == data:
             return raw
     except (TypeError, ValueError, RecursionError):
-        raw = b""
-    violation = _walk(data, (), 1)
-    if violation is not None:
-        raise InvalidMessageError(violation.path, violation.reason)
-    return raw or _encode(data)
+        pass
+    return _encode_unusual(data)
 
 
 def decode_data(raw: bytes) -> Any:
@@ -64,16 +77,13 @@ def decode_data(raw: bytes) -> Any:
     payload rules: a message may come from a program that does not know them.
     """
     try:
-        data = _decode(raw)
+        data = _decode_plain(raw)
         # Our own encoder wrote almost every message. Bytes that differ may hold a key twice.
-        if _encode(data) == raw and not _needs_walk(raw, data):
+        if _encode(data) == raw:
             return data
     except (ValueError, RecursionError):
-        raise _explain_raw(raw) from None
-    violation = _find_raw_violation(raw)
-    if violation is not None:
-        raise InvalidMessageError(violation.path, violation.reason)
-    return data
+        pass
+    return _decode_unusual(raw)
 
 
 def check_payload(data: Any) -> Violation | None:
@@ -83,6 +93,36 @@ def check_payload(data: Any) -> Violation | None:
     except InvalidMessageError as error:
         return Violation(error.path, error.reason)
     return None
+
+
+def _encode_unusual(data: Any) -> bytes:
+    """Deep or with large integers, holding tuples, or wrong."""
+    raw = b""
+    try:
+        raw = _encode(data)
+        if _decode(raw) == data and not _needs_walk(raw, data):
+            return raw
+    except (TypeError, ValueError, RecursionError):
+        pass
+    violation = _walk(data, (), 1)
+    if violation is not None:
+        raise InvalidMessageError(violation.path, violation.reason)
+    return raw or _encode(data)
+
+
+def _decode_unusual(raw: bytes) -> Any:
+    """Deep or with large integers, written by another program, or wrong."""
+    try:
+        data = _decode(raw)
+        if _encode(data) == raw and not _needs_walk(raw, data):
+            return data
+    except (ValueError, RecursionError):
+        found = _find_raw_violation(raw) or Violation("", "is not valid JSON")
+        raise InvalidMessageError(found.path, found.reason) from None
+    violation = _find_raw_violation(raw)
+    if violation is not None:
+        raise InvalidMessageError(violation.path, violation.reason)
+    return data
 
 
 def _needs_walk(raw: bytes, data: Any) -> bool:
@@ -201,11 +241,6 @@ def _has_surrogate(text: str) -> bool:
 def _name_type(value: Any) -> str:
     name = type(value).__name__
     return f"an {name}" if name[:1].lower() in "aeiou" else f"a {name}"
-
-
-def _explain_raw(raw: bytes) -> InvalidMessageError:
-    violation = _find_raw_violation(raw) or Violation("", "is not valid JSON")
-    return InvalidMessageError(violation.path, violation.reason)
 
 
 def _find_raw_violation(raw: bytes) -> Violation | None:
