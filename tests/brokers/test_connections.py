@@ -25,7 +25,6 @@ from tests.support.factories import make_topology, run, write_topology
 from tests.support.servers import Server
 from tests.support.stage import COLOURS, open_carrier
 
-
 FORK = """
 import os, sys
 from leanmq_topology.brokers.redis.address import parse_address
