@@ -4,10 +4,10 @@ Refused, with the place: NaN and infinities, integers beyond 64 bits, text that 
 surrogates), keys that are not text or stand twice, nesting deeper than 64, and every Python type that JSON
 does not have (sets, bytes, Decimal, dates). Nothing is converted silently; tuples count as lists.
 
-The way in and the way out are both hot, so a plain message is accepted by three calls into C: data is encoded,
-read back by a decoder that refuses what is deep or large, and compared; bytes are read by that decoder, written
-again and compared. What this does not accept may still be good: then the bytes are searched for what could
-break a rule, and at last an exact walk in Python decides and finds the place.
+The way in and the way out are both hot, so a plain message is accepted by three calls into C: data is
+encoded, read back by a decoder that refuses what is deep or large, and compared; bytes are read by that
+decoder, written again and compared. What this does not accept may still be good: then the bytes are searched
+for what could break a rule, and at last an exact walk in Python decides and finds the place.
 """
 
 from __future__ import annotations
