@@ -167,7 +167,7 @@ def find_schema_break(change: Update, around: Surroundings) -> Iterator[Diagnost
     if promise.answer is Answer.INCOMPATIBLE and waiting:
         yield Diagnostic(
             "LMQ504",
-            f"{_broken(promise, mode)}, and {waiting:,} messages wait in {where}",
+            f"{_broken(promise, mode)}, and {waiting:,} messages wait where it is accepted ({where})",
             f"{change.address}.schema",
             suggestion="drain the queues first, or change the schema compatibly",
         )
@@ -176,7 +176,8 @@ def find_schema_break(change: Update, around: Surroundings) -> Iterator[Diagnost
             "LMQ505",
             change,
             "schema",
-            _broken(promise, mode) + (f"; {waiting:,} messages wait in {where}" if waiting else ""),
+            _broken(promise, mode)
+            + (f"; {waiting:,} messages wait where it is accepted ({where})" if waiting else ""),
             "change the schema compatibly, or deploy senders and handlers together",
         )
     elif waiting and not compare(before, after, "backward").is_compatible:
@@ -184,8 +185,8 @@ def find_schema_break(change: Update, around: Surroundings) -> Iterator[Diagnost
             "LMQ503",
             change,
             "schema",
-            f"{waiting:,} messages in {where} were sent under the old schema; those that break the new one"
-            " are dead-lettered when they are handed out",
+            f"{waiting:,} messages wait where it is accepted ({where}); those sent under the old schema that"
+            " break the new one are dead-lettered when they are handed out",
             "drain the queues first, or accept both forms",
         )
 

@@ -165,7 +165,7 @@ def test_only_a_broken_promise_with_messages_waiting_is_blocked():
     assert [change.action for change in plan_from(stricter).changes] == ["update"]
     [blocked] = plan_from(stricter, BUSY).blocked
     assert blocked.backlog.waiting == 50
-    assert "50 messages wait in billing" in blocked.hazards[0].message
+    assert "50 messages wait where it is accepted (billing)" in blocked.hazards[0].message
 
 
 def test_messages_that_wait_in_a_queue_which_no_longer_takes_the_type_count_too():
