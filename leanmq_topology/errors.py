@@ -6,7 +6,7 @@
     ├── UnknownTargetError (ValueError)          no queue or route of that name; .target, .closest
     ├── TopologyNotAppliedError                  used, but never applied; .missing
     ├── QueueFullError                           max_length reached; .queue
-    ├── BatchTooLargeError (ValueError)          over what one atomic step may carry; .copies, .size
+    ├── BatchTooLargeError (ValueError)          over what one atomic step carries; .copies, .size
     ├── LeaseLostError                           somebody else owns the delivery now
     ├── BlockedChangeError                       the plan holds changes that need permission; .addresses
     ├── ConcurrentApplyError                     another apply holds the lock; .holder
@@ -17,7 +17,7 @@
         ├── BrokerUnavailableError (ConnectionError)   not reachable, or not ready in time
         ├── BrokerRefusedError                   reached, but it says no: password, rights, version, policy
         ├── BrokerFullError                      out of memory by its own limit
-        └── SendUnconfirmedError                 stored, but not at the durability asked for; .message_id, .reached
+        └── SendUnconfirmedError                 stored, not as durably as asked; .message_id, .reached
 
 Facts are attributes, so that callers never parse a message. `exit_code` is what the command line ends with
 when the error reaches it.
@@ -114,7 +114,7 @@ class BatchTooLargeError(LeanMQError, ValueError):
     def __init__(self, *, copies: int, size: int) -> None:
         self.copies, self.size = copies, size
         super().__init__(
-            f"{copies} copies of {size} bytes in all are more than one atomic step carries (1000 copies, 4 MiB)",
+            f"{copies} copies of {size} bytes in all: one atomic step carries at most 1000 and 4 MiB",
             hint="send in smaller batches",
         )
 

@@ -23,7 +23,7 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One send: the address the sender named, the copies that routing made of it, and how it is to be kept."""
+    """One send: the address the sender named, the copies routing made of it, and how they are to be kept."""
 
     target: str
     digest: str
@@ -60,7 +60,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Undecodable:
-    """An entry that is not ours to read: fields missing or mangled. It goes to the dead-letter queue as it is."""
+    """An entry that is not ours to read: fields missing or mangled. It is dead-lettered as it is."""
 
     queue: str
     entry_id: str

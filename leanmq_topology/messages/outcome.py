@@ -49,7 +49,7 @@ class MoveToDeadLetters:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Acknowledge and forget, by the handler's or the topology's explicit wish; counted apart from success."""
+    """Acknowledge and forget, by the explicit wish of handler or topology; counted apart from success."""
 
     reason: str = "discarded"
 
@@ -65,7 +65,7 @@ MAX_FAILURE_TEXT: Final = 2048
 
 
 class Retry(Exception):  # noqa: N818  these three are verdicts a handler raises, not errors
-    """Raised by a handler: deliver this message again, after `after` seconds (by the queue's backoff if None)."""
+    """Raised by a handler: deliver again, after `after` seconds (by the queue's backoff if None)."""
 
     def __init__(self, reason: str = "", *, after: float | None = None) -> None:
         super().__init__(reason)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 
+import pytest
+
 import leanmq_topology
 from leanmq_topology import errors
 
@@ -39,9 +41,5 @@ def test_the_error_tree_in_the_docstring_is_complete():
 
 def test_an_unknown_name_is_an_attribute_error():
     module = importlib.import_module("leanmq_topology")
-    try:
+    with pytest.raises(AttributeError, match="Nonsense"):
         module.Nonsense  # noqa: B018  the access is the test
-    except AttributeError as failure:
-        assert "Nonsense" in str(failure)
-    else:
-        raise AssertionError("an unknown name resolved")

@@ -1,7 +1,7 @@
 """Real servers for tests: Valkey 9 and Redis 6.2 from wheels, Redis 7.0 where it is installed.
 
-Each is started by us on a Unix socket in a folder of its own and stopped by pid. A server that CI promises and
-that is missing fails the run there; at home its tests are skipped.
+Each is started by us on a Unix socket in a folder of its own and stopped by pid. A server that CI promises
+and that is missing fails the run there; at home its tests are skipped.
 """
 
 from __future__ import annotations

@@ -23,4 +23,5 @@ async def charge(data: dict, message: Message) -> None:
         raise GatewayTimeoutError("no answer after 10 ms")
     if data["card"] == DECLINED:
         raise CardDeclinedError(f"card ending in {DECLINED} was declined")
-    print(f"billing: charged {data['total']:.2f} for {data['order_id']} (attempt {message.attempt})", flush=True)
+    total, order, attempt = data["total"], data["order_id"], message.attempt
+    print(f"billing: charged {total:.2f} for {order} (attempt {attempt})", flush=True)

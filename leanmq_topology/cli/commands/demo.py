@@ -144,6 +144,9 @@ class Stage:
                 raise DemoError("the worker did not start:\n" + "\n".join(worker.lines))
             worker.show_all()
             yield worker
+        except DemoError:
+            worker.show_all()
+            raise
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -206,10 +209,10 @@ def _workplace(keep: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def _held_server(folder: Path) -> Iterator[None]:
-    """Keep one server from the first command to the last, and see it gone before the folder is."""
+    """Keep one server from the first command to the last, and see it gone before its folder is."""
     from leanmq_topology.brokers.connect import open_blocking
 
-    with open_blocking("embedded:", namespace="shop", folder=folder, client_name="leanmq-demo"):
+    with open_blocking("embedded:?linger=0s", namespace="shop", folder=folder, client_name="leanmq-demo"):
         yield
 
 
