@@ -252,6 +252,15 @@ def test_an_acknowledged_message_leaves_nothing_behind(stage: Stage):
     assert state.counters == {**_zeros(), "sent": 2, "acked": 2}
 
 
+def test_a_thousand_are_settled_in_one_step_and_no_more(stage: Stage):
+    ids = [f"m{n}" for n in range(1000)]
+    stage.send("plain", *ids)
+    entries = [delivered.entry_id for delivered in stage.fetch("plain", count=1000)]
+    assert stage.carry(stage.broker.ack("plain", entries)) == 1000
+    with pytest.raises(ValueError, match="1 to 1000"):
+        stage.broker.ack("plain", [*entries, "0-1"])
+
+
 def test_a_retried_message_comes_back_with_its_failure_counted(stage: Stage):
     stage.send("brief", "m1")
     first = stage.fetch_one("brief")

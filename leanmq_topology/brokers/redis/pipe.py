@@ -65,7 +65,8 @@ class RespPipe(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._unwritten: list[_Exchange] = []
         self._waiting: deque[_Exchange] = deque()
-        self._outstanding = 0
+        self.outstanding = 0
+        """Bytes given and not yet answered."""
         self._room: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
@@ -84,12 +85,12 @@ class RespPipe(asyncio.Protocol):
         if not self._unwritten:
             self._loop.call_soon(self._write)
         self._unwritten.append(exchange)
-        self._outstanding += exchange.size
+        self.outstanding += exchange.size
         return answer
 
     async def wait_for_room(self) -> None:
         """Return once little enough is outstanding; raises when the connection ends meanwhile."""
-        while self._outstanding > HIGH_WATER_BYTES and self.failure is None:
+        while self.outstanding > HIGH_WATER_BYTES and self.failure is None:
             if self._room is None:
                 self._room = self._loop.create_future()
             await asyncio.shield(self._room)
@@ -141,7 +142,7 @@ class RespPipe(asyncio.Protocol):
         chunks = []
         for exchange in self._unwritten:
             if exchange.answer.done():  # cancelled before it was written: withdrawn
-                self._outstanding -= exchange.size
+                self.outstanding -= exchange.size
                 continue
             chunks.append(exchange.packed)
             exchange.packed = b""
@@ -158,7 +159,7 @@ class RespPipe(asyncio.Protocol):
             self.abort(connection_lost("an answer nobody asked for", where=self._where, unknown=True))
             return
         exchange = self._waiting.popleft()
-        self._outstanding -= exchange.size
+        self.outstanding -= exchange.size
         if not exchange.answer.done():
             exchange.answer.set_result(reply)
         if self._room is not None:
@@ -184,7 +185,7 @@ class RespPipe(asyncio.Protocol):
             self._arm()
 
     def _open_room(self) -> None:
-        if self._room is None or (self.failure is None and self._outstanding > HIGH_WATER_BYTES // 2):
+        if self._room is None or (self.failure is None and self.outstanding > HIGH_WATER_BYTES // 2):
             return
         room, self._room = self._room, None
         if not room.done():
@@ -242,7 +243,7 @@ class AsyncRedisConnection:
         pipe = self._pipe
         if pipe is None or pipe.failure is not None:
             pipe = await self._connected()
-        if pipe._outstanding > HIGH_WATER_BYTES:
+        if pipe.outstanding > HIGH_WATER_BYTES:
             await pipe.wait_for_room()
         limit_s = (self._address.timeout_ms + (call.block_ms and call.block_ms + BLOCK_MARGIN_MS)) / 1000
         reply = await pipe.call(call.words(), limit_s)
