@@ -82,6 +82,7 @@ class Reader:
             try:
                 if self._suspect:
                     await self._recover()
+                    self._outage.end()
                 await self._read_once()
             except BrokerUnavailableError as failure:
                 self._suspect = True

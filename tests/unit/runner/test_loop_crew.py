@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from leanmq_topology.messages.envelope import Delivered, Envelope
+from leanmq_topology.messages.outcome import Done, RetryLater
+from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.runner.loop_crew import LoopCrew
+from leanmq_topology.runner.pipeline import Pipeline, Verdict
+from leanmq_topology.topology.model import OnFalse, Queue
+
+seen: ContextVar[int] = ContextVar("seen", default=0)
+
+
+class Shift:
+    """A crew at work on a handler, and what became of its messages."""
+
+    def __init__(self, handler: Callable[[int], Coroutine[Any, Any, Any]], concurrency: int = 4) -> None:
+        self.finished: list[tuple[int, Verdict]] = []
+        self.forgotten: list[int] = []
+        self.crew = LoopCrew(concurrency, self._finish, self._forget)
+        queue = Queue(name="work")
+        self.pipeline = Pipeline(queue, OnFalse.DEAD_LETTER, lambda offer, client: handler(offer.data), ())
+        self._changed = asyncio.Event()
+
+    def _finish(self, message: Incoming, verdict: Verdict) -> None:
+        self.finished.append((message.data, verdict))
+        self._changed.set()
+
+    def _forget(self, message: Incoming) -> None:
+        self.forgotten.append(message.data)
+        self._changed.set()
+
+    def give(self, *numbers: int, lease_seconds: float = 60) -> None:
+        messages = []
+        for number in numbers:
+            envelope = Envelope(str(number), "t", b"{}")
+            message = Incoming(Delivered("work", f"{number}-0", envelope), time.monotonic() + lease_seconds)
+            message.data = number
+            messages.append(message)
+        self.crew.give(messages, self.pipeline)
+
+    async def until_over(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.finished) + len(self.forgotten) < count:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def until_running(self, count: int) -> None:
+        """And then some turns more, in which a wrong crew would start another."""
+        async with asyncio.timeout(5):
+            while self.crew.running < count:
+                await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    @property
+    def outcomes(self) -> list[type]:
+        return [type(verdict.outcome) for _, verdict in self.finished]
+
+
+async def test_messages_that_never_wait_cost_one_task_in_all():
+    tasks = set()
+
+    async def handler(number: int) -> None:
+        tasks.add(asyncio.current_task())
+
+    shift = Shift(handler, concurrency=8)
+    shift.give(*range(100))
+    await shift.until_over(100)
+    assert len(tasks) == 1
+    assert [number for number, _ in shift.finished] == list(range(100))
+
+
+async def test_a_waiting_handler_makes_room_for_the_next_up_to_concurrency():
+    started, go_on = [], asyncio.Event()
+
+    async def handler(number: int) -> None:
+        started.append(number)
+        await go_on.wait()
+
+    shift = Shift(handler, concurrency=3)
+    shift.give(*range(10))
+    await shift.until_running(3)
+    assert started == [0, 1, 2]
+    assert (shift.crew.running, shift.crew.unstarted) == (3, 7)
+    go_on.set()
+    await shift.until_over(10)
+    assert sorted(started) == list(range(10))
+
+
+async def test_messages_given_while_all_wait_are_taken_when_one_ends():
+    gates = {number: asyncio.Event() for number in range(4)}
+    started = []
+
+    async def handler(number: int) -> None:
+        started.append(number)
+        await gates[number].wait()
+
+    shift = Shift(handler, concurrency=2)
+    shift.give(0, 1)
+    await shift.until_running(2)
+    shift.give(2)
+    shift.give(3)
+    gates[1].set()
+    await shift.until_over(1)
+    await shift.until_running(2)
+    assert started == [0, 1, 2]
+    for gate in gates.values():
+        gate.set()
+    await shift.until_over(4)
+
+
+async def test_context_variables_do_not_leak_from_one_message_to_the_next():
+    before = []
+
+    async def handler(number: int) -> None:
+        before.append(seen.get())
+        seen.set(number + 1)
+        await asyncio.sleep(0)
+
+    shift = Shift(handler, concurrency=1)
+    shift.give(*range(5))
+    await shift.until_over(5)
+    assert before == [0] * 5
+
+
+async def test_a_handler_that_cancels_its_task_harms_only_itself():
+    async def handler(number: int) -> None:
+        if number == 0:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()  # and ends before that takes effect
+        await asyncio.sleep(0) if number else None
+
+    shift = Shift(handler, concurrency=1)
+    shift.give(0, 1, 2)
+    await shift.until_over(3)
+    assert shift.outcomes == [Done, Done, Done]
+
+
+async def test_a_handler_that_hogs_the_loop_lets_others_have_their_turn():
+    turns = 0
+
+    async def handler(number: int) -> None:
+        time.sleep(0.004)  # the point: it does not wait, it works
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    shift = Shift(handler)
+    shift.give(*range(20))
+    await shift.until_over(20)
+    counting.cancel()
+    assert turns >= 5
+
+
+async def test_what_has_not_started_can_be_taken_back():
+    go_on = asyncio.Event()
+
+    async def handler(number: int) -> None:
+        await go_on.wait()
+
+    shift = Shift(handler, concurrency=1)
+    shift.give(0, 1, 2)
+    await shift.until_running(1)
+    assert [message.data for message in shift.crew.take_back()] == [1, 2]
+    go_on.set()
+    await shift.until_over(1)
+    await shift.until_running(0)
+    assert len(shift.finished) == 1
+
+
+async def test_a_message_whose_lease_lapsed_is_not_started():
+    async def handler(number: int) -> None:
+        pytest.fail("it was started")
+
+    shift = Shift(handler)
+    shift.give(1, lease_seconds=-1)
+    await shift.until_over(1)
+    assert shift.forgotten == [1]
+
+
+async def test_an_aborted_handler_is_due_again_at_once_and_its_run_counts():
+    started = asyncio.Event()
+
+    async def handler(number: int) -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    shift = Shift(handler)
+    shift.give(1)
+    await started.wait()
+    await shift.crew.abort(1)
+    [(_, verdict)] = shift.finished
+    assert isinstance(verdict.outcome, RetryLater)
+    assert verdict.outcome.delay_ms == 0
+
+
+async def test_a_handler_that_ends_well_although_aborted_is_done():
+    started = asyncio.Event()
+
+    async def handler(number: int) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+    shift = Shift(handler)
+    shift.give(1)
+    await started.wait()
+    await shift.crew.abort(1)
+    assert shift.outcomes == [Done]

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from leanmq_topology.runner.reader import BLOCK_MS, LARGEST_READ, plan_reads
+
+
+def lane(name: str, room: int, *, backlogged: bool = False) -> Any:
+    return SimpleNamespace(name=name, room=room, hungry=room > 0, backlogged=backlogged)
+
+
+def planned(*lanes: Any) -> list[tuple[list[str], int, int]]:
+    return [([lane.name for lane in read.lanes], read.count, read.block_ms) for read in plan_reads(lanes)]
+
+
+def test_quiet_queues_share_one_read_that_waits():
+    assert planned(lane("a", 8), lane("b", 4)) == [(["a", "b"], 4, BLOCK_MS)]
+
+
+def test_a_queue_without_room_is_left_out():
+    assert planned(lane("a", 8), lane("b", 0)) == [(["a"], 8, BLOCK_MS)]
+
+
+def test_without_room_nothing_is_read():
+    assert planned(lane("a", 0)) == []
+
+
+def test_a_backlog_is_read_in_full_beside_queues_with_little_room():
+    reads = planned(lane("a", 200, backlogged=True), lane("b", 1), lane("c", 2))
+    assert reads == [(["a"], 200, 0), (["b", "c"], 1, 0)]
+
+
+def test_a_lone_backlog_may_wait_because_nothing_waits_for_it():
+    assert planned(lane("a", 200, backlogged=True)) == [(["a"], 200, BLOCK_MS)]
+
+
+def test_two_backlogs_are_two_reads_that_do_not_wait():
+    reads = planned(lane("a", 5, backlogged=True), lane("b", 7, backlogged=True))
+    assert reads == [(["a"], 5, 0), (["b"], 7, 0)]
+
+
+def test_one_read_brings_no_more_than_a_bounded_batch():
+    assert planned(lane("a", 1024)) == [(["a"], LARGEST_READ, BLOCK_MS)]

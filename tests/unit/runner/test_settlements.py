@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from leanmq_topology.brokers.protocol import Dying, Retrying
+from leanmq_topology.errors import BrokerError, BrokerUnavailableError
+from leanmq_topology.messages.envelope import Delivered, Envelope, Undecodable
+from leanmq_topology.messages.outcome import (
+    DeadReason,
+    Done,
+    Dropped,
+    Failure,
+    MoveToDeadLetters,
+    Outcome,
+    Released,
+    RetryLater,
+)
+from leanmq_topology.runner import outage, settlements
+from leanmq_topology.runner.outage import Outage
+from leanmq_topology.runner.settlements import Settlement, Settlements
+
+WHY = Failure("ValueError", "no")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An operation as the fake broker makes it: what was asked, of how many."""
+
+    name: str
+    queue: str
+    items: tuple[Any, ...]
+
+
+class FakeBroker:
+    """Makes operations that can be looked at."""
+
+    def ack(self, queue: str, entry_ids: Sequence[str]) -> Asked:
+        return Asked("ack", queue, tuple(entry_ids))
+
+    def retry(self, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Asked:
+        return Asked("retry", queue, tuple(retrying))
+
+    def dead_letter(self, queue: str, consumer: str, dying: Sequence[Dying]) -> Asked:
+        return Asked("dead_letter", queue, tuple(dying))
+
+    def discard(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Asked:
+        return Asked("discard", queue, tuple(deliveries))
+
+    def release(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Asked:
+        return Asked("release", queue, tuple(deliveries))
+
+
+@dataclass
+class FakeConnection:
+    """Carries out what it is given; fails as often as it is told to."""
+
+    failures: list[Exception] = field(default_factory=list)
+    ours: bool = True
+    seen: list[Asked] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+
+    async def execute(self, operation: Asked) -> Any:
+        self.seen.append(operation)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        return len(operation.items) if operation.name == "ack" else [self.ours] * len(operation.items)
+
+
+def delivered(number: int, queue: str = "work") -> Delivered:
+    return Delivered(queue, f"{number}-0", Envelope(f"m{number}", "t", b"{}"))
+
+
+@dataclass
+class Settling:
+    settlements: Settlements
+    connection: FakeConnection
+    over: list[Settlement]
+    task: asyncio.Task[None]
+
+    def add(self, number: int, outcome: Outcome, queue: str = "work") -> None:
+        self.settlements.add(delivered(number, queue), outcome, started=True)
+
+    async def drained(self) -> None:
+        async with asyncio.timeout(5):
+            await self.settlements.drained()
+
+
+@asynccontextmanager
+async def settling(**told: Any) -> AsyncIterator[Settling]:
+    connection, over = FakeConnection(**told), []
+    broker: Any = FakeBroker()
+    under_test = Settlements(broker, connection, "me", Outage(), over.extend)  # type: ignore[arg-type]
+    task = asyncio.create_task(under_test.run())
+    yield Settling(under_test, connection, over, task)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_is_decided_in_one_turn_is_one_call():
+    async with settling() as at:
+        for number in range(200):
+            at.add(number, Done())
+        await at.drained()
+    [call] = at.connection.seen
+    assert (call.name, call.items) == ("ack", tuple(f"{number}-0" for number in range(200)))
+    assert len(at.over) == 200
+
+
+async def test_what_is_decided_while_a_call_is_under_way_gathers_behind_it():
+    gate = asyncio.Event()
+    async with settling(gate=gate) as at:
+        at.add(0, Done())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        for number in range(1, 50):
+            at.add(number, Done())
+            await asyncio.sleep(0)
+        assert len(at.connection.seen) == 1
+        gate.set()
+        await at.drained()
+    assert [len(call.items) for call in at.connection.seen] == [1, 49]
+
+
+async def test_each_kind_of_outcome_and_each_queue_is_a_call_of_its_own():
+    async with settling() as at:
+        for queue in ("work", "mail"):
+            for number in range(3):
+                at.add(number, Done(), queue)
+                at.add(10 + number, RetryLater(50, WHY), queue)
+                at.add(20 + number, MoveToDeadLetters(DeadReason.REJECTED, WHY), queue)
+                at.add(30 + number, Dropped(), queue)
+                at.add(40 + number, Released(), queue)
+        await at.drained()
+    calls = {(call.name, call.queue): len(call.items) for call in at.connection.seen}
+    names = ("ack", "retry", "dead_letter", "discard", "release")
+    assert calls == {(name, queue): 3 for name in names for queue in ("work", "mail")}
+
+
+async def test_a_call_carries_no_more_than_the_server_should_do_at_once():
+    async with settling() as at:
+        for number in range(2500):
+            at.add(number, Done())
+        for number in range(250):
+            at.add(number, RetryLater(1, WHY), "mail")
+        await at.drained()
+    sizes = [len(call.items) for call in at.connection.seen]
+    assert sizes == [1000, 1000, 500, 100, 100, 50]
+
+
+async def test_an_entry_that_cannot_be_read_is_dead_lettered_like_any_other():
+    async with settling() as at:
+        foreign = Undecodable("work", "1-0", "no id")
+        at.settlements.add(foreign, MoveToDeadLetters(DeadReason.UNDECODABLE, WHY), started=False)
+        await at.drained()
+    assert at.connection.seen[0].items == (Dying(foreign, DeadReason.UNDECODABLE, WHY, started=False),)
+
+
+async def test_nothing_is_lost_while_the_server_is_away(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(outage.Pauses, "seconds", lambda self: 0.0)
+    gone = [BrokerUnavailableError("away", unknown=True) for _ in range(3)]
+    async with settling(failures=gone) as at:
+        at.add(1, Done())
+        await at.drained()
+    assert [call.items for call in at.connection.seen] == [("1-0",)] * 4
+    assert [settled.delivered.entry_id for settled in at.over] == ["1-0"]
+
+
+async def test_only_what_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(outage.Pauses, "seconds", lambda self: 0.0)
+    async with settling(failures=[BrokerUnavailableError("away")]) as at:
+        at.add(1, Done())
+        at.add(2, RetryLater(1, WHY))
+        await at.drained()
+    assert [call.name for call in at.connection.seen] == ["ack", "retry", "ack"]
+    assert len(at.over) == 2
+
+
+async def test_a_settlement_that_the_server_refuses_is_given_up_and_said(caplog: pytest.LogCaptureFixture):
+    async with settling(failures=[BrokerError("a mistake")]) as at:
+        at.add(1, Done())
+        await at.drained()
+    assert len(at.connection.seen) == 1
+    assert "a mistake" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("outcome", "mentions"),
+    [(RetryLater(1, WHY), 1), (MoveToDeadLetters(DeadReason.FAILED, WHY), 1), (Released(), 0), (Done(), 0)],
+)
+async def test_a_lost_lease_is_said_where_it_changes_something(
+    outcome: Outcome, mentions: int, caplog: pytest.LogCaptureFixture
+):
+    async with settling(ours=False) as at:
+        at.add(1, outcome)
+        await at.drained()
+    assert caplog.text.count("was lost") == mentions
+
+
+async def test_a_repeated_settlement_that_finds_nothing_is_no_lost_lease(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(outage.Pauses, "seconds", lambda self: 0.0)
+    async with settling(failures=[BrokerUnavailableError("away", unknown=True)], ours=False) as at:
+        at.add(1, RetryLater(1, WHY))
+        await at.drained()
+    assert "was lost" not in caplog.text
+
+
+async def test_an_error_of_our_own_is_not_swallowed():
+    async with settling(failures=[TypeError("a mistake of ours")]) as at:
+        at.add(1, Done())
+        with pytest.raises(TypeError):
+            await asyncio.wait_for(at.task, 5)
+
+
+def test_the_bounds_fit_what_one_script_may_do():
+    assert settlements.LARGEST_MOVE <= settlements.LARGEST_ACK <= 1000
