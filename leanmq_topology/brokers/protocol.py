@@ -102,7 +102,7 @@ class Flush:
     sequence: int
     sends: tuple[Outgoing, ...]
     all_or_none: bool = False
-    """One failing send withholds the others too (`send_many`, transactions)."""
+    """One failing send withholds the others too (`send_many`, transactions), and they get its answer."""
 
 
 class Sender(Protocol):

@@ -156,7 +156,9 @@ class RespPipe(asyncio.Protocol):
 
     def _answer(self, reply: Any) -> None:
         if not self._waiting:
-            self.abort(connection_lost("an answer nobody asked for", where=self._where, unknown=True))
+            # A server that turns a client away (protected mode, too many clients) says so unasked.
+            said = str(reply) if isinstance(reply, hiredis.ReplyError) else "an answer nobody asked for"
+            self.abort(connection_lost(said, where=self._where, unknown=True))
             return
         exchange = self._waiting.popleft()
         self.outstanding -= exchange.size

@@ -96,6 +96,12 @@ async def test_an_answer_that_makes_no_sense_ends_the_connection(pipe: RespPipe,
     assert pipe.failure is not None
 
 
+async def test_a_server_that_turns_us_away_is_heard(pipe: RespPipe):
+    pipe.data_received(b"-ERR max number of clients reached\r\n")
+    with pytest.raises(BrokerUnavailableError, match="max number of clients"):
+        await pipe.call(("A",), 10)
+
+
 async def test_the_oldest_call_without_an_answer_in_time_ends_the_connection(pipe: RespPipe, wire: Wire):
     late, other = pipe.call(("A",), 0.01), pipe.call(("B",), 60)
     with pytest.raises(BrokerUnavailableError, match=r"no answer from redis://h within 0\.01 s") as caught:
