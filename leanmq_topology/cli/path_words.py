@@ -41,7 +41,7 @@ def describe_queue(topology: Topology, queue: Queue) -> Iterator[str]:
     yield from _describe_handling(topology, queue)
     yield _describe_retries(queue)
     if queue.retry.never:
-        yield f"If the handler raises {_join(queue.retry.never, 'or')}, it is dead-lettered at once."
+        yield f"If the handler raises {_join(queue.retry.never, 'or')}, the message is dead-lettered at once."
     yield (
         f"A worker that is silent for {format_duration(queue.visibility_timeout_ms)} counts as dead;"
         " its messages go to another."

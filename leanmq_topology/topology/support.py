@@ -15,6 +15,8 @@ from leanmq_topology.topology.fields import ValuePath
 from leanmq_topology.topology.places import diagnose
 
 ANY = "*"
+_HOLDERS = frozenset({"queues", "routes", "handlers", "defaults"})
+"""Sections whose second key is the name of a resource."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,8 @@ def without_unsupported(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refusal(document: Document, place: ValuePath, value: Any, entry: Unsupported) -> Diagnostic:
-    what = entry.path[-1] if entry.values is None else f"{entry.path[-1]}: {value}"
+    key = ".".join(map(str, place[2:] if place[0] in _HOLDERS else place))
+    what = key if entry.values is None else f"{key}: {value}"
     return diagnose(
         document,
         "LMQ401",

@@ -14,7 +14,7 @@ from leanmq_topology.document.scalars import resolve_plain
 
 WIDTH = 100
 
-_SAFE = re.compile(r"[A-Za-z0-9_./][A-Za-z0-9_./+-]*")
+_SAFE = re.compile(r"[A-Za-z0-9_./$][A-Za-z0-9_./$+-]*")
 # YAML 1.1 reads the words as true or false, and `1_000` and `2026-01-31` as a number and a date.
 _OLD_WORDS = frozenset({"y", "yes", "n", "no", "on", "off"})
 _OLD_NUMBER = re.compile(r"[-+.0-9][0-9_.eE+-]*|0[xob][0-9a-fA-F_]+")

@@ -12,12 +12,13 @@ import click
 
 from leanmq_topology.cli import path_words
 from leanmq_topology.cli.options import Invocation, common_options
-from leanmq_topology.diagnostics import Explanation, closest, did_you_mean, explain_code, list_codes
+from leanmq_topology.diagnostics import Explanation, closest, explain_code
 from leanmq_topology.document.reader import Document
 from leanmq_topology.errors import InvalidTopologyError
 from leanmq_topology.topology.loading import check_files
 from leanmq_topology.topology.masking import mask_url
 from leanmq_topology.topology.model import Topology
+from leanmq_topology.topology.sections import QUEUE
 from leanmq_topology.topology.support import without_unsupported
 from leanmq_topology.topology.written import write_topology
 
@@ -58,8 +59,7 @@ def command(call: Invocation, subject: str) -> None:
 def _explain_code(call: Invocation, code: str) -> None:
     found = explain_code(code)
     if found is None:
-        hint = did_you_mean(code.upper(), list_codes())
-        raise click.UsageError(f"there is no code {code.upper()!r}" + (f"; {hint}" if hint else ""))
+        raise click.UsageError(f"there is no code {code.upper()!r}")
     call.output.data("explain", asdict(found), _render_code(found))
 
 
@@ -120,7 +120,14 @@ def _values(topology: Topology, path: tuple[str, ...]) -> Any:
         values = values[key]
     if path == ("broker",) and "url" in values:
         values = {**values, "url": mask_url(topology.broker.url or "")}
-    return {**_UNSET.get(path[0], {}), **values} if isinstance(values, dict) else values
+    return _in_order(path[0], values) if isinstance(values, dict) else values
+
+
+def _in_order(section: str, values: dict[str, Any]) -> dict[str, Any]:
+    """With what has no value of its own, in the order of the language's reference."""
+    told = {**_UNSET.get(section, {}), **values}
+    order = list(QUEUE if section == "queues" else told)
+    return {key: told[key] for key in order if key in told}
 
 
 def _flatten(values: Any, at: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:

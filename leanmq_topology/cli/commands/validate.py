@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.diagnostics import Diagnostic, count_errors, sort_diagnostics
+from leanmq_topology.document.reader import Document
 from leanmq_topology.errors import InvalidTopologyError
-from leanmq_topology.topology.loading import check_topology
+from leanmq_topology.topology.loading import check_files
 from leanmq_topology.topology.model import Topology
 
 MOST_WARNINGS = 10
@@ -30,11 +32,12 @@ def command(call: Invocation, paths: tuple[Path, ...], strict: bool, handlers: b
     Reports every mistake at once, each with its place, and exits 3 if there is one. Warnings alone exit 0.
     """
     files = (*paths, *call.settings.files) or call.topology_files()
-    topology, found = check_topology(
+    checked = check_files(
         files, environment=call.settings.environment, environ=call.settings.environ, strict=strict
     )
-    if handlers and topology is not None:
-        found = _with_handlers(topology, found)
+    topology, found = checked.topology, list(checked.found)
+    if handlers and topology is not None and checked.document is not None:
+        found = sort_diagnostics([*found, *_check_handlers(topology, checked.document)])
     is_valid = topology is not None and not count_errors(found)
     match call.output.format:
         case "json":
@@ -47,11 +50,15 @@ def command(call: Invocation, paths: tuple[Path, ...], strict: bool, handlers: b
     sys.exit(0 if is_valid else InvalidTopologyError.exit_code)
 
 
-def _with_handlers(topology: Topology, found: list[Diagnostic]) -> list[Diagnostic]:
+def _check_handlers(topology: Topology, document: Document) -> Iterator[Diagnostic]:
+    """What is wrong with the functions; where their own file says nothing, the place of the `call`."""
     # Imports the users' code, and what it imports: only on request.
     from leanmq_topology.runner.handlers import check_handlers
 
-    return sort_diagnostics([*found, *check_handlers(topology)])
+    places = {f"handlers.{name}.call": ("handlers", name, "call") for name in topology.handlers}
+    for item in check_handlers(topology):
+        place = places.get(item.address)
+        yield replace(item, span=document.span(place)) if place and item.span is None else item
 
 
 def _print_text(

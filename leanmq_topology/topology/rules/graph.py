@@ -73,7 +73,7 @@ def check_subscriber_count(draft: Draft) -> Findings:
 
 def check_unhandled_queues(draft: Draft) -> Findings:
     """Only where the file declares handlers at all: many topologies are consumed by programs of their own."""
-    if not draft.topology.handlers:
+    if not draft.topology.handlers or not _is_whole(draft):
         return
     handled, fed = _handled(draft), _fed(draft)
     for name in draft.topology.queues:
@@ -89,7 +89,7 @@ def check_unhandled_queues(draft: Draft) -> Findings:
 
 def check_unused_queues(draft: Draft) -> Findings:
     topology = draft.topology
-    if not topology.handlers:
+    if not topology.handlers or not _is_whole(draft):
         return
     handled, fed = _handled(draft), _fed(draft)
     for name in topology.queues:
@@ -105,14 +105,17 @@ def check_unused_queues(draft: Draft) -> Findings:
 
 def check_unused_types(draft: Draft) -> Findings:
     topology = draft.topology
+    # A queue that accepts anything may be sent any type; a misspelt type may have been meant for any.
     if not all(queue.accepts for queue in topology.queues.values()):
-        return  # A queue that accepts anything may be sent any type.
+        return
     used = {name for queue in topology.queues.values() for name in queue.accepts}
     for route in topology.routes.values():
         if isinstance(route, RequestRoute):
             used |= {route.request, route.reply, route.error or ""}
         else:
             used |= set(route.accepts)
+    if not used - {""} <= draft.entries("messages").keys():
+        return
     for name in topology.messages:
         if name not in used:
             yield draft.warning(
@@ -122,6 +125,14 @@ def check_unused_types(draft: Draft) -> Findings:
                 suggestion="add it to the `accepts` of a queue, or take it out",
                 at_key=True,
             )
+
+
+def _is_whole(draft: Draft) -> bool:
+    """Whether every queue that is named exists: one that does not was probably meant to be another."""
+    topology, queues = draft.topology, draft.entries("queues")
+    named = {handler.queue for handler in topology.handlers.values()}
+    named |= {target.queue for route in topology.routes.values() for target in targets_of(route)}
+    return named <= queues.keys()
 
 
 def _handled(draft: Draft) -> set[str]:

@@ -1,0 +1,1 @@
+"""The modules that the example of the language's reference names."""

@@ -1,0 +1,5 @@
+"""Keeps what happened."""
+
+
+def keep(data):
+    """An event."""

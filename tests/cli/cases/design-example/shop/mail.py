@@ -1,0 +1,5 @@
+"""Sends mail in batches."""
+
+
+def send_all(data):
+    """Several orders at once."""

@@ -1,0 +1,5 @@
+"""Middleware."""
+
+
+class Trace:
+    """Names each run."""

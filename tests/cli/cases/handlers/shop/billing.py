@@ -1,0 +1,5 @@
+"""Charges orders."""
+
+
+def charge(data):
+    """An order to be charged."""
