@@ -6,6 +6,7 @@ Every worker does it for the queues it handles. Two that do it at once do no har
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -69,11 +70,16 @@ class Maintenance:
         self._clock, self._outage = clock, outage
         self._generation, self._generation_changed = generation, generation_changed
         self._beat, self._beat_at = beat, 0.0
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End after the step under way: one that is cut off might have taken messages over unseen."""
+        self._stopping.set()
 
     async def run(self) -> None:
-        """Keep things up until cancelled."""
+        """Keep things up until told to stop."""
         pauses = Pauses()
-        while True:
+        while not self._stopping.is_set():
             try:
                 pause = await self._tick()
             except BrokerUnavailableError as failure:
@@ -84,7 +90,9 @@ class Maintenance:
                 pause = pauses.seconds()
             else:
                 pauses.reset()
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
 
     async def _tick(self) -> float:
         """Returns how long to rest, in seconds."""
@@ -93,6 +101,8 @@ class Maintenance:
             await self._generation_changed()
             self._generation = upkeep.generation
         for scan in self._scans:
+            if self._stopping.is_set():
+                return 0.0
             if time.monotonic() >= scan.due_at:
                 await self._claim(scan)
         if time.monotonic() >= self._beat_at:
