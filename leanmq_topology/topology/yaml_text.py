@@ -31,10 +31,16 @@ def write_yaml(values: dict[str, Any]) -> str:
 
 
 def _write_entry(key: str, value: Any, indent: str) -> list[str]:
-    flow = f"{indent}{_scalar(key)}: {_flow(value)}"
-    if not isinstance(value, dict | list) or not value or (_is_flat(value) and len(flow) <= WIDTH):
+    flow = _write_line(f"{indent}{_scalar(key)}: ", value)
+    return [flow] if flow else [f"{indent}{_scalar(key)}:", *_write_block(value, indent + "  ")]
+
+
+def _write_item(item: Any, indent: str) -> list[str]:
+    flow = _write_line(f"{indent}- ", item)
+    if flow:
         return [flow]
-    return [f"{indent}{_scalar(key)}:", *_write_block(value, indent + "  ")]
+    first, *rest = _write_block(item, indent + "  ")
+    return [f"{indent}- {first.lstrip(' ')}", *rest]
 
 
 def _write_block(value: Any, indent: str) -> list[str]:
@@ -43,12 +49,12 @@ def _write_block(value: Any, indent: str) -> list[str]:
     return [line for item in value for line in _write_item(item, indent)]
 
 
-def _write_item(item: Any, indent: str) -> list[str]:
-    flow = f"{indent}- {_flow(item)}"
-    if not isinstance(item, dict | list) or not item or (_is_flat(item) and len(flow) <= WIDTH):
-        return [flow]
-    first, *rest = _write_block(item, indent + "  ")
-    return [f"{indent}- {first.lstrip(' ')}", *rest]
+def _write_line(start: str, value: Any) -> str | None:
+    """The value behind `start` on one line, or None where several lines read better."""
+    if not isinstance(value, dict | list) or not value:
+        return start + _flow(value)
+    line = start + _flow(value) if _is_flat(value) else None
+    return line if line and len(line) <= WIDTH else None
 
 
 def _is_flat(value: Any) -> bool:
