@@ -38,9 +38,9 @@ def find_topology_file(start: Path, environ: Mapping[str, str]) -> tuple[Path, .
     `LEANMQ_FILE` (several joined by the path separator) wins; then `topology.yaml` or `leanmq.yaml` in
     `start` or a folder above it, up to the root of the Git checkout. Raises `SettingError` if there is none.
     """
-    named = environ.get("LEANMQ_FILE")
+    named = tuple(Path(part) for part in environ.get("LEANMQ_FILE", "").split(os.pathsep) if part)
     if named:
-        return tuple(Path(part) for part in named.split(os.pathsep) if part)
+        return named
     for folder in (start, *start.parents):
         for name in DEFAULT_NAMES:
             if (folder / name).is_file():

@@ -10,7 +10,8 @@ from importlib import import_module
 
 import click
 
-from leanmq_topology.cli.output import Output, report_failure
+from leanmq_topology.cli.output import USAGE_EXIT, Output, report_failure
+from leanmq_topology.diagnostics import did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under cli.commands, one line of help); the order is the order of `leanmq --help`
@@ -29,9 +30,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "version": ("version", "Print versions."),
 }
 
-USAGE_EXIT = 64
-"""click's own usage code is 2, which means "differences found" here."""
-
 
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are called."""
@@ -46,12 +44,22 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in COMMANDS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        near = did_you_mean(name, COMMANDS)
+        raise click.UsageError(f"there is no command {name!r}" + (f"; {near}" if near else ""), ctx)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="leanmq-topology", message="%(package)s %(version)s")
 def leanmq() -> None:
     """Message queues as code for Redis and Valkey.
 

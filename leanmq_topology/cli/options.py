@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from leanmq_topology.cli.output import Output, wants_color
+from leanmq_topology.errors import SettingError
 from leanmq_topology.settings import Settings, find_topology_file, read_environ
 from leanmq_topology.topology.model import Topology
 
@@ -27,8 +28,9 @@ class Invocation:
         """The files named, else the one found; raises `SettingError` when there is none."""
         if self.settings.files:
             return self.settings.files
-        found = find_topology_file(Path.cwd(), self.settings.environ or {})
-        return tuple(_shorten(path) for path in found)
+        here = read_working_directory()
+        found = find_topology_file(here, self.settings.environ or {})
+        return tuple(_shorten(path, here) for path in found)
 
     def with_file(self, file: Path | None) -> Invocation:
         """The same call with the file that was given as an argument; `-f` then overlays it."""
@@ -46,9 +48,24 @@ class Invocation:
         return self.settings.url or topology.broker.url or self.settings.fallback_url or "embedded:"
 
 
-def _shorten(path: Path) -> Path:
+def read_working_directory() -> Path:
+    """Raises `SettingError` where it was deleted under the command's feet."""
+    try:
+        return Path.cwd()
+    except OSError as failure:
+        raise SettingError("-f", "the working directory does not exist any more") from failure
+
+
+def _shorten(path: Path, here: Path) -> Path:
     """Relative to the working directory where that is below: as one would type it, and as it is shown."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def _check_url(url: str | None) -> str | None:
+    """An empty one is most likely a variable that is not set; falling back would reach another server."""
+    if url is not None and not url.strip():
+        raise SettingError("--url", "is empty", hint="leave it out to use the file's")
+    return url
 
 
 def common_options(
@@ -90,7 +107,7 @@ def common_options(
             settings = Settings(
                 files=files,
                 environment=environment,
-                url=url,
+                url=_check_url(url),
                 fallback_url=environ.get("LEANMQ_URL") or None,
                 output=output_format,
                 environ=environ,

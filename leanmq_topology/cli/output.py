@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
 
@@ -15,8 +17,18 @@ from leanmq_topology.diagnostics import Diagnostic
 from leanmq_topology.errors import InvalidTopologyError, LeanMQError
 
 USAGE_EXIT = 64
+"""click's own usage code is 2, which means "differences found" here."""
+INTERRUPTED_EXIT = 130
 BUG_EXIT = 70
 """The convention of sysexits.h for an internal error."""
+
+
+class OutputError(LeanMQError):
+    """The answer could not be written: the disk is full, or whoever read it went away."""
+
+    def __init__(self, failure: OSError) -> None:
+        self.reader_left = failure.errno == errno.EPIPE
+        super().__init__(f"standard output cannot be written: {failure.strerror}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +64,41 @@ class Output:
 
     def line(self, text: str) -> None:
         """One line (or block) of data on stdout."""
-        click.echo(text)
+        try:
+            click.echo(_encodable(text), color=wants_color(sys.stdout))
+        except OSError as failure:
+            raise OutputError(failure) from failure
 
     def note(self, text: str) -> None:
         """Something for the person watching, on stderr; never part of the data."""
-        click.echo(text, err=True)
+        with suppress(OSError):  # nobody can be told that nobody can be told
+            click.echo(_encodable(text), err=True, color=wants_color(sys.stderr))
 
 
-def wants_color(stream: TextIO) -> bool:
-    """Colour only on a terminal that has it, and never against NO_COLOR."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+def wants_color(stream: TextIO | None) -> bool:
+    """Colour only on a terminal that has it, and never against NO_COLOR. A closed stream is None."""
+    if stream is None or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
 
 
+def _encodable(text: str) -> str:
+    """File names and arguments may hold bytes that are no UTF-8; they are shown escaped, as JSON does too."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def report_failure(failure: BaseException, output: Output) -> int:
     """Say what went wrong, once and clearly; returns the exit code."""
+    try:
+        return _report_failure(failure, output)
+    except OutputError as unwritable:
+        return _abandon_stdout(unwritable, output)
+
+
+def _report_failure(failure: BaseException, output: Output) -> int:
     match failure:
+        case OutputError():
+            return _abandon_stdout(failure, output)
         case InvalidTopologyError():
             report_diagnostics(failure.diagnostics, output)
             return failure.exit_code
@@ -80,12 +110,7 @@ def report_failure(failure: BaseException, output: Output) -> int:
         case click.exceptions.Exit():
             return failure.exit_code
         case KeyboardInterrupt() | click.exceptions.Abort():
-            output.note("interrupted")
-            return 130
-        case BrokenPipeError():
-            # The reader went away: nothing left to say, and flushing at exit must not say it either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return _report_interruption(output)
         case SystemExit():
             return failure.code if isinstance(failure.code, int) else 1
         case _:
@@ -96,14 +121,9 @@ def report_diagnostics(found: Sequence[Diagnostic], output: Output) -> None:
     """All findings of a topology file, as an error."""
     if output.is_json:
         problems = [item.to_dict() for item in found]
-        output.data(
-            "error",
-            {
-                "error": {"type": "InvalidTopologyError", "message": "the topology is invalid"},
-                "diagnostics": problems,
-            },
-            "",
-        )
+        error = {"type": "InvalidTopologyError", "message": "the topology is invalid", "hint": None}
+        code = InvalidTopologyError.exit_code
+        output.data("error", {"error": error, "exit_code": code, "diagnostics": problems}, "")
         return
     from leanmq_topology.cli.diagnostics_text import render_diagnostics
 
@@ -123,6 +143,22 @@ def _report(output: Output, kind: str, message: str, hint: str | None, code: int
     return code
 
 
+def _report_interruption(output: Output) -> int:
+    if output.is_json:
+        return _report(output, "Interrupted", "interrupted", None, INTERRUPTED_EXIT)
+    output.note("interrupted")
+    return INTERRUPTED_EXIT
+
+
+def _abandon_stdout(failure: OutputError, output: Output) -> int:
+    """Say it on stderr, whatever form was asked for; to a reader that went away there is nothing to say."""
+    if sys.stdout is not None:  # what is still buffered must not fail once more when the process ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not failure.reader_left:
+        _report(Output(color=output.color), "", failure.message, None, failure.exit_code)
+    return failure.exit_code
+
+
 def _report_bug(output: Output, failure: BaseException) -> int:
     """Nothing a user did: say so, and keep the traceback for those who ask for it."""
     if os.environ.get("LEANMQ_DEBUG"):
@@ -132,5 +168,9 @@ def _report_bug(output: Output, failure: BaseException) -> int:
 
 
 def _usage_hint(failure: click.ClickException) -> str | None:
-    context = getattr(failure, "ctx", None)
-    return f"see `{context.command_path} --help`" if context else None
+    context: click.Context | None = getattr(failure, "ctx", None)
+    if context is None:
+        return None
+    see = f"see `{context.command_path} --help`"
+    is_early = isinstance(failure, click.NoSuchOption) and context.parent is None
+    return f"options stand after the command, as in `leanmq status -o json`; {see}" if is_early else see

@@ -102,7 +102,7 @@ def _refuse_kind(path: Path, name: str) -> Diagnostic | None:
         return Diagnostic(
             "LMQ101",
             f"there is no file {name}",
-            suggestion="check the path, or create one with `leanmq init`",
+            suggestion="check the path; `leanmq demo --keep DIR` leaves one to start from",
         )
     except (OSError, ValueError) as error:
         return _unreadable(name, f"cannot be read: {_reason(error)}")

@@ -61,8 +61,8 @@ def command(call: Invocation, file: Path | None, yes: bool, dry_run: bool) -> No
 
 
 def _ask(call: Invocation, plan: Plan) -> set[str]:
-    """The risky addresses if the person at the terminal says yes; nobody there is a no."""
-    if not sys.stdin.isatty():
+    """The risky addresses if the person at the terminal says yes; nobody there, or no plan shown, is a no."""
+    if call.output.is_json or sys.stdin is None or not sys.stdin.isatty():
         return set()
     count = len(plan.risky)
     what = "this risky change" if count == 1 else f"these {count} risky changes"

@@ -76,7 +76,7 @@ def _explain_address(call: Invocation, address: str) -> None:
     section, name, rest = _find_resource(checked.topology, address)
     settings = list(_list_settings(checked.document, checked.topology, section, name, rest))
     if not settings:
-        raise click.UsageError(f"{section}.{name} has no key {'.'.join(rest)!r}")
+        raise click.UsageError(f"{f'{section}.{name}'.lstrip('.')} has no key {'.'.join(rest)!r}")
     steps = list(_describe(checked.topology, section, name))
     payload = {"address": address, "settings": [asdict(item) for item in settings], "path": steps}
     call.output.data("explain", payload, _render_address(address, settings, steps))
@@ -97,6 +97,8 @@ def _find_resource(topology: Topology, address: str) -> tuple[str, str, tuple[st
         name = ".".join(words[:end])
         if name in names:
             return section, name, tuple(words[end:])
+    if not rest:
+        raise click.UsageError(f"{section!r} is a section; name one of it, as in {section}.NAME")
     near = closest(rest, names)
     raise click.UsageError(
         f"there is no {section}.{rest}" + (f"; did you mean {section}.{near}?" if near else "")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from leanmq_topology.cli.options import Invocation, common_options
+from leanmq_topology.cli.options import Invocation, common_options, read_working_directory
 from leanmq_topology.errors import BrokerUnavailableError, SettingError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def find_folder(call: Invocation) -> Path:
     try:
         return call.topology_files()[0].resolve().parent
     except SettingError:
-        return Path.cwd()
+        return read_working_directory()
 
 
 def _check_url(named: str | None) -> None:

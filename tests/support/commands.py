@@ -1,0 +1,51 @@
+"""`leanmq` as a process of its own, in a folder and an environment that are the test's alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+LEANMQ = (sys.executable, "-m", "leanmq_topology.cli.main")
+Done = subprocess.CompletedProcess[str]
+
+
+def leanmq(
+    *words: str,
+    folder: Path,
+    url: str | None = None,
+    stdin: str | None = None,
+    stdout: int | IO[Any] = subprocess.PIPE,
+    environ: Mapping[str, str] | None = None,
+) -> Done:
+    """Run one command to its end. `url` becomes LEANMQ_URL; standard input is empty unless given."""
+    return subprocess.run(
+        [*LEANMQ, *words],
+        cwd=folder,
+        env={**own_environ(url), **(environ or {})},
+        input=stdin or "",
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+
+
+def own_environ(url: str | None = None) -> dict[str, str]:
+    """This process's environment without what would steer a command."""
+    steering = {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LEANMQ")}
+    kept = {name: value for name, value in kept.items() if name not in steering}
+    return {**kept, **({"LEANMQ_URL": url} if url else {})}
+
+
+def read_answer(done: Done) -> dict[str, Any]:
+    """The one JSON document a command printed."""
+    answer = json.loads(done.stdout)
+    assert isinstance(answer, dict)
+    return answer
