@@ -45,7 +45,7 @@ format: $(INSTALLED) ## rewrite the code in house style
 	$(BIN)/ruff check --fix .
 
 lock: ## pin the dependencies anew (needs uv on PATH)
-	uv export --quiet --no-cache --all-extras --group dev --no-emit-project --no-header --no-annotate -o .ci/requirements.txt
+	uv export --quiet --all-extras --group dev --no-emit-project --no-header --no-annotate -o .ci/requirements.txt
 	@rm -f uv.lock
 	@sed -i '1i # Every dependency of the package, its extras and its tests, pinned by hash. Made by `make lock`.' .ci/requirements.txt
 
