@@ -6,6 +6,7 @@ written twice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +23,8 @@ T = TypeVar("T")
 Word = bytes | str | int
 """What hiredis packs: text as UTF-8, numbers in decimal."""
 
+_INCLUDE = re.compile(rb"^-- include ([a-z_]+)\n", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -34,8 +37,13 @@ class Script:
 
 @cache
 def load_script(name: str) -> Script:
-    """The script `lua/<name>.lua`, read once a process."""
-    text = files("leanmq_topology.brokers.redis").joinpath("lua", f"{name}.lua").read_bytes()
+    """The script `lua/<name>.lua`, read once a process.
+
+    A line `-- include <part>` in it stands for `lua/shared/<part>.lua`: scripts cannot call each other.
+    """
+    text = _INCLUDE.sub(
+        lambda found: _read_lua("shared", f"{found[1].decode()}.lua"), _read_lua(f"{name}.lua")
+    )
     return Script(name, text, sha1(text, usedforsecurity=False).hexdigest())
 
 
@@ -69,6 +77,10 @@ class Call(Generic[T]):
         if isinstance(self.command, Script):
             return ("EVAL", self.command.text, len(self.keys), *self.keys, *self.arguments)
         return self.words()
+
+
+def _read_lua(*path: str) -> bytes:
+    return files("leanmq_topology.brokers.redis").joinpath("lua", *path).read_bytes()
 
 
 def pack_words(words: tuple[Word, ...]) -> bytes:

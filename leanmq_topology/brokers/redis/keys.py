@@ -77,6 +77,18 @@ class Keys:
         """hash: state, limits, counters, the queue's own hash tag"""
         return self._key(f"m:{escape(name)}")
 
+    def crashes(self, name: str) -> str:
+        """hash: how often a message took its process down with it, by message id; made by the first crash"""
+        return self._key(f"c:{escape(name)}")
+
+    def purges(self, name: str) -> str:
+        """hash PX: purge id by what went when; `upto`, and the entries acknowledged since"""
+        return self._key(f"t:{escape(name)}")
+
+    def trash(self, name: str, purge_id: str, kind: str) -> str:
+        """renamed key of this kind (`q d z b`) PX, until the purge can no longer be undone"""
+        return self._key(f"t:{escape(name)}:{purge_id}:{kind}")
+
     def producer(self, producer: str) -> str:
         """string PX: last flush of a producer, with its result"""
         return self._key(f"p:{producer}")

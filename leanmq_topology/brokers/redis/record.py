@@ -62,4 +62,18 @@ def queue_meta(queue: Queue, namespace: str) -> dict[str, str]:
         "delay_ms": str(queue.delay_ms),
         "visibility_ms": str(queue.visibility_timeout_ms),
         "max_deliveries": str(queue.max_deliveries),
+        "max_crashes": str(queue.max_crashes),
+        **_kept_meta(queue),
     }
+
+
+def _kept_meta(queue: Queue) -> dict[str, str]:
+    """How much of what is over is kept: acknowledged messages, dead letters."""
+    keep, dead = queue.keep_acked, queue.dead_letter
+    limits = {
+        "keep_acked_ms": keep.duration_ms if keep else None,
+        "keep_acked_count": keep.count if keep else None,
+        "dead_ttl_ms": dead.ttl_ms,
+        "dead_max_length": dead.max_length,
+    }
+    return {field: "" if limit is None else str(limit) for field, limit in limits.items()}

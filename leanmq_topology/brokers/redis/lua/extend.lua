@@ -6,17 +6,13 @@
 --
 -- XCLAIM with JUSTID sets the idle time back and leaves the delivery count alone.
 
-local stream = KEYS[1]
-local group, consumer = ARGV[1], ARGV[2]
+-- include ownership
 
-local function is_ours(id, count)
-  local held = redis.call('XPENDING', stream, group, id, id, 1)[1]
-  return held and held[2] == consumer and held[4] == count
-end
+local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 
 local answer = {}
 for at = 3, #ARGV, 2 do
-  local ours = is_ours(ARGV[at], tonumber(ARGV[at + 1]))
+  local ours = is_ours(stream, group, consumer, ARGV[at], tonumber(ARGV[at + 1]))
   answer[#answer + 1] = ours and 1 or 0
   if ours then
     redis.call('XCLAIM', stream, group, consumer, 0, ARGV[at], 'JUSTID')

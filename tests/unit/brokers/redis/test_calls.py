@@ -24,6 +24,13 @@ def test_a_script_is_named_by_its_sha_and_its_keys_are_counted():
     assert call.full_words() == ("EVAL", script.text, 2, "k1", "k2", "g", b"\xff", 7)
 
 
+def test_a_script_is_sent_with_what_it_includes():
+    shared = files("leanmq_topology.brokers.redis").joinpath("lua", "shared", "ownership.lua").read_bytes()
+    assert shared in load_script("extend").text
+    for name in SCRIPTS:
+        assert b"-- include" not in load_script(name).text
+
+
 def test_a_bare_command_is_written_as_it_is():
     call = Call("fetch", "XREADGROUP", ("k",), ("x", 1), len)
     assert call.words() == call.full_words() == ("XREADGROUP", "k", "x", 1)

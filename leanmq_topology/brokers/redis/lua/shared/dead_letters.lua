@@ -1,0 +1,52 @@
+-- Dead-lettering. Needs `entries` and `delayed`.
+--
+-- `open_dead_letters` takes the keys {dead, meta, index, bodies, due} by name, the queue's name and the time. While
+-- the dead-letter queue is at its limit, a message is parked instead. The caller removes the message from where it
+-- was, after it was added here, and calls `count_dead_letters` once at the end.
+local OUR_VALUES = 12
+
+local function open_dead_letters(keys, queue, now)
+  local limit = tonumber(redis.call('HGET', keys.meta, 'dead_max_length') or '')
+  local room = limit and limit - redis.call('XLEN', keys.dead)
+  return {keys = keys, queue = queue, now = now, room = room, added = 0, expired = 0}
+end
+
+local function park(letters, fields, reason, failure)
+  local body = {}
+  for at, name in ipairs({'id', 'type', 'data', 'headers', 'attempt', 'expires'}) do
+    body[at] = find_value(fields, name) or ''
+  end
+  body[7], body[8] = reason, failure
+  if #fields ~= OUR_VALUES or body[1] == '' then
+    body[3], body[9] = '', fields
+  end
+  local keys = letters.keys
+  put_delayed(keys.index, keys.bodies, body[1] ~= '' and body[1] or 'unnamed', body, PARKED)
+  redis.call('ZADD', keys.due, 'LT', letters.now + PARKED_PAUSE_MS, letters.queue)
+end
+
+-- `attempts` replaces the entry's own unless it is ''.
+local function add_dead_letter(letters, fields, attempts, reason, failure)
+  for at = 1, #fields, 2 do
+    if attempts ~= '' and fields[at] == 'attempt' then
+      fields[at + 1] = attempts
+    end
+  end
+  if letters.room and letters.room < 1 then
+    park(letters, fields, reason, failure)
+  else
+    write_copy(letters.keys.dead, fields, {'reason', reason, 'error', failure})
+    letters.room = letters.room and letters.room - 1
+  end
+  letters.added = letters.added + 1
+  letters.expired = letters.expired + (reason == 'expired' and 1 or 0)
+end
+
+local function count_dead_letters(letters)
+  if letters.added > 0 then
+    redis.call('HINCRBY', letters.keys.meta, 'dead_lettered', letters.added)
+  end
+  if letters.expired > 0 then
+    redis.call('HINCRBY', letters.keys.meta, 'expired', letters.expired)
+  end
+end
