@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NoReturn
 
 from leanmq_topology.diagnostics import did_you_mean
+from leanmq_topology.topology.durability import FORMS, WORDS, Durability, ReplicaCountError
 from leanmq_topology.topology.values import format_duration, format_size, parse_duration, parse_size
 
 ValuePath = tuple[str | int, ...]
@@ -22,9 +23,6 @@ MAX_COUNT = 2**53
 """The largest integer that every JSON reader and the server's Lua hold exactly."""
 
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
-_DURABILITY = re.compile(r"memory|disk|replicated(?:_disk)?:([0-9]{1,3})")
-_DURABILITY_WORDS = ("memory", "disk", "replicated", "replicated_disk")
-_MAX_REPLICAS = 100
 _TOPIC_WORD = re.compile(r"[A-Za-z0-9_-]+|\*|#")
 
 
@@ -157,15 +155,15 @@ def read_pointer(value: Any) -> str:
 
 def read_durability(value: Any) -> str:
     """`memory`, `disk`, `replicated:N` or `replicated_disk:N`."""
-    found = _DURABILITY.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        word = value.partition(":")[0] if isinstance(value, str) else ""
-        hint = f"write {word}:1" if word in _DURABILITY_WORDS[2:] else did_you_mean(word, _DURABILITY_WORDS)
-        return _refuse("memory, disk, replicated:N or replicated_disk:N", value, hint)
-    replicas = int(found[1]) if found[1] else 1
-    if not 1 <= replicas <= _MAX_REPLICAS:
-        raise WrongValueError("LMQ404", f"{value} is out of range; 1 to {_MAX_REPLICAS} replicas are allowed")
-    return str(value)
+    try:
+        return str(Durability.parse(value if isinstance(value, str) else ""))
+    except ReplicaCountError as failure:
+        raise WrongValueError("LMQ404", str(failure)) from None
+    except ValueError:
+        pass
+    word = value.partition(":")[0] if isinstance(value, str) else ""
+    hint = f"write {word}:1" if word in WORDS[2:] else did_you_mean(word, WORDS)
+    return _refuse(FORMS, value, hint)
 
 
 def read_topic(value: Any) -> str:
