@@ -15,7 +15,7 @@ import pytest
 
 from leanmq_topology.brokers.redis.address import Address, parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
-from leanmq_topology.brokers.redis.calls import Call
+from leanmq_topology.brokers.redis.calls import Call, Refused, Script
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
 from leanmq_topology.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
@@ -28,7 +28,7 @@ from tests.support.stage import COLOURS, open_carrier
 FORK = """
 import os, sys
 from leanmq_topology.brokers.redis.address import parse_address
-from leanmq_topology.brokers.redis.calls import Call
+from leanmq_topology.brokers.redis.calls import Call, Refused, Script
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 connection = BlockingRedisConnection.open(parse_address(sys.argv[1]))
 ask = Call("ask", "CLIENT", (), ("ID",), int)
@@ -223,3 +223,48 @@ async def test_tasks_that_meet_a_break_share_one_new_connection(
     listed = run(admin, "CLIENT", "LIST").decode()
     assert listed.count(f" name={name} ") == 1
     await connection.close()
+
+
+def together(call: Call[object], *followers: tuple[str, ...]) -> Call[list[object]]:
+    return Call(call.name, call.command, call.keys, call.arguments, list, followers=followers)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_followers_leave_with_their_call_and_answer_in_order(server: Server, colour: str, namespace: str):
+    call = together(Call("add", "INCR", (namespace,), (), int), ("ECHO", "a"), ("NONSENSE",), ("ECHO", "b"))
+    with open_carrier(colour, server.url) as carry:
+        first, a, refused, b = carry(call)
+        assert (first, a, b) == (1, b"a", b"b")
+        assert isinstance(refused, Refused)
+        assert "unknown command" in refused.text
+        assert carry(echo("in step")) == b"in step"
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_an_error_to_the_call_itself_is_raised_and_its_followers_are_heard(server: Server, colour: str):
+    with open_carrier(colour, server.url) as carry:
+        with pytest.raises(BrokerError, match="unknown command"):
+            carry(together(Call("nonsense", "NONSENSE", (), (), int), ("ECHO", "a"), ("NONSENSE",)))
+        assert carry(echo("in step")) == b"in step"
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_forgotten_script_is_sent_again_with_its_followers(
+    server: Server, admin: BlockingRedisConnection, colour: str
+):
+    script = Script("one", f"return '{colour}'".encode(), "0" * 40)
+    with open_carrier(colour, server.url) as carry:
+        assert carry(together(Call("one", script, (), (), bytes), ("ECHO", "a"))) == [colour.encode(), b"a"]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_break_before_a_followers_answer_leaves_the_whole_call_unknown(
+    server: Server, colour: str, namespace: str
+):
+    with ChaosProxy(server.socket_path) as proxy, open_carrier(colour, proxy.url) as carry:
+        call = together(Call("add", "INCR", (namespace,), (), int), ("ECHO", "a"))
+        proxy.lose_answers(1, to=b"ECHO")
+        with pytest.raises(BrokerUnavailableError) as caught:
+            carry(call)
+        assert caught.value.unknown
+        assert carry(call) == [2, b"a"]

@@ -48,6 +48,13 @@ def load_script(name: str) -> Script:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """The error reply to a follower, as a value: what it means depends on the reply to the call itself."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
     """One operation: a script, or a bare command such as `XREADGROUP`.
 
@@ -65,6 +72,11 @@ class Call(Generic[T]):
     """How long the server itself may wait before it answers; the connection waits that much longer."""
     read_error: Callable[[str], LeanMQError | None] | None = None
     """What an error reply (its whole text) means here, where that is more than the general rule."""
+    followers: tuple[tuple[Word, ...], ...] = ()
+    """Bare commands that leave right behind it, in the same write on the same connection.
+
+    With any, `read` gets a list: the reply to the call itself, then one a follower, errors as `Refused`.
+    """
 
     def words(self) -> tuple[Word, ...]:
         """What is written first: a script by its SHA."""

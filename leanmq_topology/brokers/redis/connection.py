@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from leanmq_topology.brokers.protocol import Operation
 from leanmq_topology.brokers.redis.address import Address
-from leanmq_topology.brokers.redis.calls import Call, Script, Word, as_call, pack_words
+from leanmq_topology.brokers.redis.calls import Call, Refused, Script, Word, as_call, pack_words
 from leanmq_topology.brokers.redis.failures import (
     cannot_connect,
     client_error_text,
@@ -136,11 +136,11 @@ class BlockingRedisConnection:
 
     def _exchange(self, connection: _Socket, call: Call[Any], timeout_s: float) -> Any:
         try:
-            return _speak(connection, call.words(), timeout_s)
+            return _converse(connection, call, call.words(), timeout_s)
         except NoScriptError:
             if not isinstance(call.command, Script):
                 raise
-            return _speak(connection, call.full_words(), timeout_s)
+            return _converse(connection, call, call.full_words(), timeout_s)
 
     def _translate(self, failure: Exception, call: Call[Any], timeout_s: float) -> Exception:
         where = self._address.masked
@@ -189,6 +189,28 @@ def _make_socket(address: Address, client_name: str) -> _Socket:
         "ssl_min_version": ssl.TLSVersion.TLSv1_2,
     }
     return cast(_Socket, kinds.SSLConnection(**tls, **common))
+
+
+def _converse(connection: _Socket, call: Call[Any], words: tuple[Word, ...], timeout_s: float) -> Any:
+    """Say the call and its followers in one write, and hear every answer before judging any."""
+    if not call.followers:
+        return _speak(connection, words, timeout_s)
+    said = b"".join(map(pack_words, (words, *call.followers)))
+    connection.send_packed_command([said], check_health=False)
+    replies = [_hear(connection, timeout_s) for _ in range(len(call.followers) + 1)]
+    if isinstance(replies[0], ResponseError):
+        raise replies[0]
+    return [
+        Refused(client_error_text(reply)) if isinstance(reply, ResponseError) else reply for reply in replies
+    ]
+
+
+def _hear(connection: _Socket, timeout_s: float) -> Any:
+    """The next answer, an error reply as a value."""
+    try:
+        return connection.read_response(disable_decoding=True, timeout=timeout_s)
+    except ResponseError as failure:
+        return failure
 
 
 def _speak(connection: _Socket, words: tuple[Word, ...], timeout_s: float) -> Any:

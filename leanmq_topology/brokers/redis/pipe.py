@@ -13,13 +13,14 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
+from collections.abc import Awaitable
 from typing import Any, Self, TypeVar, cast
 
 import hiredis
 
 from leanmq_topology.brokers.protocol import Operation
 from leanmq_topology.brokers.redis.address import Address
-from leanmq_topology.brokers.redis.calls import Call, Script, Word, as_call, pack_words
+from leanmq_topology.brokers.redis.calls import Call, Refused, Script, Word, as_call, pack_words
 from leanmq_topology.brokers.redis.failures import (
     cannot_connect,
     connection_lost,
@@ -248,7 +249,7 @@ class AsyncRedisConnection:
         if pipe.outstanding > HIGH_WATER_BYTES:
             await pipe.wait_for_room()
         limit_s = (self._address.timeout_ms + (call.block_ms and call.block_ms + BLOCK_MARGIN_MS)) / 1000
-        reply = await pipe.call(call.words(), limit_s)
+        reply = await _converse(pipe, call, call.words(), limit_s)
         if isinstance(reply, hiredis.ReplyError):
             reply = await self._recover(pipe, call, str(reply), limit_s)
         return cast(T, call.read(reply))
@@ -265,7 +266,7 @@ class AsyncRedisConnection:
     async def _recover(self, pipe: RespPipe, call: Call[Any], text: str, limit_s: float) -> Any:
         """An error reply: send the text of a script the server does not know, else raise what it means."""
         if reply_code(text) == "NOSCRIPT" and isinstance(call.command, Script):
-            reply = await pipe.call(call.full_words(), limit_s)
+            reply = await _converse(pipe, call, call.full_words(), limit_s)
             if not isinstance(reply, hiredis.ReplyError):
                 return reply
             text = str(reply)
@@ -305,6 +306,21 @@ class AsyncRedisConnection:
                     raise refuse_unknown_greeting(where=where)
                 raise translate_reply(str(reply), where=where)
         return read_greeting(replies[-1], where=where)
+
+
+def _converse(pipe: RespPipe, call: Call[Any], words: tuple[Word, ...], limit_s: float) -> Awaitable[Any]:
+    """Say the call and its followers in one turn, hence one write; an error reply to the call is returned."""
+    first = pipe.call(words, limit_s)
+    if not call.followers:
+        return first
+    return _hear([first, *[pipe.call(follower, limit_s) for follower in call.followers]])
+
+
+async def _hear(answers: list[asyncio.Future[Any]]) -> Any:
+    replies = await asyncio.gather(*answers)
+    if isinstance(replies[0], hiredis.ReplyError):
+        return replies[0]
+    return [Refused(str(reply)) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
 
 
 async def _dial(address: Address) -> RespPipe:
