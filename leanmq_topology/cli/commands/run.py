@@ -70,7 +70,8 @@ def command(
 
     Reads the queues of all handlers, or of those named with --only. Never creates anything on the server:
     apply does that. Ctrl-C or SIGTERM stops reading, lets running handlers end and hands the rest back; a
-    second one ends at once, and the leases bring back what was running.
+    second one ends at once, and the leases bring back what was running. With -o json the last thing printed
+    is what the worker did; what handlers print comes before it.
     """
     from leanmq_topology.runner.handlers import load_handlers
 
@@ -117,8 +118,19 @@ async def _run(
         worker = Worker(topology, handlers, link, drain_seconds=drain_seconds)
         stopped_by = _obey_signals(worker)
         ended = await worker.run(lambda: _announce(topology, handlers, link, worker))
-    logger.info("stopped: %s", ended.summary, extra={"event": "stopped", **worker.counters.as_dict()})
+    counts = worker.counters.as_dict()
+    logger.info("stopped: %s", ended.summary, extra={"event": "stopped", **counts})
+    call.output.data("run", describe(worker.name, ended.clean, counts), "")
     return 0 if ended.clean or not stopped_by else 128 + stopped_by[0]
+
+
+def describe(name: str, clean: bool, counts: Mapping[str, int]) -> dict[str, Any]:
+    """The shape of `leanmq.run/v1`: what the worker did, once it ended."""
+    return {
+        "worker": name,
+        "clean": clean,
+        **{kind.replace("-", "_"): count for kind, count in counts.items()},
+    }
 
 
 def _apply(url: str, topology: Topology) -> None:

@@ -1,0 +1,246 @@
+"""What commands print with `-o json` is what `docs/output/` says, when they succeed and when they fail."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import jsonschema_rs
+import pytest
+
+from leanmq_topology.brokers.embedded.launcher import stop
+from leanmq_topology.cli.main import COMMANDS, leanmq, main
+from tests.support.commands import LEANMQ, Done, own_environ, read_answer
+from tests.support.processes import wait_until
+from tests.support.servers import Server
+from tests.support.shop import Shop
+
+ROOT = Path(__file__).parents[2]
+SCHEMAS = {
+    path.name.removesuffix(".schema.json"): json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "docs" / "output").glob("*.schema.json"))
+}
+
+
+def list_commands(group: click.Group = leanmq, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command and sub-command that takes `-o`."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from list_commands(command, (*above, name))
+        elif command is not None and any("-o" in param.opts for param in command.params):
+            yield (*above, name)
+
+
+WITH_OUTPUT = list(list_commands())
+
+
+def check_answer(done: Done, name: str, code: int) -> dict[str, Any]:
+    """The answer, once it is known to be of this schema, alone on stdout and with this exit code."""
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    answer = read_answer(done)
+    assert answer["schema"] == f"leanmq.{name}/v1", answer
+    jsonschema_rs.validator_for(SCHEMAS[name]).validate(answer)
+    if name == "error":
+        assert answer["exit_code"] == code
+    return answer
+
+
+# -- the schemas themselves --------------------------------------------------------------------------------
+
+
+def test_every_command_with_an_output_option_has_a_schema():
+    assert {words[0] for words in WITH_OUTPUT} | {"error"} == set(SCHEMAS)
+    assert {words[0] for words in WITH_OUTPUT} <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_schema_is_valid_and_describes_every_property(name: str):
+    schema = SCHEMAS[name]
+    jsonschema_rs.meta.validate(schema)
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    for described in (schema, *properties(schema)):
+        assert described["description"].endswith("."), described
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_a_schema_lets_nothing_through_that_it_does_not_name(name: str):
+    validator = jsonschema_rs.validator_for(SCHEMAS[name])
+    assert not validator.is_valid({"schema": f"leanmq.{name}/v1", "surprise": 1})
+    assert not validator.is_valid({"schema": f"leanmq.{name}/v2"})
+
+
+def properties(schema: Any) -> Iterator[dict[str, Any]]:
+    """Every property at any depth, outside conditions."""
+    if isinstance(schema, list):
+        for item in schema:
+            yield from properties(item)
+    elif isinstance(schema, dict):
+        yield from schema.get("properties", {}).values()
+        for key, value in schema.items():
+            if key not in {"if", "then", "else"}:
+                yield from properties(value.values() if key == "properties" else value)
+
+
+# -- success -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shop(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Applied, with one order in `emails` and nothing in `billing`."""
+    found = Shop(tmp_path_factory.mktemp("shop"), valkey.url, f"t{secrets.token_hex(6)}").open()
+    assert found.leanmq("apply").returncode == 0
+    assert found.leanmq("send", "emails", '{"total": 50}').returncode == 0
+    return found
+
+
+SUCCESSES = [
+    ("validate",),
+    ("validate", "--strict", "--handlers"),
+    ("render",),
+    ("graph",),
+    ("explain", "LMQ203"),
+    ("explain", "queues.billing"),
+    ("explain", "routes.orders"),
+    ("explain", "broker.namespace"),
+    ("plan",),
+    ("plan", "-f", "unapplied.yaml"),
+    ("apply",),
+    ("apply", "--dry-run", "-f", "unapplied.yaml"),
+    ("send", "emails", "--example"),
+    ("status",),
+    ("dlq", "list"),
+    ("server", "status"),
+    ("server", "stop"),
+    ("version",),
+]
+
+
+@pytest.mark.parametrize("words", SUCCESSES, ids=" ".join)
+def test_an_answer_is_as_documented(shop: Shop, words: tuple[str, ...]):
+    answer = check_answer(shop.leanmq(*words, "-o", "json"), words[0], 0)
+    if words == ("render",):
+        topology_schema = json.loads((ROOT / "schemas" / "topology.schema.json").read_text(encoding="utf-8"))
+        jsonschema_rs.validator_for(topology_schema).validate(answer["topology"])
+
+
+def test_a_worker_and_what_it_leaves_are_told_as_documented(valkey: Server, namespace: str, tmp_path: Path):
+    shop = Shop(tmp_path, valkey.url, namespace).open()
+    check_answer(shop.leanmq("apply", "-o", "json"), "apply", 0)
+    check_answer(shop.leanmq("send", "orders", '{"total": 50}', "-o", "json"), "send", 0)
+    worker = subprocess.Popen(
+        [*LEANMQ, "run", "-o", "json"], cwd=tmp_path, env=own_environ(valkey.url),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: count_dead(shop) == 1, "the dead letter", seconds=20)
+        [listed] = check_answer(shop.leanmq("status", "-o", "json"), "status", 0)["workers"]
+        assert listed["pid"] == worker.pid
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        told, said = worker.communicate(timeout=40)
+    done = check_answer(Done("run", worker.returncode, told, said), "run", 0)
+    assert (done["handled"], done["dead_lettered"], done["clean"]) == (1, 1, True)
+    [letter] = check_answer(shop.leanmq("dlq", "list", "-o", "json"), "dlq", 0)["messages"]
+    assert (letter["reason"], letter["error"]["message"]) == ("rejected", "the card is unknown")
+
+
+def count_dead(shop: Shop) -> int:
+    return int(read_answer(shop.leanmq("status", "-o", "json"))["queues"]["billing"]["dead"])
+
+
+def test_the_embedded_broker_is_told_as_documented(tmp_path: Path):
+    shop = Shop(tmp_path, "embedded:", "shop")
+    try:
+        for verb in ("start", "status", "url"):
+            assert check_answer(shop.leanmq("server", verb, "-o", "json"), "server", 0)["running"]
+    finally:
+        stop(tmp_path, force=True)
+    assert not check_answer(shop.leanmq("server", "status", "-o", "json"), "server", 0)["running"]
+
+
+def test_every_command_with_an_output_option_is_seen_to_succeed():
+    elsewhere = {("run",), ("server", "start"), ("server", "url")}
+    assert {words[: 2 if words[0] in {"dlq", "server"} else 1] for words in SUCCESSES} | elsewhere == set(
+        WITH_OUTPUT
+    )
+
+
+# -- failure -----------------------------------------------------------------------------------------------
+
+NOWHERE = ("--url", "unix:///nowhere/at/all")
+FAILURES: list[tuple[tuple[str, ...], str, int]] = [
+    (("validate", "broken.yaml"), "validate", 3),
+    (("validate", "nowhere.yaml"), "validate", 3),
+    (("render", "broken.yaml"), "error", 3),
+    (("plan", "broken.yaml"), "error", 3),
+    (("apply", "-f", "broken.yaml"), "error", 3),
+    (("explain", "queues.billing", "-f", "broken.yaml"), "error", 3),
+    (("explain", "LMQ999"), "error", 64),
+    (("send", "nobody", "{}"), "error", 3),
+    (("send", "billing", '{"total": "much"}'), "error", 3),
+    (("dlq", "list", "nobody"), "error", 3),
+    (("plan", *NOWHERE), "error", 5),
+    (("apply", *NOWHERE), "error", 5),
+    (("send", "billing", "--example", *NOWHERE), "error", 5),
+    (("run", *NOWHERE), "error", 5),
+    (("status", *NOWHERE), "error", 5),
+    (("dlq", "list", *NOWHERE), "error", 5),
+    (("server", "url"), "error", 5),
+    (("run", "-f", "unapplied.yaml"), "error", 4),
+    (("send", "billing", "--example", "-f", "unapplied.yaml"), "error", 4),
+    (("status", "-f", "unapplied.yaml"), "error", 4),
+    (("dlq", "list", "-f", "unapplied.yaml"), "error", 4),
+]
+
+
+@pytest.mark.parametrize(("words", "name", "code"), FAILURES, ids=[" ".join(row[0]) for row in FAILURES])
+def test_a_failure_is_as_documented(
+    shop: Shop,
+    words: tuple[str, ...],
+    name: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    if words[0] == "run":  # imports the handlers and sets the log up: in a process of its own
+        check_answer(shop.leanmq(*words, "-o", "json"), name, code)
+        return
+    monkeypatch.chdir(shop.folder)
+    monkeypatch.setenv("LEANMQ_URL", shop.url)
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "-o", "json"])
+    assert isinstance(ended.value.code, int)
+    check_answer(Done(words, ended.value.code, *capsys.readouterr()), name, code)
+
+
+@pytest.mark.parametrize("words", WITH_OUTPUT, ids=" ".join)
+def test_a_usage_error_is_as_documented(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        main([*words, "--no-such-option", "-o", "json"])
+    assert isinstance(ended.value.code, int)
+    answer = check_answer(Done(words, ended.value.code, *capsys.readouterr()), "error", 64)
+    assert answer["error"]["type"] == "UsageError"
+
+
+def test_a_blocked_plan_is_still_a_plan_and_a_blocked_apply_an_error(
+    valkey: Server, namespace: str, tmp_path: Path
+):
+    shop = Shop(tmp_path, valkey.url, namespace).open()
+    shop.leanmq("apply")
+    shop.leanmq("send", "billing", "--example")
+    shop.write(required="total, vat")
+    planned = check_answer(shop.leanmq("plan", "-o", "json"), "plan", 4)
+    assert planned["summary"]["blocked"] == 1
+    assert any(change["blocked_by"] for change in planned["changes"])
+    check_answer(shop.leanmq("apply", "--dry-run", "-o", "json"), "apply", 4)
+    refused = check_answer(shop.leanmq("apply", "--yes", "-o", "json"), "error", 4)
+    assert refused["error"]["type"] == "BlockedChangeError"
