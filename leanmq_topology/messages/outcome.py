@@ -28,6 +28,13 @@ class Failure:
     message: str
 
 
+LAPSED: Final = Failure(
+    "LeaseLapsed", "its lease lapsed on the last of its deliveries, with no word of its worker"
+)
+CRASHED: Final = Failure("Crashed", "its process died while it ran alone, as often as the queue allows")
+EXPIRED: Final = Failure("Expired", "it expired before it could start")
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """The handler succeeded: acknowledge."""

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 GROUP = "g"
 """The consumer group of every queue; its name never changes (readers would break at a purge)."""
 
+NOBODY = "-"
+"""Who holds what was handed back until somebody claims it; no worker is called so."""
+
 _ESCAPES = str.maketrans({"%": "%25", ":": "%3A", "{": "%7B", "}": "%7D"})
 
 
@@ -86,8 +89,24 @@ class Keys:
         return self._key(f"t:{escape(name)}")
 
     def trash(self, name: str, purge_id: str, kind: str) -> str:
-        """renamed key of this kind (`q d z b`) PX, until the purge can no longer be undone"""
+        """renamed key of this kind (`q d z b c`) PX, until the purge can no longer be undone"""
         return self._key(f"t:{escape(name)}:{purge_id}:{kind}")
+
+    def dead_letter_places(self, name: str) -> tuple[str, ...]:
+        """Every key that a move from a queue to its dead letters may touch."""
+        return (
+            self.queue(name),
+            self.meta(name),
+            self.dead(name),
+            self.delayed(name),
+            self.bodies(name),
+            self.due,
+            self.crashes(name),
+        )
+
+    def marker(self, name: str, digest: str) -> str:
+        """string PX: what was sent first under this identity, to an address or into a queue"""
+        return self._key(f"u:{escape(name)}:{digest}")
 
     def producer(self, producer: str) -> str:
         """string PX: last flush of a producer, with its result"""

@@ -8,10 +8,11 @@ from typing import Any, Final
 from leanmq_topology.brokers.protocol import Upkeep
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.failures import reply_code, unwrap_reply
-from leanmq_topology.brokers.redis.keys import GROUP, Keys
+from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
 from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError
-from leanmq_topology.messages.codec import UndecodableError, decode_fields
+from leanmq_topology.messages.codec import UndecodableError, decode_fields, encode_failure
 from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.messages.outcome import CRASHED, EXPIRED, LAPSED
 
 MOST_PROMOTED: Final = 100
 """Delayed messages a call moves: 1 to 3.5 ms of the server's time; 1,000 took up to 49."""
@@ -68,8 +69,8 @@ def claim(keys: Keys, queue: str, consumer: str, *, cursor: str, count: int) -> 
     return Call(
         "claim",
         load_script("claim"),
-        (keys.queue(queue), keys.meta(queue)),
-        (GROUP, consumer, cursor, count),
+        keys.dead_letter_places(queue),
+        (GROUP, consumer, cursor, count, queue, NOBODY, *map(encode_failure, (LAPSED, CRASHED, EXPIRED))),
         read,
         read_error=not_applied(keys, [queue]),
     )

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from leanmq_topology.brokers.protocol import Dying, Retrying
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
-from leanmq_topology.brokers.redis.keys import GROUP, Keys
+from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
 from leanmq_topology.brokers.redis.receiving import not_applied
 from leanmq_topology.messages.codec import encode_failure
 from leanmq_topology.messages.envelope import Delivered, Undecodable
-from leanmq_topology.messages.outcome import DeadReason
+from leanmq_topology.messages.outcome import CRASHED, DeadReason
 
 MOST_SETTLED: Final = 1000
 """Deliveries a call settles, so that no script holds the server for long."""
@@ -20,7 +20,8 @@ MOST_SETTLED: Final = 1000
 def ack(keys: Keys, queue: str, entry_ids: Sequence[str]) -> Call[int]:
     """Success. No ownership check: the work is done, whoever holds the lease by now."""
     _check_bound(entry_ids)
-    return Call("ack", load_script("ack"), (keys.queue(queue), keys.meta(queue)), (GROUP, *entry_ids), int)
+    places = (keys.queue(queue), keys.meta(queue), keys.acked(queue), keys.crashes(queue))
+    return Call("ack", load_script("ack"), places, (GROUP, *entry_ids), int)
 
 
 def retry(keys: Keys, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Call[list[bool]]:
@@ -34,28 +35,38 @@ def retry(keys: Keys, queue: str, consumer: str, retrying: Sequence[Retrying]) -
 
 def dead_letter(keys: Keys, queue: str, consumer: str, dying: Sequence[Dying]) -> Call[list[bool]]:
     """Move to the dead-letter queue, reason and error beside the message."""
-    places = (keys.queue(queue), keys.meta(queue), keys.dead(queue))
     words: list[Word] = []
     for item in dying:
         words += (*_lease(item.delivered), _attempts(item), item.reason, encode_failure(item.failure))
-    return _settle("settle_dead_letter", keys, queue, places, (GROUP, consumer, *words), dying)
+    places = keys.dead_letter_places(queue)
+    return _settle("settle_dead_letter", keys, queue, places, (GROUP, consumer, queue, *words), dying)
 
 
 def discard(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
     """Acknowledge and forget."""
-    places = (keys.queue(queue), keys.meta(queue))
-    return _settle("settle_discard", keys, queue, places, _leases(consumer, deliveries), deliveries)
+    places = (keys.queue(queue), keys.meta(queue), keys.crashes(queue))
+    return _settle("settle_discard", keys, queue, places, (GROUP, consumer, *_leases(deliveries)), deliveries)
 
 
 def release(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
     """Hand back what never started."""
     places = (keys.queue(queue), keys.meta(queue))
-    return _settle("release", keys, queue, places, _leases(consumer, deliveries), deliveries)
+    words = (GROUP, consumer, NOBODY, *_leases(deliveries))
+    return _settle("release", keys, queue, places, words, deliveries)
+
+
+def crash(
+    keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered | Undecodable]
+) -> Call[list[bool]]:
+    """Count a crash against each of what a dead process ran alone."""
+    words = (GROUP, consumer, queue, NOBODY, encode_failure(CRASHED), *_leases(deliveries))
+    return _settle("settle_crash", keys, queue, keys.dead_letter_places(queue), words, deliveries)
 
 
 def extend(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
     """Renew leases."""
-    return _settle("extend", keys, queue, (keys.queue(queue),), _leases(consumer, deliveries), deliveries)
+    words = (GROUP, consumer, *_leases(deliveries))
+    return _settle("extend", keys, queue, (keys.queue(queue),), words, deliveries)
 
 
 def _settle(
@@ -70,8 +81,8 @@ def _settle(
     return Call(name, load_script(name), places, words, _read_flags, read_error=not_applied(keys, [queue]))
 
 
-def _leases(consumer: str, deliveries: Sequence[Delivered]) -> tuple[Word, ...]:
-    return (GROUP, consumer, *(word for delivered in deliveries for word in _lease(delivered)))
+def _leases(deliveries: Sequence[Delivered | Undecodable]) -> tuple[Word, ...]:
+    return tuple(word for delivered in deliveries for word in _lease(delivered))
 
 
 def _lease(delivered: Delivered | Undecodable) -> tuple[Word, Word]:

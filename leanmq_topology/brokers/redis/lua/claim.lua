@@ -1,29 +1,86 @@
--- Take over deliveries whose lease has lapsed, a bounded stretch at a time.
+-- Take over deliveries whose lease has lapsed, a bounded stretch at a time. What may not be handed out again leaves
+-- the queue right here: past its limit of deliveries or crashes, or expired.
 --
--- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>
--- ARGV   1 group   2 consumer   3 cursor   4 how many at most
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<queue>   4 {ns}:z:<queue>   5 {ns}:b:<queue>   6 {ns}:due
+--        7 {ns}:c:<queue>
+-- ARGV   1 group   2 consumer   3 cursor   4 how many at most   5 queue   6 nobody
+--        7 8 9 error (JSON) of a dead letter that lapsed, crashed, expired
 -- Returns {next cursor, {{entry id, delivery count with this one, fields}, …}}, or false: not applied
 --
 -- The lease comes from the queue's own record, so that a claimer with an old idea of it steals nothing. The cursor
 -- is kept by the caller: starting from the front each time never reaches what lies behind many live leases. An
--- entry that is gone while still pending is acknowledged away (servers before 7.0 leave such ghosts).
+-- entry that is gone while still pending is acknowledged away (servers before 7.0 leave such ghosts). XAUTOCLAIM
+-- is not held to the memory limit, and so what follows it is not either: poison can leave a full server.
 
-local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+-- include clock
+-- include entries
+-- include delayed
+-- include dead_letters
+-- include crashes
 
-local lease = redis.call('HGET', KEYS[2], 'visibility_ms')
+local stream, group, consumer, nobody = KEYS[1], ARGV[1], ARGV[2], ARGV[6]
+local keys = {meta = KEYS[2], dead = KEYS[3], index = KEYS[4], bodies = KEYS[5], due = KEYS[6]}
+local crashes = redis.call('EXISTS', KEYS[7]) == 1 and KEYS[7]
+
+local limits = redis.call('HMGET', keys.meta, 'visibility_ms', 'max_deliveries', 'max_crashes', 'on_expire')
+local lease, most_deliveries, most_crashes = limits[1], tonumber(limits[2] or ''), tonumber(limits[3] or '')
 if not lease then
   return false
 end
+local now = read_clock()
+local letters = open_dead_letters(keys, ARGV[5], now)
+local discarded = 0
+
+-- Why a message may not be handed out once more, with the error to be kept beside it; nil: it may.
+local function judge(id, fields, runs)
+  local expires = tonumber(find_value(fields, 'expires') or '')
+  if crashes and most_crashes and read_crashes(crashes, id, fields) >= most_crashes then
+    return 'crashed', ARGV[8]
+  elseif most_deliveries and runs >= most_deliveries then
+    return 'failed', ARGV[7]
+  elseif expires and now >= expires then
+    return 'expired', ARGV[9]
+  end
+  return nil
+end
+
+local function remove(id, fields, runs, reason, failure)
+  if reason == 'expired' and limits[4] == 'discard' then
+    discarded = discarded + 1
+  else
+    add_dead_letter(letters, fields, string.format('%.0f', runs), reason, failure)
+  end
+  if crashes then
+    forget_crashes(crashes, id, fields)
+  end
+  redis.call('XACK', stream, group, id)
+  redis.call('XDEL', stream, id)
+end
+
 local found = redis.call('XAUTOCLAIM', stream, group, consumer, lease, ARGV[3], 'COUNT', ARGV[4], 'JUSTID')
 local claimed = {}
 for _, id in ipairs(found[2]) do
-  local entry = redis.call('XRANGE', stream, id, id)[1]
+  local fields = read_entry(stream, id)
   local held = redis.call('XPENDING', stream, group, id, id, 1)[1]
-  if not entry then
+  if not fields then
     redis.call('XACK', stream, group, id)
   elseif held then
-    redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', held[4] + 1, 'JUSTID')
-    claimed[#claimed + 1] = {id, held[4] + 1, entry[2]}
+    local runs = (tonumber(find_value(fields, 'attempt') or '') or 0) + held[4]
+    local reason, failure = judge(id, fields, runs)
+    if reason then
+      remove(id, fields, runs, reason, failure)
+    else
+      redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', held[4] + 1, 'JUSTID')
+      claimed[#claimed + 1] = {id, held[4] + 1, fields}
+    end
   end
+end
+count_dead_letters(letters)
+if discarded > 0 then
+  redis.call('HINCRBY', keys.meta, 'expired', discarded)
+  redis.call('HINCRBY', keys.meta, 'discarded', discarded)
+end
+if #found[2] > 0 and #redis.call('XPENDING', stream, group, '-', '+', 1, nobody) == 0 then
+  redis.call('XGROUP', 'DELCONSUMER', stream, group, nobody)
 end
 return {found[1], claimed}

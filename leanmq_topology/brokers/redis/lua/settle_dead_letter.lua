@@ -1,53 +1,41 @@
--- Move deliveries to the dead-letter queue, as they are, with the reason beside them.
+-- Move deliveries to the dead-letter queue, as they are, with the reason beside them. While it is full they are
+-- parked: out of their queue, in the delayed set, on their way there.
 --
--- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<queue>
--- ARGV   1 group   2 consumer   then for each: entry id, delivery count, attempts or '' (leave as it is),
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<queue>   4 {ns}:z:<queue>   5 {ns}:b:<queue>   6 {ns}:due
+--        7 {ns}:c:<queue>
+-- ARGV   1 group   2 consumer   3 queue   then for each: entry id, delivery count, attempts or '' (leave as it is),
 --        reason, error (JSON)
 -- Returns for each 1 (was ours and is moved) or 0 (somebody else's by now; nothing was changed)
 --
--- Foreign entries move with whatever fields they have. The dead letter exists before the entry goes; the no-op
--- XACK lets the move through on a server over its memory limit.
+-- Foreign entries move with whatever fields they have. The new home exists before the entry goes; the no-op XACK
+-- lets the move through on a server over its memory limit.
 
-local stream, meta, dead = KEYS[1], KEYS[2], KEYS[3]
-local group, consumer = ARGV[1], ARGV[2]
+-- include ownership
+-- include clock
+-- include entries
+-- include delayed
+-- include dead_letters
+-- include crashes
 
-local function is_ours(id, count)
-  local held = redis.call('XPENDING', stream, group, id, id, 1)[1]
-  return held and held[2] == consumer and held[4] == count
-end
+local stream, group, consumer, queue = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local keys = {meta = KEYS[2], dead = KEYS[3], index = KEYS[4], bodies = KEYS[5], due = KEYS[6]}
+local crashes = redis.call('EXISTS', KEYS[7]) == 1 and KEYS[7]
 
-local answer, moves = {}, {}
-for at = 3, #ARGV, 5 do
-  local id, attempts = ARGV[at], ARGV[at + 2]
-  local entry = is_ours(id, tonumber(ARGV[at + 1])) and redis.call('XRANGE', stream, id, id)[1]
-  answer[#answer + 1] = entry and 1 or 0
-  if entry then
-    local fields = entry[2]
-    for field = 1, #fields, 2 do
-      if attempts ~= '' and fields[field] == 'attempt' then
-        fields[field + 1] = attempts
-      end
+local letters = open_dead_letters(keys, queue, read_clock())
+redis.call('XACK', stream, group, '0-0')
+local answer = {}
+for at = 4, #ARGV, 5 do
+  local id = ARGV[at]
+  local fields = is_ours(stream, group, consumer, id, tonumber(ARGV[at + 1])) and read_entry(stream, id)
+  answer[#answer + 1] = fields and 1 or 0
+  if fields then
+    if crashes then
+      forget_crashes(crashes, id, fields)
     end
-    for _, word in ipairs({'reason', ARGV[at + 3], 'error', ARGV[at + 4]}) do
-      fields[#fields + 1] = word
-    end
-    moves[#moves + 1] = {id, fields, ARGV[at + 3] == 'expired'}
+    add_dead_letter(letters, fields, ARGV[at + 2], ARGV[at + 3], ARGV[at + 4])
+    redis.call('XACK', stream, group, id)
+    redis.call('XDEL', stream, id)
   end
 end
-if #moves == 0 then
-  return answer
-end
-
-redis.call('XACK', stream, group, '0-0')
-local expired = 0
-for _, move in ipairs(moves) do
-  redis.call('XADD', dead, '*', unpack(move[2]))
-  redis.call('XACK', stream, group, move[1])
-  redis.call('XDEL', stream, move[1])
-  expired = expired + (move[3] and 1 or 0)
-end
-redis.call('HINCRBY', meta, 'dead_lettered', #moves)
-if expired > 0 then
-  redis.call('HINCRBY', meta, 'expired', expired)
-end
+count_dead_letters(letters)
 return answer

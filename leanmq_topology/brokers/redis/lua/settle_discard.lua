@@ -1,24 +1,29 @@
 -- Acknowledge and forget deliveries by explicit wish, counted apart from success.
 --
--- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:c:<queue>
 -- ARGV   1 group   2 consumer   then for each: entry id, delivery count
 -- Returns for each 1 (was ours and is gone) or 0 (somebody else's by now; nothing was changed)
 
-local stream, meta = KEYS[1], KEYS[2]
-local group, consumer = ARGV[1], ARGV[2]
+-- include ownership
+-- include entries
+-- include crashes
 
-local function is_ours(id, count)
-  local held = redis.call('XPENDING', stream, group, id, id, 1)[1]
-  return held and held[2] == consumer and held[4] == count
-end
+local stream, meta, crashes = KEYS[1], KEYS[2], KEYS[3]
+local group, consumer = ARGV[1], ARGV[2]
+local crashed = redis.call('EXISTS', crashes) == 1
 
 local answer, removed = {}, 0
 for at = 3, #ARGV, 2 do
-  local ours = is_ours(ARGV[at], tonumber(ARGV[at + 1]))
+  local id = ARGV[at]
+  local ours = is_ours(stream, group, consumer, id, tonumber(ARGV[at + 1]))
   answer[#answer + 1] = ours and 1 or 0
   if ours then
-    redis.call('XACK', stream, group, ARGV[at])
-    removed = removed + redis.call('XDEL', stream, ARGV[at])
+    local fields = crashed and read_entry(stream, id)
+    if fields then
+      forget_crashes(crashes, id, fields)
+    end
+    redis.call('XACK', stream, group, id)
+    removed = removed + redis.call('XDEL', stream, id)
   end
 end
 if removed > 0 then

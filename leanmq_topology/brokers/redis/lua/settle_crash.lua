@@ -1,0 +1,47 @@
+-- Count a crash against deliveries whose process died while it ran them, each alone. They are free for anyone to
+-- claim, and the run counts; one at its limit of crashes goes to the dead-letter queue instead.
+--
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<queue>   4 {ns}:z:<queue>   5 {ns}:b:<queue>   6 {ns}:due
+--        7 {ns}:c:<queue>
+-- ARGV   1 group   2 consumer that died   3 queue   4 nobody   5 error of a dead letter (JSON)
+--        then for each: entry id, delivery count
+-- Returns for each 1 (was held as told, and the crash is counted) or 0 (nothing was changed)
+--
+-- Called by whoever saw the process die. A retry keeps the message's id, and so its crashes.
+
+-- include ownership
+-- include clock
+-- include entries
+-- include delayed
+-- include dead_letters
+-- include crashes
+
+local FIRST = 6
+local stream, crashes = KEYS[1], KEYS[7]
+local keys = {meta = KEYS[2], dead = KEYS[3], index = KEYS[4], bodies = KEYS[5], due = KEYS[6]}
+local group, consumer, queue, nobody = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+local found = redis.call('HMGET', keys.meta, 'visibility_ms', 'max_crashes')
+local lease, most = found[1], tonumber(found[2] or '')
+local letters = open_dead_letters(keys, queue, read_clock())
+redis.call('XACK', stream, group, '0-0')
+local answer = {}
+for at = FIRST, #ARGV, 2 do
+  local id, count = ARGV[at], tonumber(ARGV[at + 1])
+  local fields = lease and is_ours(stream, group, consumer, id, count) and read_entry(stream, id)
+  answer[#answer + 1] = fields and 1 or 0
+  if fields then
+    local crashed = redis.call('HINCRBY', crashes, name_of(id, fields), 1)
+    if most and crashed >= most then
+      local attempts = string.format('%.0f', (tonumber(find_value(fields, 'attempt')) or 0) + count)
+      add_dead_letter(letters, fields, attempts, 'crashed', ARGV[5])
+      forget_crashes(crashes, id, fields)
+      redis.call('XACK', stream, group, id)
+      redis.call('XDEL', stream, id)
+    else
+      redis.call('XCLAIM', stream, group, nobody, 0, id, 'IDLE', lease, 'RETRYCOUNT', count, 'JUSTID')
+    end
+  end
+end
+count_dead_letters(letters)
+return answer
