@@ -8,11 +8,14 @@ stands in small role protocols; what it cannot do is declared in `Capabilities` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from leanmq_topology.messages.codec import DeadLetter
-from leanmq_topology.messages.envelope import Delivered, Outgoing, Undecodable
+from leanmq_topology.messages.envelope import Delivered, Envelope, Outgoing, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.plan.live_state import AppliedRecord as AppliedRecord
 from leanmq_topology.plan.live_state import QueueState as QueueState
@@ -64,10 +67,22 @@ class AsyncConnection(Protocol):
 # -- what sending answers, one for each `Outgoing` of a flush -------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True, gc=False):
     id: str
     copies: int
+    """How many were made: none for an event that nobody wants, fewer where a queue had it already."""
+    differs: bool = False
+    """A queue that had it already had it with other data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """It was sent before, within the window that counts; nothing was written for this send."""
+
+    id: str
+    """Of the message that was stored then."""
+    differs: bool
+    """That message carried other data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +96,13 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Full:
-    """A queue is at its `max_length`; nothing was written for this send."""
+    """A queue is at its `max_length` and its overflow makes no room; nothing was written for this send."""
 
     queue: str
     max_length: int
 
 
-SendResult = Stored | Stale | Full
+SendResult = Stored | Duplicate | Stale | Full
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +118,9 @@ class Flush:
     sends: tuple[Outgoing, ...]
     all_or_none: bool = False
     """One failing send withholds the others too (`send_many`, transactions), and they get its answer."""
+    confirmed: bool = False
+    """The sender will wait until disk or replicas have it. Such a wait covers only what was written after the
+    one before, so a duplicate is written too: its marker is renewed."""
 
 
 class Sender(Protocol):
@@ -234,6 +252,36 @@ class Browser(Protocol):
         """The oldest `count` (at most 1,000) dead letters after this entry id (`""`: from the start)."""
         ...
 
+    def peek(self, queue: str, *, count: int) -> Operation[list[WaitingEntry]]:
+        """Up to `count` (at most 1,000) messages in flight, as many ready and as many delayed, in order."""
+        ...
+
+
+class MessagePlace(StrEnum):
+    """Where a message of a queue stands."""
+
+    IN_FLIGHT = "in_flight"
+    READY = "ready"
+    DELAYED = "delayed"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEntry:
+    """One message of a queue, where it lies."""
+
+    queue: str
+    place: MessagePlace
+    entry_id: str
+    """Empty for a delayed message: it gets its entry when it is due."""
+    envelope: Envelope | None
+    """None for an entry that is not one of ours."""
+    since_ms: int
+    """Server time: when it came (ready), was handed out or renewed (in flight), or is due (delayed)."""
+    consumer: str = ""
+    """Who holds it, in flight."""
+    delivery_count: int = 0
+    """Hand-outs of this entry so far."""
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
@@ -262,6 +310,115 @@ class Roster(Protocol):
 
     def inspect_workers(self, names: Sequence[str]) -> Operation[list[WorkerState]]:
         """Those of these workers that are running."""
+        ...
+
+
+# -- operating -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Revival:
+    """A dead letter on its way back to its queue, and the headers it goes with."""
+
+    entry_id: str
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """For each `Revival`: whether the dead letter was still there and is now in its queue."""
+
+    moved: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoRoom:
+    """The queue cannot take them all; nothing was moved."""
+
+    queue: str
+    max_length: int
+    room: int
+    """How many it would take right now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purge:
+    """One purge of a queue, or of its dead-letter queue: what went, and until when it can come back."""
+
+    queue: str = field(kw_only=False)
+    purge_id: str = field(kw_only=False)
+    at_ms: int = 0
+    """Server time; 0 where it was not asked for."""
+    keep_ms: int
+    """How long it can be undone, from then on; 0: not at all."""
+    ready: int = 0
+    in_flight: int = 0
+    delayed: int = 0
+    dead: int = 0
+
+    @property
+    def of_dead_letters(self) -> bool:
+        return self.dead > 0
+
+    @property
+    def messages(self) -> int:
+        """How many went."""
+        return self.ready + self.in_flight + self.delayed + self.dead
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """One step of undoing a purge."""
+
+    restored: int
+    left: int
+    """Messages that need further steps."""
+
+
+class Operator(Protocol):
+    """What a person does to a queue. Every step is atomic and bounded."""
+
+    def replay(self, queue: str, revivals: Sequence[Revival]) -> Operation[Replayed | NoRoom]:
+        """Send up to 1,000 dead letters back to this queue: all that are still there, or none.
+
+        Id, type and data stay, attempts start anew, the lifetime is the queue's own from now on; it is not
+        deduplicated; a full queue answers `NoRoom`, a full server raises `BrokerFullError`.
+        """
+        ...
+
+    def discard_dead_letters(self, queue: str, entry_ids: Sequence[str]) -> Operation[list[bool]]:
+        """Forget up to 1,000 dead letters; for each, whether it was still there."""
+        ...
+
+    def purge(self, queue: str, purge_id: str, *, keep_ms: int) -> Operation[Purge]:
+        """Take everything out of the queue: ready, in flight and delayed. Workers and senders go on.
+
+        It can be undone for `keep_ms` (0: never, and the memory is free at once). A call that is repeated
+        with its `purge_id` (letters and digits) takes nothing more.
+        """
+        ...
+
+    def purge_dead_letters(self, queue: str, purge_id: str, *, keep_ms: int) -> Operation[Purge]:
+        """The same for the dead-letter queue."""
+        ...
+
+    def list_purges(self, queue: str) -> Operation[list[Purge]]:
+        """Purges of this queue and of its dead-letter queue that can be undone, oldest first."""
+        ...
+
+    def undo_purge(self, purge: Purge, *, count: int) -> Operation[Undone | None]:
+        """Bring back what a purge took: all at once into an empty queue, else up to `count` messages.
+
+        What was acknowledged since stays away. None: this purge is unknown, or too old.
+        """
+        ...
+
+    def pause(self, queues: Sequence[str]) -> Operation[list[str]]:
+        """Workers stop reading these queues; senders go on. Returns the state each had, `""`: not applied."""
+        ...
+
+    def resume(self, queues: Sequence[str]) -> Operation[list[str]]:
+        """Undo `pause`; answers likewise."""
         ...
 
 
@@ -333,5 +490,5 @@ class Applier(Protocol):
         ...
 
 
-class Broker(Sender, Receiver, Settler, Maintainer, Inspector, Browser, Roster, Applier, Protocol):
+class Broker(Sender, Receiver, Settler, Maintainer, Inspector, Browser, Roster, Operator, Applier, Protocol):
     """Everything a topology needs of a server."""

@@ -3,75 +3,128 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
-from leanmq_topology.brokers.protocol import Flush, Full, SendResult, Stale, Stored
+from leanmq_topology.brokers.protocol import Duplicate, Flush, Full, SendResult, Stale, Stored
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
-from leanmq_topology.brokers.redis.keys import Keys
+from leanmq_topology.brokers.redis.keys import GROUP, Keys
 from leanmq_topology.messages.codec import encode_headers
 from leanmq_topology.messages.envelope import Outgoing
 
 MARKER_LIFE_MS: Final = 10 * 60 * 1000
 """How long the server remembers a producer's last flush; longer than any sender goes on retrying."""
 
+IDENTITY_DIGEST: Final = 16
+DATA_DIGEST: Final = 8
+"""Bytes; the script takes the data's digest off the front of a marker."""
+
 
 def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     """The whole flush in one step; results in the order of its sends."""
-    addresses: dict[tuple[str, str], int] = {}
-    queues: dict[str, int] = {}
-    words: list[Word] = []
+    layout = _Layout(keys)
     for outgoing in flush.sends:
-        address = addresses.setdefault((outgoing.target, outgoing.digest), len(addresses) + 1)
-        words += (address, len(outgoing.queues))
-        words += [queues.setdefault(queue, len(queues) + 1) for queue in outgoing.queues]
-        words += _message_words(outgoing)
+        layout.add(outgoing)
     return Call(
         "send",
         load_script("send"),
-        (
-            keys.topology,
-            keys.producer(flush.producer),
-            keys.due,
-            *(keys.meta(name) for name, _ in addresses),
-            *(key for queue in queues for key in _queue_keys(keys, queue)),
-        ),
+        (keys.topology, keys.producer(flush.producer), keys.due, *layout.keys()),
         (
             flush.sequence,
             MARKER_LIFE_MS,
             int(flush.all_or_none),
-            len(addresses),
-            len(queues),
-            *(word for address in addresses for word in address),
-            *queues,
-            *words,
+            int(flush.confirmed),
+            GROUP,
+            *layout.arguments(),
         ),
         lambda reply: _read_results(flush.sends, reply),
     )
 
 
-def _queue_keys(keys: Keys, queue: str) -> tuple[str, str, str, str]:
-    return keys.queue(queue), keys.meta(queue), keys.delayed(queue), keys.bodies(queue)
+class _Layout:
+    """A flush as the script reads it: what sends have in common is written once, and named by its place."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._addresses: dict[tuple[str, str], int] = {}
+        self._queues: dict[str, int] = {}
+        self._forms: dict[tuple[Any, ...], int] = {}
+        self._markers: dict[str, int] = {}
+        self._form_words: list[Word] = []
+        self._send_words: list[Word] = []
+        self._headers: object = None
+        self._encoded = b""
+
+    def add(self, outgoing: Outgoing) -> None:
+        envelope = outgoing.envelope
+        if envelope.headers is not self._headers:  # messages of one batch share theirs
+            self._headers, self._encoded = envelope.headers, encode_headers(envelope.headers)
+        form = (
+            outgoing.target,
+            outgoing.digest,
+            outgoing.queues,
+            envelope.type,
+            self._encoded,
+            outgoing.ttl_ms,
+            outgoing.delay_ms,
+            len(outgoing.once),
+        )
+        place = self._forms.get(form) or self._add_form(form)
+        self._send_words += (place, envelope.id, envelope.data)
+        if outgoing.once:
+            self._add_markers(outgoing)
+
+    def keys(self) -> list[str]:
+        keys = self._keys
+        metas = [keys.meta(name) for name, _ in self._addresses]
+        return [*metas, *(key for queue in self._queues for key in _queue_keys(keys, queue)), *self._markers]
+
+    def arguments(self) -> list[Word]:
+        addresses = (word for address in self._addresses for word in address)
+        counts = (len(self._addresses), len(self._queues), len(self._forms))
+        return [*counts, *addresses, *self._queues, *self._form_words, *self._send_words]
+
+    def _add_form(self, form: tuple[Any, ...]) -> int:
+        target, digest, queues, kind, headers, ttl_ms, delay_ms, markers = form
+        address = self._addresses.setdefault((target, digest), len(self._addresses) + 1)
+        self._form_words += (address, len(queues))
+        self._form_words += [self._queues.setdefault(queue, len(self._queues) + 1) for queue in queues]
+        self._form_words += (kind, headers, _optional(ttl_ms), _optional(delay_ms), markers)
+        place = self._forms[form] = len(self._forms) + 1
+        return place
+
+    def _add_markers(self, outgoing: Outgoing) -> None:
+        self._send_words.append(blake2b(outgoing.envelope.data, digest_size=DATA_DIGEST).digest())
+        for once in outgoing.once:
+            digest = blake2b(once.identity, digest_size=IDENTITY_DIGEST).hexdigest()
+            key = self._keys.marker(once.queue or outgoing.target, digest)
+            marker = self._markers.setdefault(key, len(self._markers) + 1)
+            copy = outgoing.queues.index(once.queue) + 1 if once.queue else 0
+            self._send_words += (marker, copy, once.window_ms)
 
 
-def _message_words(outgoing: Outgoing) -> tuple[Word, ...]:
-    envelope = outgoing.envelope
-    return (
-        envelope.id,
-        envelope.type,
-        envelope.data,
-        encode_headers(envelope.headers),
-        "" if outgoing.ttl_ms is None else outgoing.ttl_ms,
-        "" if outgoing.delay_ms is None else outgoing.delay_ms,
-    )
+def _queue_keys(keys: Keys, queue: str) -> tuple[str, ...]:
+    return keys.queue(queue), keys.meta(queue), keys.delayed(queue), keys.bodies(queue), keys.dead(queue)
+
+
+def _optional(number: int | None) -> Word:
+    return "" if number is None else number
 
 
 def _read_results(sends: Sequence[Outgoing], reply: Any) -> list[SendResult]:
-    return [_read_result(outgoing, row) for outgoing, row in zip(sends, reply, strict=True)]
+    return [
+        Stored(outgoing.envelope.id, row) if type(row) is int else _read_result(outgoing, row)
+        for outgoing, row in zip(sends, reply, strict=True)
+    ]
 
 
 def _read_result(outgoing: Outgoing, row: list[Any]) -> SendResult:
-    if row[0] == b"stored":
-        return Stored(outgoing.envelope.id, row[1])
-    if row[0] == b"full":
-        return Full(row[1].decode(), row[2])
-    return Stale(outgoing.target, row[1].decode() or None)
+    match row[0]:
+        case b"duplicate":
+            return Duplicate(row[1].decode(), row[2] == b"1")
+        case b"partial":
+            return Stored(outgoing.envelope.id, row[1], differs=True)
+        case b"full":
+            return Full(row[1].decode(), row[2])
+        case _:
+            return Stale(outgoing.target, row[1].decode() or None)

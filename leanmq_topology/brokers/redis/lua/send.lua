@@ -1,163 +1,402 @@
 -- Store a flush: sends that travel together, each of them all or none over its copies.
 --
 -- KEYS   1 {ns}:topology   2 {ns}:p:<producer>   3 {ns}:due
---        then {ns}:m:<address> of each address, then q, m, z, b of each queue
+--        then {ns}:m:<address> of each address, then q m z b d of each queue, then {ns}:u:… of each marker
 -- ARGV   1 sequence   2 life of the producer's marker in ms   3 '1': one failing send withholds all
---        4 number of addresses   5 number of queues
---        then name, digest of each address; then the name of each queue; then the sends to the end, each
---        address, number of copies, queue…, id, type, data, headers, ttl in ms or '', delay in ms or ''
---        (addresses and queues by their place, from 1)
--- Returns for each send {'stored', copies} | {'stale', digest or ''} | {'full', queue, max_length}
+--        4 '1': the sender will wait for disk or replicas, so every path must write   5 group
+--        6 number of addresses   7 of queues   8 of forms (what sends have in common)
+--        then name, digest of each address; then the name of each queue; then of each form its
+--        address, number of copies, queue…, type, headers, ttl in ms or '', delay in ms or '', number of markers
+--        then the sends to the end: form, id, data and, if the form has markers, digest of the data (8 bytes) and
+--        for each marker: marker, the copy it is about (0: the whole send), its life in ms
+--        (addresses, queues, forms, copies and markers by their place, from 1)
+-- Returns for each send how many copies it made | {'duplicate', id of the first, '1' if its data differs}
+--        | {'partial', copies}: a queue had it already, with other data | {'stale', digest or ''}
+--        | {'full', queue, max_length}
 --
 -- Everything is checked before anything is written. The first write is an XADD (or the like) that the server
--- refuses when it is over its memory limit, so then nothing at all is written. The marker makes a resend after
--- a lost answer harmless: it holds the last sequence of a producer with its result.
+-- refuses when it is over its memory limit, so then nothing at all is written; markers come after what they stand
+-- for. The producer's marker makes a resend after a lost answer harmless: it holds the last sequence of a producer
+-- with its result.
+--
+-- include clock
+-- include entries
+-- include delayed
+-- include dead_letters
+-- include room
 
-local sequence, marker_life, together = tonumber(ARGV[1]), ARGV[2], ARGV[3] == '1'
-local addresses, queues = tonumber(ARGV[4]), tonumber(ARGV[5])
+local KEYS_PER_QUEUE = 5
+local DATA_DIGEST = 8
+local OVERFLOW = '{"type":"Overflow","message":"the queue was at its max_length of %d"}'
+local EXPIRED = '{"type":"Expired","message":"expired %d ms before it could start"}'
+
+local sequence, marker_life = tonumber(ARGV[1]), ARGV[2]
+local together, confirmed, group = ARGV[3] == '1', ARGV[4] == '1', ARGV[5]
 
 local marker = redis.call('GET', KEYS[2])
 if marker then
   local last = cmsgpack.unpack(marker)
   if last[1] >= sequence then
+    if confirmed then
+      redis.call('PEXPIRE', KEYS[2], marker_life)
+    end
     return last[2]
   end
 end
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local now = read_clock()
 
--- What each address and each queue allows, read once a flush.
+-- What each address, queue and form allows, read once a flush.
 
-local stale = {}
-for at = 1, addresses do
-  local name, digest = ARGV[4 + 2 * at], ARGV[5 + 2 * at]
+local at = 9
+local function next_word()
+  at = at + 1
+  return ARGV[at - 1]
+end
+
+local function next_number()
+  return tonumber(next_word())
+end
+
+local function read_address(place)
+  local name, digest = next_word(), next_word()
   local applied = redis.call('HGET', KEYS[1], '@' .. name)
-  if applied ~= digest then
-    stale[at] = {'stale', applied or ''}
-  end
+  local refusal = applied ~= digest and {'stale', applied or ''} or nil
+  return {meta = KEYS[3 + place], refusal = refusal, counts = {}}
 end
 
-local first_queue = 5 + 2 * addresses
-local function keys_of(queue)
-  local at = 3 + addresses + 4 * (queue - 1)
-  return KEYS[at + 1], KEYS[at + 2], KEYS[at + 3], KEYS[at + 4]
-end
-
-local gone, room, limit, ttl, delay = {}, {}, {}, {}, {}
-for queue = 1, queues do
-  local stream, meta, index = keys_of(queue)
-  local found = redis.call('HMGET', meta, 'state', 'max_length', 'ttl_ms', 'delay_ms')
+local function read_queue(first)
+  local queue = {
+    name = next_word(), stream = KEYS[first], meta = KEYS[first + 1], index = KEYS[first + 2],
+    bodies = KEYS[first + 3], dead = KEYS[first + 4], due = KEYS[3],
+    counts = {}, swept = {}, dropped = {}, placed = {}, first_placed = 1, dying = 0,
+  }
+  local found = redis.call('HMGET', queue.meta, 'state', 'max_length', 'ttl_ms', 'delay_ms', 'overflow', 'on_expire')
   local refuses = found[1] == 'draining' or found[1] == 'retired'
-  if refuses or not found[4] or redis.call('TYPE', stream).ok ~= 'stream' then
-    gone[queue] = true
+  queue.gone = refuses or not found[4] or redis.call('TYPE', queue.stream).ok ~= 'stream'
+  queue.limit = tonumber(found[2] or '')
+  queue.ttl, queue.delay = tonumber(found[3] or ''), tonumber(found[4] or '') or 0
+  queue.overflow, queue.discards = found[5], found[6] == 'discard'
+  if queue.limit and not queue.gone then
+    queue.room = queue.limit - redis.call('XLEN', queue.stream) - redis.call('ZCARD', queue.index)
   end
-  limit[queue] = tonumber(found[2] or '')
-  ttl[queue], delay[queue] = tonumber(found[3] or ''), tonumber(found[4] or '') or 0
-  if limit[queue] and not gone[queue] then
-    room[queue] = limit[queue] - redis.call('XLEN', stream) - redis.call('ZCARD', index)
+  return queue
+end
+
+local addresses, queues, forms = {}, {}, {}
+for place = 1, tonumber(ARGV[6]) do
+  addresses[place] = read_address(place)
+end
+for place = 1, tonumber(ARGV[7]) do
+  queues[place] = read_queue(4 + #addresses + KEYS_PER_QUEUE * (place - 1))
+end
+local markers_before = 3 + #addresses + KEYS_PER_QUEUE * #queues
+
+local function plan_copy(queue, ttl, delay)
+  local life = queue.ttl
+  if ttl and (not life or ttl < life) then
+    life = ttl
+  end
+  return {queue = queue, wait = delay or queue.delay, expires = life and string.format('%.0f', now + life) or ''}
+end
+
+local function read_form()
+  local form, targets = {address = addresses[next_number()], copies = {}}, {}
+  for copy = 1, next_number() do
+    targets[copy] = queues[next_number()]
+  end
+  form.type, form.headers = next_word(), next_word()
+  local ttl, delay = next_number(), next_number()
+  form.markers, form.refusal = next_number(), form.address.refusal
+  for copy, queue in ipairs(targets) do
+    form.copies[copy] = plan_copy(queue, ttl, delay)
+    form.limited = form.limited or queue.limit
+    form.refusal = form.refusal or queue.gone and {'stale', ''} -- a queue that is gone: the address is not applied
+  end
+  form.width = 3 + (form.markers > 0 and 1 + 3 * form.markers or 0)
+  return form
+end
+
+for place = 1, tonumber(ARGV[8]) do
+  forms[place] = read_form()
+end
+local first_send = at
+
+-- What becomes of each send. A copy of a send may have a fate of its own: 'known' (sent before), 'dead' (over the
+-- limit, dead-lettered), 'dropped' (made room for a later one of the same flush).
+
+local remembered, new_markers, hits, fates = {}, {}, {}, {}
+
+local function recall(place)
+  if remembered[place] == nil then
+    remembered[place] = redis.call('GET', KEYS[markers_before + place])
+  end
+  return remembered[place]
+end
+
+-- Returns the answer for a send that is known as a whole, the copies that are known, and what was found.
+local function find_known(form, body)
+  local digest, known, found, first, differs, copies = ARGV[body + 3], {}, {}, nil, false, 0
+  for word = body + 4, body + 3 * form.markers + 1, 3 do
+    local place, copy = tonumber(ARGV[word]), tonumber(ARGV[word + 1])
+    local value = recall(place)
+    if value then
+      local other = string.sub(value, 1, DATA_DIGEST) ~= digest
+      local counts = (form.copies[copy] and form.copies[copy].queue or form.address).counts
+      found[#found + 1] = {place = place, life = ARGV[word + 2], differs = other, counts = counts}
+      first, differs = first or string.sub(value, DATA_DIGEST + 1), differs or other
+      known[copy], copies = true, copies + 1
+    end
+  end
+  local whole = first and (known[0] or copies == #form.copies)
+  return whole and {'duplicate', first, differs and '1' or '0'}, known, found, differs
+end
+
+local function remember(form, body)
+  local value = ARGV[body + 3] .. ARGV[body + 1]
+  for word = body + 4, body + 3 * form.markers + 1, 3 do
+    local place = tonumber(ARGV[word])
+    if not recall(place) then
+      remembered[place] = value
+      new_markers[#new_markers + 1] = {place, value, ARGV[word + 2]}
+    end
   end
 end
 
--- What becomes of each send. A queue that is gone makes its address one that is not applied.
+local function note_hits(found)
+  for _, hit in ipairs(found) do
+    hits[#hits + 1] = hit
+  end
+end
 
-local function judge(address, copies, at)
-  if stale[address] then
-    return stale[address]
+local function may_dead_letter(queue)
+  queue.letters = queue.letters or open_dead_letters(queue, queue.name, now)
+  return not queue.letters.room or queue.letters.room > queue.dying
+end
+
+local function may_sweep(queue)
+  local may = queue.discards or may_dead_letter(queue)
+  queue.dying = queue.dying + (may and not queue.discards and 1 or 0)
+  return may
+end
+
+local function can_take(queue)
+  return has_room(queue, group, now, may_sweep)
+    or queue.overflow == 'drop_oldest' and (queue.placed[queue.first_placed] or peek_head(queue, group))
+    or queue.overflow == 'dead_letter' and may_dead_letter(queue)
+end
+
+local function drop_one(queue)
+  local oldest = peek_head(queue, group)
+  if oldest then
+    take_head(queue)
+    queue.dropped[#queue.dropped + 1] = oldest[1]
+  else
+    local own = queue.placed[queue.first_placed]
+    queue.first_placed = queue.first_placed + 1
+    fates[own.send] = fates[own.send] or {}
+    fates[own.send][own.copy] = 'dropped'
   end
-  for copy = 1, copies do
-    local queue = tonumber(ARGV[at + 1 + copy])
-    if gone[queue] then
-      return {'stale', ''}
-    end
-    if room[queue] and room[queue] < 1 then
-      return {'full', ARGV[first_queue + queue], limit[queue]}
+end
+
+-- Takes the room that `can_take` found. Returns the fate of the copy.
+local function take(queue, wait, send, copy)
+  if queue.room >= 1 then
+    queue.room = queue.room - 1
+  elseif queue.overflow == 'drop_oldest' then
+    drop_one(queue)
+  else
+    queue.dying = queue.dying + 1
+    return 'dead'
+  end
+  if queue.overflow == 'drop_oldest' and wait == 0 then
+    queue.placed[#queue.placed + 1] = {send = send, copy = copy}
+  end
+  return nil
+end
+
+local function fit(form, known, send)
+  for copy, target in ipairs(form.copies) do
+    if target.queue.limit and not known[copy] and not can_take(target.queue) then
+      return {'full', target.queue.name, target.queue.limit}
     end
   end
-  for copy = 1, copies do
-    local queue = tonumber(ARGV[at + 1 + copy])
-    if room[queue] then
-      room[queue] = room[queue] - 1
+  local fate = {}
+  for copy, target in ipairs(form.copies) do
+    fate[copy] = known[copy] and 'known' or target.queue.limit and take(target.queue, target.wait, send, copy)
+  end
+  fates[send] = fate
+  return nil
+end
+
+local NOTHING = {}
+
+local function judge(form, body, send)
+  if form.refusal then
+    return form.refusal
+  end
+  local answer, known, found, differs = nil, NOTHING, NOTHING, false
+  if form.markers > 0 then
+    answer, known, found, differs = find_known(form, body)
+  end
+  if not answer and (form.limited or found[1]) then
+    local full = fit(form, known, send)
+    if full then
+      return full
     end
   end
-  return {'stored', copies}
+  note_hits(found)
+  if answer then
+    return answer
+  end
+  if form.markers > 0 then
+    remember(form, body)
+  end
+  local copies = #form.copies - #found
+  return differs and {'partial', copies} or copies
+end
+
+local function is_refused(result)
+  return type(result) == 'table' and (result[1] == 'stale' or result[1] == 'full')
 end
 
 local results, failure = {}, nil
-local at = first_queue + queues + 1
 while at <= #ARGV do
-  local copies = tonumber(ARGV[at + 1])
-  local result = judge(tonumber(ARGV[at]), copies, at)
+  local form = forms[tonumber(ARGV[at])]
+  local result = judge(form, at, #results + 1)
   results[#results + 1] = result
-  if result[1] ~= 'stored' then
-    failure = failure or result
-  end
-  at = at + 8 + copies
+  failure = failure or is_refused(result) and result
+  at = at + form.width
 end
-if failure and together then
-  for place = 1, #results do
-    if results[place][1] == 'stored' then
-      results[place] = failure
-    end
+local withheld = failure and together
+if withheld then
+  for send, result in ipairs(results) do
+    results[send] = is_refused(result) and result or failure
   end
-  return results
 end
 
--- Writing.
+-- Writing: what is new, then what makes room for it, then markers and counters.
 
-local sent, unrouted, wrote, due = {}, {}, false, {}
+local wrote, due = false, {}
 
-local function store(queue, id, kind, data, headers, own_ttl, own_delay)
-  local stream, _, index, bodies = keys_of(queue)
-  local life, wait = ttl[queue], own_delay or delay[queue]
-  if own_ttl and (not life or own_ttl < life) then
-    life = own_ttl
-  end
-  local expires = life and string.format('%.0f', now + life) or ''
-  if wait == 0 then
-    redis.call('XADD', stream, 'NOMKSTREAM', '*', 'id', id, 'type', kind, 'data', data, 'headers', headers,
-      'attempt', '0', 'expires', expires)
+local function count(counts, name, more)
+  counts[name] = (counts[name] or 0) + (more or 1)
+end
+
+local function add(target, form, id, data)
+  local queue, expires = target.queue, target.expires
+  if target.wait == 0 then
+    redis.call('XADD', queue.stream, 'NOMKSTREAM', '*', 'id', id, 'type', form.type, 'data', data, 'headers',
+      form.headers, 'attempt', '0', 'expires', expires)
   else
-    local member = id -- two messages may carry one id; neither may take the other's place
-    while redis.call('HEXISTS', bodies, member) == 1 do
-      member = member .. '+'
-    end
-    redis.call('HSET', bodies, member, cmsgpack.pack({id, kind, data, headers, '0', expires}))
-    redis.call('ZADD', index, now + wait, member)
-    due[queue] = math.min(due[queue] or now + wait, now + wait)
+    local when = now + target.wait
+    put_delayed(queue.index, queue.bodies, id, {id, form.type, data, form.headers, '0', expires}, when)
+    due[queue] = math.min(due[queue] or when, when)
   end
-  sent[queue] = (sent[queue] or 0) + 1
   wrote = true
 end
 
-at = first_queue + queues + 1
-for place = 1, #results do
-  local address, copies = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
-  local body = at + 2 + copies
-  if results[place][1] == 'stored' then
-    for copy = 1, copies do
-      store(tonumber(ARGV[at + 1 + copy]), ARGV[body], ARGV[body + 1], ARGV[body + 2], ARGV[body + 3],
-        tonumber(ARGV[body + 4]), tonumber(ARGV[body + 5]))
-    end
-    if copies == 0 then
-      unrouted[address] = (unrouted[address] or 0) + 1
-    end
-  end
-  at = body + 6
+local function bury(target, form, id, data)
+  local fields = {'id', id, 'type', form.type, 'data', data, 'headers', form.headers, 'attempt', '0',
+    'expires', target.expires}
+  add_dead_letter(target.queue.letters, fields, '', 'overflow', string.format(OVERFLOW, target.queue.limit))
+  count(target.queue.counts, 'overflowed')
+  wrote = true
 end
 
-for queue, count in pairs(sent) do
-  local _, meta = keys_of(queue)
-  redis.call('HINCRBY', meta, 'sent', count)
+local function write(form, body, send)
+  local fate = fates[send] or NOTHING
+  for copy, target in ipairs(form.copies) do
+    if fate[copy] == 'dead' then
+      bury(target, form, ARGV[body + 1], ARGV[body + 2])
+    elseif fate[copy] == 'dropped' then
+      count(target.queue.counts, 'dropped')
+    elseif fate[copy] ~= 'known' then
+      add(target, form, ARGV[body + 1], ARGV[body + 2])
+    end
+    if fate[copy] ~= 'known' then
+      count(target.queue.counts, 'sent')
+    end
+  end
+  if #form.copies == 0 then
+    count(form.address.counts, 'unrouted')
+  end
+end
+
+local function make_room(queue)
+  if not wrote and #queue.swept > 0 then
+    redis.call('XACK', queue.stream, group, '0-0') -- a mere move, which the memory limit must not stop
+  end
+  for _, entry in ipairs(queue.swept) do
+    if not queue.discards then
+      local late = now - tonumber(find_value(entry[2], 'expires'))
+      add_dead_letter(queue.letters, entry[2], '', 'expired', string.format(EXPIRED, late))
+    end
+    redis.call('XDEL', queue.stream, entry[1])
+  end
+  if queue.discards and #queue.swept > 0 then
+    count(queue.counts, 'expired', #queue.swept)
+    count(queue.counts, 'discarded', #queue.swept)
+  end
+end
+
+local function drop(queue)
+  for _, id in ipairs(queue.dropped) do
+    redis.call('XDEL', queue.stream, id)
+  end
+  if #queue.dropped > 0 then
+    count(queue.counts, 'dropped', #queue.dropped)
+  end
+end
+
+local function write_counts(place)
+  for name, more in pairs(place.counts) do
+    redis.call('HINCRBY', place.meta, name, more)
+    wrote = true
+  end
+end
+
+if not withheld then
+  at = first_send
+  for send = 1, #results do
+    local form, result = forms[tonumber(ARGV[at])], results[send]
+    if type(result) == 'number' or result[1] == 'partial' then
+      write(form, at, send)
+    end
+    at = at + form.width
+  end
+end
+for _, queue in ipairs(queues) do
+  make_room(queue)
+  if not withheld then
+    drop(queue)
+  end
+end
+if not withheld then
+  for _, new in ipairs(new_markers) do
+    redis.call('SET', KEYS[markers_before + new[1]], new[2], 'PX', new[3])
+  end
+  for _, hit in ipairs(hits) do
+    count(hit.counts, 'duplicates')
+    count(hit.counts, 'conflicts', hit.differs and 1 or 0)
+    if confirmed then -- WAIT confirms only what was written
+      redis.call('PEXPIRE', KEYS[markers_before + hit.place], hit.life)
+    end
+  end
+end
+for _, queue in ipairs(queues) do
+  write_counts(queue)
+  if queue.letters then
+    count_dead_letters(queue.letters)
+  end
 end
 for queue, when in pairs(due) do
-  redis.call('ZADD', KEYS[3], 'LT', when, ARGV[first_queue + queue])
+  redis.call('ZADD', KEYS[3], 'LT', when, queue.name)
 end
-for address, count in pairs(unrouted) do
-  redis.call('HINCRBY', KEYS[3 + address], 'unrouted', count)
-  wrote = true
+for _, address in ipairs(addresses) do
+  write_counts(address)
 end
-if wrote then
+if wrote and not withheld then
   redis.call('SET', KEYS[2], cmsgpack.pack({sequence, results}), 'PX', marker_life)
 end
 return results
