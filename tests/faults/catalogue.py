@@ -1,0 +1,108 @@
+"""The faults by number: what is done to the system, and the figure that is asked for."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+FIGURES_VARIABLE: Final = "FAULT_FIGURES"
+"""A file to which every test appends what it measured, one JSON object a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    done: str
+    asked: str
+
+
+FAULTS: Final[dict[str, Entry]] = {
+    "F1": Entry("workers get SIGKILL, one a second", "lost 0; each run again within lease + scan"),
+    "F2": Entry("worker dies between the read and the handler", "lost 0; run again within lease + scan"),
+    "F3": Entry(
+        "worker dies after the work, before the acknowledgement", "exactly one more run, redelivered"
+    ),
+    "F5": Entry(
+        "worker gets SIGSTOP for three leases, then SIGCONT", "taken over; its late settlements harmless"
+    ),
+    "F12": Entry(
+        "an await of the client is cancelled at every step of the loop", "no wrong answer, nothing left open"
+    ),
+    "F13": Entry("server gets SIGKILL every few seconds under load", "lost 0; workers resume within 2 s"),
+    "F15": Entry("the append-only file ends at every byte of a script's last write", "all or nothing"),
+    "F16": Entry(
+        "a byte in the middle of the append-only file is wrong", "the server refuses to start, and says why"
+    ),
+    "F17": Entry("SIGKILL while the append-only file is rewritten", "lost 0; leases and positions kept"),
+    "F25": Entry("SCRIPT FLUSH every 100 ms", "invisible"),
+    "F26": Entry("the answer is lost after the server did it", "each operation happened once"),
+    "F27": Entry("the request is lost before the server saw it", "sent again, happened once"),
+    "F28": Entry("the connection goes silent both ways", "noticed within block + 5 s"),
+    "F30": Entry("answers come byte by byte", "understood"),
+    "F31": Entry("CLIENT KILL TYPE normal every 0.5 s", "lost 0; nothing left open"),
+    "F32": Entry("CLIENT PAUSE for two leases", "lost 0"),
+    "F33": Entry("somebody's script holds the server", "lost 0"),
+    "F34": Entry("server gets SIGSTOP for three leases", "lost 0"),
+    "F35": Entry(
+        "maxmemory is reached", "sends fail with BrokerFullError, workers drain, all recovers unaided"
+    ),
+    "F38": Entry("maxclients is reached", "a typed error for newcomers; others go on"),
+    "F44": Entry("XGROUP DESTROY, then apply", "what was unfinished is run again"),
+    "F46": Entry("somebody deletes messages that are in flight", "nothing crashes, the rest is run"),
+    "F47": Entry("a key is replaced by one of another type", "a typed error before anything is written"),
+    "F48": Entry("many workers claim the same lapsed message", "one gets it"),
+    "F49": Entry("one lapsed lease among 5,000 living ones", "found within one sweep"),
+    "F50": Entry("workers start and stop again and again", "no consumer is left"),
+    "F51": Entry(
+        "dead-lettering is cut at every byte, or the server is full", "in one place, never in none or both"
+    ),
+    "F52": Entry(
+        "many delayed messages are due at once after a restart", "none early; late by at most tick x batches"
+    ),
+    "F53": Entry("fan-out with a full queue", "all or none"),
+}
+
+
+class Measured(msgspec.Struct):
+    """One row's figures."""
+
+    fault: str
+    test: str
+    text: str
+
+
+class Figures:
+    """What one test measured."""
+
+    def __init__(self, test: str) -> None:
+        self._test = test
+
+    def report(self, fault: str, **numbers: object) -> None:
+        """Say it on the output, and in the file of the report if one is being made."""
+        assert fault in FAULTS, fault
+        text = ", ".join(f"{name.replace('_', ' ')} {_show(value)}" for name, value in numbers.items())
+        print(f"{fault}: {text}")
+        path = os.environ.get(FIGURES_VARIABLE)
+        if path:
+            line = msgspec.json.encode(Measured(fault, self._test, text)) + b"\n"
+            with Path(path).open("ab") as file:
+                file.write(line)
+
+
+def _show(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def spread(seconds: list[float]) -> dict[str, object]:
+    """p50, p99 and the largest of some times."""
+    if not seconds:
+        return {}
+    ordered = sorted(seconds)
+
+    def at(share: float) -> str:
+        return f"{ordered[min(int(len(ordered) * share), len(ordered) - 1)]:.2f} s"
+
+    return {"p50": at(0.5), "p99": at(0.99), "max": at(1.0)}
