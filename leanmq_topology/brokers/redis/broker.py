@@ -13,15 +13,21 @@ from leanmq_topology.brokers.protocol import (
     Flush,
     LockHeld,
     LockLost,
+    NoRoom,
     OwnedByAnother,
+    Purge,
     QueueState,
+    Replayed,
     Retrying,
+    Revival,
     SendResult,
+    Undone,
     Upkeep,
+    WaitingEntry,
     WorkerState,
     Written,
 )
-from leanmq_topology.brokers.redis import browsing, receiving, sending, settling, workers
+from leanmq_topology.brokers.redis import browsing, operating, receiving, sending, settling, workers
 from leanmq_topology.brokers.redis.apply import RedisApplier
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.inspect import RedisInspector
@@ -102,6 +108,35 @@ class RedisBroker:
 
     def read_dead_letters(self, queue: str, *, after: str, count: int) -> Call[list[DeadEntry]]:
         return browsing.read_dead_letters(self.keys, queue, after=after, count=count)
+
+    def peek(self, queue: str, *, count: int) -> Call[list[WaitingEntry]]:
+        return browsing.peek(self.keys, queue, count=count)
+
+    # -- operating --------------------------------------------------------------------------------------
+
+    def replay(self, queue: str, revivals: Sequence[Revival]) -> Call[Replayed | NoRoom]:
+        return operating.replay(self.keys, queue, revivals)
+
+    def discard_dead_letters(self, queue: str, entry_ids: Sequence[str]) -> Call[list[bool]]:
+        return operating.discard_dead_letters(self.keys, queue, entry_ids)
+
+    def purge(self, queue: str, purge_id: str, *, keep_ms: int) -> Call[Purge]:
+        return operating.purge(self.keys, queue, purge_id, keep_ms=keep_ms)
+
+    def purge_dead_letters(self, queue: str, purge_id: str, *, keep_ms: int) -> Call[Purge]:
+        return operating.purge_dead_letters(self.keys, queue, purge_id, keep_ms=keep_ms)
+
+    def list_purges(self, queue: str) -> Call[list[Purge]]:
+        return operating.list_purges(self.keys, queue)
+
+    def undo_purge(self, purge: Purge, *, count: int) -> Call[Undone | None]:
+        return operating.undo_purge(self.keys, purge, count=count)
+
+    def pause(self, queues: Sequence[str]) -> Call[list[str]]:
+        return operating.pause(self.keys, queues)
+
+    def resume(self, queues: Sequence[str]) -> Call[list[str]]:
+        return operating.resume(self.keys, queues)
 
     # -- workers ----------------------------------------------------------------------------------------
 

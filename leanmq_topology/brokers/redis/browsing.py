@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
-from leanmq_topology.brokers.protocol import DeadEntry
-from leanmq_topology.brokers.redis.calls import Call
-from leanmq_topology.brokers.redis.keys import Keys
-from leanmq_topology.messages.codec import DeadLetter, UndecodableError, decode_dead_letter
+from leanmq_topology.brokers.protocol import DeadEntry, MessagePlace, WaitingEntry
+from leanmq_topology.brokers.redis.calls import Call, load_script
+from leanmq_topology.brokers.redis.keys import GROUP, Keys
+from leanmq_topology.errors import TopologyNotAppliedError
+from leanmq_topology.messages.codec import DeadLetter, UndecodableError, decode_dead_letter, decode_fields
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.messages.outcome import DeadReason, Failure
 
@@ -31,10 +32,52 @@ def read_dead_letters(keys: Keys, queue: str, *, after: str, count: int) -> Call
     )
 
 
+def peek(keys: Keys, queue: str, *, count: int) -> Call[list[WaitingEntry]]:
+    """In flight, ready, delayed, `count` of each at most."""
+    if not 0 < count <= MOST_ENTRIES:
+        raise ValueError(f"a call shows 1 to {MOST_ENTRIES} messages, not {count}")
+    return Call(
+        "peek",
+        load_script("peek"),
+        (keys.queue(queue), keys.delayed(queue), keys.bodies(queue)),
+        (GROUP, count),
+        lambda reply: _read_waiting(keys, queue, reply),
+    )
+
+
+def _read_waiting(keys: Keys, queue: str, reply: Any) -> list[WaitingEntry]:
+    if reply is None:
+        raise TopologyNotAppliedError([f"queues.{queue}"], namespace=keys.namespace)
+    now_ms, flying, ready, delayed = reply
+
+    def build(place: MessagePlace, entry_id: bytes, flat: list[bytes], *facts: Any) -> WaitingEntry:
+        return WaitingEntry(queue, place, entry_id.decode(), _read_envelope(flat), *facts)
+
+    return [
+        *(
+            build(MessagePlace.IN_FLIGHT, entry_id, flat, now_ms - idle_ms, consumer.decode(), deliveries)
+            for entry_id, flat, consumer, idle_ms, deliveries in flying
+        ),
+        *(build(MessagePlace.READY, entry_id, flat, _entry_ms(entry_id)) for entry_id, flat in ready),
+        *(build(MessagePlace.DELAYED, b"", flat, due_ms) for due_ms, flat in delayed),
+    ]
+
+
+def _read_envelope(flat: list[bytes]) -> Envelope | None:
+    try:
+        return decode_fields(flat)
+    except UndecodableError:
+        return None
+
+
+def _entry_ms(entry_id: bytes) -> int:
+    """An entry's id begins with the server's time at which it was added."""
+    return int(entry_id.partition(b"-")[0])
+
+
 def _read_entry(queue: str, entry: Any) -> DeadEntry:
     raw_id, flat = entry
-    entry_id = raw_id.decode()
-    return DeadEntry(queue, entry_id, int(entry_id.partition("-")[0]), _read_letter(flat))
+    return DeadEntry(queue, raw_id.decode(), _entry_ms(raw_id), _read_letter(flat))
 
 
 def _read_letter(flat: list[bytes]) -> DeadLetter:

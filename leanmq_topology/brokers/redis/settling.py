@@ -20,7 +20,8 @@ MOST_SETTLED: Final = 1000
 def ack(keys: Keys, queue: str, entry_ids: Sequence[str]) -> Call[int]:
     """Success. No ownership check: the work is done, whoever holds the lease by now."""
     _check_bound(entry_ids)
-    places = (keys.queue(queue), keys.meta(queue), keys.acked(queue), keys.crashes(queue))
+    history, crashes, purges = keys.acked(queue), keys.crashes(queue), keys.purges(queue)
+    places = (keys.queue(queue), keys.meta(queue), history, crashes, purges)
     return Call("ack", load_script("ack"), places, (GROUP, *entry_ids), int)
 
 

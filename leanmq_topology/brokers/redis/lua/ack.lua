@@ -1,19 +1,20 @@
 -- Acknowledge deliveries: they are done and leave the queue, for its history where one is kept. Safe to repeat.
 --
--- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:a:<queue>   4 {ns}:c:<queue>
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:a:<queue>   4 {ns}:c:<queue>   5 {ns}:t:<queue>
 -- ARGV   1 group   2… entry ids, at most 1,000
 -- Returns how many were still there
 --
 -- No ownership check: the work is done, and refusing a late acknowledgement would only run it again. XACK comes
 -- first, which lets the script through on a server over its memory limit; XDEL's count is the truth. Entries are
--- read only where they are needed: for the history, or to forget that a message once crashed.
+-- read only where they are needed: for the history, or to forget that a message once crashed. What is done but not
+-- there may lie in the trash of a purge: it is noted, so that undoing the purge does not bring it back.
 
 -- include clock
 -- include entries
 -- include history
 -- include crashes
 
-local stream, meta, history, crashes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local stream, meta, history, crashes, purges = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
 local kept = redis.call('HMGET', meta, 'keep_acked_ms', 'keep_acked_count')
 local keep_ms, keep_count = tonumber(kept[1] or ''), tonumber(kept[2] or '')
@@ -38,5 +39,11 @@ if keeps then
 end
 if removed > 0 then
   redis.call('HINCRBY', meta, 'acked', removed)
+end
+local upto = removed < #ARGV - 1 and tonumber(redis.call('HGET', purges, 'upto') or '')
+for at = 2, upto and #ARGV or 1 do
+  if tonumber(string.match(ARGV[at], '^%d+')) <= upto then
+    redis.call('HSET', purges, ARGV[at], '')
+  end
 end
 return removed
