@@ -15,7 +15,7 @@ from leanmq_topology.topology.values import format_duration
 
 if TYPE_CHECKING:
     from leanmq_topology.brokers.protocol import QueueState, WorkerState
-    from leanmq_topology.operations import Status
+    from leanmq_topology.operations.status import Status
     from leanmq_topology.topology.model import Queue, Route
 
 COUNTERS = ("sent", "acked", "retried", "dead_lettered", "expired")
@@ -30,7 +30,7 @@ def command(call: Invocation) -> None:
     Looks, never touches. A queue with as many dead letters as its `dead_letter.alert_at` is marked.
     """
     from leanmq_topology.brokers.connect import open_blocking
-    from leanmq_topology.operations import read_status
+    from leanmq_topology.operations.status import read_status
 
     topology = call.load_topology()
     url, namespace = call.broker_url(topology), topology.broker.namespace

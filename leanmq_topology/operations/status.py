@@ -1,4 +1,4 @@
-"""Use cases that more than one face shows: the command line now, a dashboard later."""
+"""One namespace at a glance, as it is applied and as it is now."""
 
 from __future__ import annotations
 
