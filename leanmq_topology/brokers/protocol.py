@@ -14,12 +14,14 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from leanmq_topology.brokers.examination import Examination
 from leanmq_topology.messages.codec import DeadLetter
 from leanmq_topology.messages.envelope import Delivered, Envelope, Outgoing, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.plan.live_state import AppliedRecord as AppliedRecord
 from leanmq_topology.plan.live_state import QueueState as QueueState
 from leanmq_topology.plan.revision import Revision
+from leanmq_topology.topology.durability import Durability
 from leanmq_topology.topology.model import Queue
 
 T = TypeVar("T")
@@ -102,7 +104,18 @@ class Full:
     max_length: int
 
 
-SendResult = Stored | Duplicate | Stale | Full
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """It is stored, but who should have it by now does not, or has not said so in time."""
+
+    id: str
+    reached: str
+    """The durability it has for sure."""
+    reason: str | None = None
+    """What the server said, where it refused to confirm at all."""
+
+
+SendResult = Stored | Duplicate | Unconfirmed | Stale | Full
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +138,14 @@ class Flush:
 
 class Sender(Protocol):
     def send(self, flush: Flush) -> Operation[list[SendResult]]: ...
+    def send_confirmed(
+        self, flush: Flush, level: Durability, *, within_ms: int, examination: Examination
+    ) -> Operation[list[SendResult]]:
+        """The same, answered once the flush is as durable as `level` asks, `Unconfirmed` after `within_ms`.
+
+        Everything else on its connection waits meanwhile, so it needs one of its own.
+        """
+        ...
 
 
 class Receiver(Protocol):
@@ -214,6 +235,12 @@ class Upkeep:
 class Maintainer(Protocol):
     def maintain(self, queues: Sequence[str]) -> Operation[Upkeep]:
         """Move due messages to their queues, at most 100 a call."""
+        ...
+
+
+class Examiner(Protocol):
+    def examine(self, now_ms: int) -> Operation[Examination]:
+        """Look whether the server is fit for messages; `now_ms` is our clock, to be compared with its own."""
         ...
 
 
@@ -490,5 +517,7 @@ class Applier(Protocol):
         ...
 
 
-class Broker(Sender, Receiver, Settler, Maintainer, Inspector, Browser, Roster, Operator, Applier, Protocol):
+class Broker(
+    Sender, Receiver, Settler, Maintainer, Examiner, Inspector, Browser, Roster, Operator, Applier, Protocol
+):
     """Everything a topology needs of a server."""

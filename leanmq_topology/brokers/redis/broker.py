@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from leanmq_topology.brokers.examination import Examination
 from leanmq_topology.brokers.protocol import (
     AppliedRecord,
     ApplyLock,
@@ -27,13 +28,23 @@ from leanmq_topology.brokers.protocol import (
     WorkerState,
     Written,
 )
-from leanmq_topology.brokers.redis import browsing, operating, receiving, sending, settling, workers
+from leanmq_topology.brokers.redis import (
+    browsing,
+    checks,
+    confirming,
+    operating,
+    receiving,
+    sending,
+    settling,
+    workers,
+)
 from leanmq_topology.brokers.redis.apply import RedisApplier
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.inspect import RedisInspector
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.messages.envelope import Delivered
 from leanmq_topology.plan.revision import Revision
+from leanmq_topology.topology.durability import Durability
 from leanmq_topology.topology.model import Queue
 
 
@@ -53,6 +64,16 @@ class RedisBroker:
 
     def send(self, flush: Flush) -> Call[list[SendResult]]:
         return sending.send(self.keys, flush)
+
+    def send_confirmed(
+        self, flush: Flush, level: Durability, *, within_ms: int, examination: Examination
+    ) -> Call[list[SendResult]]:
+        return confirming.send_confirmed(
+            self.keys, flush, level, within_ms=within_ms, waits_for_disk=examination.waits_for_disk
+        )
+
+    def examine(self, now_ms: int) -> Call[checks.RedisExamination]:
+        return checks.examine(now_ms)
 
     # -- receiving and upkeep ---------------------------------------------------------------------------
 

@@ -1,0 +1,79 @@
+"""Confirmed sends: the flush, and right behind it the question who has it by now.
+
+WAIT and WAITAOF cover what their own connection wrote before them, so both leave in one write. A server
+without WAITAOF that writes its disk before each answer (`appendfsync always`) has confirmed by answering; its
+settings are asked for each time, because they can change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from leanmq_topology.brokers.protocol import Duplicate, Flush, SendResult, Stored, Unconfirmed
+from leanmq_topology.brokers.redis.calls import Call, Refused, Word
+from leanmq_topology.brokers.redis.failures import reply_code
+from leanmq_topology.brokers.redis.keys import Keys
+from leanmq_topology.brokers.redis.sending import send
+from leanmq_topology.errors import BrokerUnavailableError
+from leanmq_topology.topology.durability import MEMORY, Durability
+
+
+def send_confirmed(
+    keys: Keys, flush: Flush, level: Durability, *, within_ms: int, waits_for_disk: bool
+) -> Call[list[SendResult]]:
+    """The flush, answered once `level` is reached or `within_ms` has passed; `Unconfirmed` for the latter."""
+    sending = send(keys, replace(flush, confirmed=True))
+    return Call(
+        "send_confirmed",
+        sending.command,
+        sending.keys,
+        sending.arguments,
+        lambda replies: _read(sending.read(replies[0]), replies[1], level),
+        block_ms=within_ms,
+        followers=(_question(level, within_ms, waits_for_disk),),
+    )
+
+
+def _question(level: Durability, within_ms: int, waits_for_disk: bool) -> tuple[Word, ...]:
+    if not level.disk:
+        return ("WAIT", level.replicas, within_ms)
+    if waits_for_disk:
+        return ("WAITAOF", 1, level.replicas, within_ms)
+    return ("CONFIG", "GET", "*append*")
+
+
+def _read(results: list[SendResult], answer: Any, level: Durability) -> list[SendResult]:
+    if isinstance(answer, Refused) and reply_code(answer.text) == "UNBLOCKED":
+        # It became a replica: what it has written may be thrown away, so it may as well not have been stored.
+        raise BrokerUnavailableError("the server changed its role while it confirmed a send", unknown=True)
+    reached = _read_reached(answer)
+    if reached.covers(level):
+        return results
+    reason = answer.text if isinstance(answer, Refused) else None
+    return [
+        Unconfirmed(result.id, str(reached), reason) if isinstance(result, Stored | Duplicate) else result
+        for result in results
+    ]
+
+
+def _read_reached(answer: Any) -> Durability:
+    match answer:
+        case int():
+            return Durability(replicas=answer)
+        case [int(disk), int(replicas)]:
+            return Durability(disk >= 1, replicas)
+        case list():
+            settings: Mapping[Any, Any] = dict(zip(answer[::2], answer[1::2], strict=True))
+            return Durability(disk=_writes_before_answering(settings))
+        case _:
+            return MEMORY
+
+
+def _writes_before_answering(settings: Mapping[Any, Any]) -> bool:
+    return (
+        settings.get(b"appendonly") == b"yes"
+        and settings.get(b"appendfsync") == b"always"
+        and settings.get(b"no-appendfsync-on-rewrite") != b"yes"
+    )
