@@ -38,6 +38,10 @@ class LeanMQError(Exception):
     exit_code: ClassVar[int] = 1
     hint: str | None = None
     """What mends it, in one sentence, where that is known."""
+    stored_ids: tuple[str, ...] = ()
+    """Of a `send_many(..., atomic=False)` that failed: the messages stored before, in order."""
+    unknown_ids: tuple[str, ...] = ()
+    """Of such a call, too: messages of which it is not known whether they were stored."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -99,7 +103,7 @@ class TopologyNotAppliedError(LeanMQError):
 
 
 class QueueFullError(LeanMQError):
-    """A target is at its `max_length` and its overflow is `reject`. Nothing was written."""
+    """A target is at its `max_length` and its `overflow` finds no room. Nothing was written."""
 
     def __init__(self, queue: str, max_length: int) -> None:
         self.queue, self.max_length = queue, max_length
@@ -115,7 +119,7 @@ class BatchTooLargeError(LeanMQError, ValueError):
         self.copies, self.size = copies, size
         super().__init__(
             f"{copies} copies of {size} bytes in all: one atomic step carries at most 1000 and 4 MiB",
-            hint="send in smaller batches",
+            hint="send in smaller batches, or pass atomic=False",
         )
 
 

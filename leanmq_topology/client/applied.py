@@ -10,6 +10,7 @@ from leanmq_topology.contracts.matching import compile_match
 from leanmq_topology.contracts.schemas import MessageSchema, compile_schema
 from leanmq_topology.diagnostics import closest
 from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError, UnknownTargetError
+from leanmq_topology.messages.deduplication import read_deduplication
 from leanmq_topology.messages.routing import Contract, Destination, Subscriber
 from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Route, Target, Topology
 from leanmq_topology.topology.specs import address_digests, read_resource, resource_specs
@@ -30,6 +31,7 @@ class AppliedView:
         self._declared: dict[str, Contract] = {}
         self._local: Mapping[str, str] | None = None
         self._warned = False
+        self._conflicts: set[str] = set()
 
     @property
     def namespace(self) -> str:
@@ -82,6 +84,17 @@ class AppliedView:
             self._declared[kind] = Contract(kind, message.version, compile_schema(message.schema))
         return self._declared.get(kind)
 
+    def note_conflict(self, target: str, message_id: str) -> None:
+        """A duplicate carried other data than the message it is one of. Said once for each target."""
+        if target not in self._conflicts:
+            self._conflicts.add(target)
+            _log.warning(
+                "message %s was sent to %r before, with other data: the first one counts, this one was not "
+                "stored again (the server counts such `conflicts`)",
+                message_id,
+                target,
+            )
+
     def _read_targets(
         self, name: str, fields: Fields, queues: Mapping[str, Queue]
     ) -> tuple[tuple[Target, ...], tuple[str, ...]]:
@@ -129,7 +142,8 @@ def _read_route(name: str, fields: Fields) -> FanoutRoute:
 
 def _make_subscriber(target: Target, queue: Queue) -> Subscriber:
     matcher = None if target.match is None else compile_match(target.match)
-    return Subscriber(target.queue, queue.max_message_size, matcher)
+    once = read_deduplication(target.queue, queue.deduplication)
+    return Subscriber(target.queue, queue.max_message_size, matcher, once)
 
 
 def _common_types(queues: list[Queue]) -> tuple[str, ...]:

@@ -10,22 +10,12 @@ from typing import Any
 from leanmq_topology.brokers.protocol import AsyncConnection, Broker
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.flushing import Flusher
-from leanmq_topology.client.identity import new_message_id
 from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.persistence import persist_async
 from leanmq_topology.client.place import choose_url, read_topology
-from leanmq_topology.client.sender import (
-    MOST_REFRESHES,
-    Draft,
-    address_draft,
-    check_bounds,
-    follow_changes,
-    keeps_changing,
-    write_draft,
-)
-from leanmq_topology.client.timestamps import format_time
+from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
 from leanmq_topology.clock import Clock, system_clock
-from leanmq_topology.messages.envelope import Outgoing
+from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.routing import Destination
 from leanmq_topology.topology.model import Topology
 
@@ -60,7 +50,9 @@ class Client:
 
         When this returns, the message is stored. `type` may be left out where the target takes only one.
         `ttl` and `delay` are seconds, or text such as `"5m"`; the shorter of `ttl` and the queue's counts.
-        `id` is the stable id a handler sees; it is not checked against earlier messages.
+        `id` is the stable id a handler sees. The same `id` sent to the same target again within 10 minutes
+        is a duplicate: it is not stored, and the first one's id is returned. A queue that declares
+        `deduplication` decides that itself, for all it gets, and then the id returned may be another one.
 
         Raises `InvalidMessageError` (nothing was sent), `UnknownTargetError`, `TopologyNotAppliedError`,
         `QueueFullError`, `BatchTooLargeError`, and any `BrokerError`. A lost answer is settled by sending
@@ -70,7 +62,7 @@ class Client:
         options = read_options(
             type=type, id=id, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
         )
-        return (await self._send(target, [self._draft(target, data, options)]))[0]
+        return (await self._send(self._write(target, (data,), options)))[0]
 
     async def send_many(
         self,
@@ -82,38 +74,53 @@ class Client:
         delay: float | str | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
+        atomic: bool = True,
     ) -> list[str]:
         """Send several messages in one step, all or none; returns their ids in order.
 
-        At most 1,000 copies or 4 MiB, else `BatchTooLargeError`. The options hold for each message; otherwise
-        as `send`.
+        At most 1,000 copies or 4 MiB, else `BatchTooLargeError` and nothing is written. The options hold for
+        each message; otherwise as `send`.
+
+        `atomic=False` lifts the bound: items (any iterable) are taken and stored in order, in steps of up to
+        1,000, each all or none. What fails stops there; the error's `stored_ids` are the messages stored
+        before, and its `unknown_ids` those of a step whose answer was lost.
         """
         options = read_options(
             type=type, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
         )
-        drafts = [self._draft(target, data, options) for data in items]
-        return await self._send(target, drafts) if drafts else []
+        if not atomic:
+            return await self._send_in_slices(target, items, options)
+        batch = self._write(target, items, options)
+        return await self._send(batch) if batch.drafts else []
 
     async def close(self) -> None:
         """Wait for sends under way. The connection belongs to whoever opened it."""
         await self._flusher.close()
 
-    def _draft(self, target: str, data: Any, options: SendOptions) -> Draft:
-        return write_draft(target, data, options, id=new_message_id(), time=format_time(self._clock()))
+    def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
+        return write_batch(target, items, options, now_ms=self._clock())
 
-    async def _send(self, target: str, drafts: list[Draft]) -> list[str]:
+    async def _send(self, batch: Batch) -> list[str]:
         for _ in range(MOST_REFRESHES + 1):
-            sends = await self._address(target, drafts)
+            destination = self._view.find(batch.target) or await self._read_destination(batch.target)
+            sends = batch.address(destination, self._view)
             results = await self._flusher.submit(sends, together=len(sends) > 1)
-            if not follow_changes(results, self._view):
-                return [draft.id for draft in drafts]
-        raise keeps_changing(target)
+            ids = batch.read(results, self._view)
+            if ids is not None:
+                return ids
+        raise keeps_changing(batch.target)
 
-    async def _address(self, target: str, drafts: list[Draft]) -> list[Outgoing]:
-        destination = self._view.find(target) or await self._read_destination(target)
-        sends = [address_draft(draft, destination, self._view) for draft in drafts]
-        check_bounds(sends)
-        return sends
+    async def _send_in_slices(self, target: str, items: Iterable[Any], options: SendOptions) -> list[str]:
+        slices = Slices(target, items, options, self._clock)
+        while True:
+            try:
+                batch = slices.next()
+                if batch is None:
+                    return slices.stored
+                slices.stored += await self._send(batch)
+            except LeanMQError as failure:
+                if not slices.goes_on(failure):
+                    raise
 
     async def _read_destination(self, target: str) -> Destination:
         fields = await persist_async(self._connection, self._broker.read_addresses([target]))

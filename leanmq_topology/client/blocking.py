@@ -10,21 +10,13 @@ from typing import Any
 
 from leanmq_topology.brokers.protocol import BlockingConnection, Broker, Flush, SendResult
 from leanmq_topology.client.applied import AppliedView
-from leanmq_topology.client.identity import Producer, new_message_id
+from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.persistence import persist
 from leanmq_topology.client.place import choose_url, read_topology
-from leanmq_topology.client.sender import (
-    MOST_REFRESHES,
-    Draft,
-    address_draft,
-    check_bounds,
-    follow_changes,
-    keeps_changing,
-    write_draft,
-)
-from leanmq_topology.client.timestamps import format_time
+from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
 from leanmq_topology.clock import Clock, system_clock
+from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.routing import Destination
 from leanmq_topology.topology.model import Topology
@@ -63,7 +55,7 @@ class SyncClient:
         options = read_options(
             type=type, id=id, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
         )
-        return self._send(target, [self._draft(target, data, options)])[0]
+        return self._send(self._write(target, (data,), options))[0]
 
     def send_many(
         self,
@@ -75,31 +67,42 @@ class SyncClient:
         delay: float | str | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
+        atomic: bool = True,
     ) -> list[str]:
         """Send several messages in one step, all or none; returns their ids. As `Client.send_many`."""
         options = read_options(
             type=type, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
         )
-        drafts = [self._draft(target, data, options) for data in items]
-        return self._send(target, drafts) if drafts else []
+        if not atomic:
+            return self._send_in_slices(target, items, options)
+        batch = self._write(target, items, options)
+        return self._send(batch) if batch.drafts else []
 
-    def _draft(self, target: str, data: Any, options: SendOptions) -> Draft:
-        return write_draft(target, data, options, id=new_message_id(), time=format_time(self._clock()))
+    def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
+        return write_batch(target, items, options, now_ms=self._clock())
 
-    def _send(self, target: str, drafts: list[Draft]) -> list[str]:
+    def _send(self, batch: Batch) -> list[str]:
         for _ in range(MOST_REFRESHES + 1):
-            sends = self._address(target, drafts)
+            destination = self._view.find(batch.target) or self._read_destination(batch.target)
+            sends = batch.address(destination, self._view)
             with self._lock:
                 results = self._deliver(sends)
-            if not follow_changes(results, self._view):
-                return [draft.id for draft in drafts]
-        raise keeps_changing(target)
+            ids = batch.read(results, self._view)
+            if ids is not None:
+                return ids
+        raise keeps_changing(batch.target)
 
-    def _address(self, target: str, drafts: list[Draft]) -> list[Outgoing]:
-        destination = self._view.find(target) or self._read_destination(target)
-        sends = [address_draft(draft, destination, self._view) for draft in drafts]
-        check_bounds(sends)
-        return sends
+    def _send_in_slices(self, target: str, items: Iterable[Any], options: SendOptions) -> list[str]:
+        slices = Slices(target, items, options, self._clock)
+        while True:
+            try:
+                batch = slices.next()
+                if batch is None:
+                    return slices.stored
+                slices.stored += self._send(batch)
+            except LeanMQError as failure:
+                if not slices.goes_on(failure):
+                    raise
 
     def _read_destination(self, target: str) -> Destination:
         with self._lock:

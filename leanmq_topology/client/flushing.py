@@ -15,7 +15,7 @@ from typing import Final
 from leanmq_topology.brokers.protocol import AsyncConnection, Flush, Sender, SendResult
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.persistence import persist_async
-from leanmq_topology.client.sender import MOST_COPIES, count_bytes, count_copies
+from leanmq_topology.client.sender import MOST_COPIES, weigh
 from leanmq_topology.errors import BrokerUnavailableError
 from leanmq_topology.messages.envelope import Outgoing
 
@@ -30,8 +30,7 @@ class _Parcel:
 
     def __init__(self, sends: tuple[Outgoing, ...], together: bool, answer: asyncio.Future[list[SendResult]]):
         self.sends, self.together, self.answer = sends, together, answer
-        self.copies = sum(map(count_copies, sends))
-        self.size = sum(map(count_bytes, sends))
+        self.copies, self.size = weigh(sends)
 
 
 class Flusher:

@@ -15,10 +15,10 @@ _ids = MessageIds(system_clock, os.urandom)
 _lock = threading.Lock()
 
 
-def new_message_id() -> str:
-    """An id no other message has; they rise with time. Safe in threads."""
+def new_message_ids(count: int) -> list[str]:
+    """Ids that no other messages have; they rise with time. Safe in threads."""
     with _lock:
-        return _ids.next()
+        return _ids.take(count)
 
 
 class Producer:

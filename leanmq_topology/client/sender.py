@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
-from leanmq_topology.brokers.protocol import Full, SendResult, Stale
+from leanmq_topology.brokers.protocol import Duplicate, Full, SendResult, Stale, Stored
 from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.identity import new_message_ids
 from leanmq_topology.client.options import SendOptions
+from leanmq_topology.client.timestamps import format_time
+from leanmq_topology.clock import Clock
 from leanmq_topology.contracts.payload import encode_data
 from leanmq_topology.errors import BatchTooLargeError, InvalidMessageError, LeanMQError, QueueFullError
-from leanmq_topology.messages.envelope import Envelope, Outgoing
+from leanmq_topology.messages.deduplication import mark_named
+from leanmq_topology.messages.envelope import Envelope, Once, Outgoing
 from leanmq_topology.messages.message import HEADER_SCHEMA, HEADER_TIME
 from leanmq_topology.messages.routing import Contract, Destination, check_data, choose_type, route
 
@@ -22,74 +26,168 @@ MOST_REFRESHES: Final = 3
 """Times a send follows an address that changes under it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """One send as the caller meant it; its id and time stay the same however often it is routed."""
+class Draft(NamedTuple):
+    """One message as the caller meant it; it stays the same however often it is routed."""
 
-    target: str
+    id: str
     data: Any
     raw: bytes
-    id: str
-    time: str
-    options: SendOptions
 
 
-def write_draft(target: str, data: Any, options: SendOptions, *, id: str, time: str) -> Draft:
+class Batch:
+    """What one call sends: messages to one target under the same options, stored all or none."""
+
+    __slots__ = ("drafts", "options", "target", "time")
+
+    def __init__(self, target: str, options: SendOptions, time: str, drafts: Sequence[Draft]) -> None:
+        self.target, self.options, self.time, self.drafts = target, options, time, drafts
+
+    def address(self, destination: Destination, view: AppliedView) -> list[Outgoing]:
+        """Validate each message and make its copies.
+
+        Raises `InvalidMessageError`, or `BatchTooLargeError` for more than one atomic step may write.
+        """
+        form = Form(destination, self.options, self.time, view)
+        sends = [form.address(draft) for draft in self.drafts]
+        copies, size = weigh(sends)
+        if copies > MOST_COPIES or size > MOST_BYTES:
+            raise BatchTooLargeError(copies=copies, size=size)
+        return sends
+
+    def halve(self) -> tuple[Batch, Batch]:
+        middle = len(self.drafts) // 2
+        first, second = self.drafts[:middle], self.drafts[middle:]
+        return self._with(first), self._with(second)
+
+    def _with(self, drafts: Sequence[Draft]) -> Batch:
+        return Batch(self.target, self.options, self.time, drafts)
+
+    def read(self, results: Sequence[SendResult], view: AppliedView) -> list[str] | None:
+        """The ids under which the messages are stored, in order.
+
+        None: the target changed on the server and nothing was written, so the batch must be addressed anew.
+        Raises `QueueFullError` or `TopologyNotAppliedError`; nothing was written then either.
+        """
+        if all(type(result) is Stored and not result.differs for result in results):
+            return [draft.id for draft in self.drafts]
+        return None if _is_stale(results, view) else [_read_id(self.target, one, view) for one in results]
+
+
+def write_batch(target: str, items: Iterable[Any], options: SendOptions, *, now_ms: int) -> Batch:
     """Encode data. Raises `InvalidMessageError` for what JSON cannot carry unchanged."""
-    return Draft(target, data, encode_data(data), options.id or id, time, options)
+    found = [(data, encode_data(data)) for data in items]
+    ids = [options.id] if options.id is not None else new_message_ids(len(found))
+    drafts = [Draft(own, data, raw) for own, (data, raw) in zip(ids, found, strict=True)]
+    return Batch(target, options, format_time(now_ms), drafts)
 
 
-def address_draft(draft: Draft, destination: Destination, view: AppliedView) -> Outgoing:
-    """Validate a draft and make its copies. Raises `InvalidMessageError` or `BatchTooLargeError`."""
-    kind = choose_type(destination, draft.options.type)
-    contract = _find_contract(kind, destination, view)
-    check_data(contract, draft.data)
-    headers = _write_headers(draft, contract)
-    queues = route(destination, type=kind, headers=headers, data=draft.data, size=len(draft.raw))
-    outgoing = Outgoing(
-        draft.target,
-        destination.digest,
-        queues,
-        Envelope(draft.id, kind, draft.raw, headers),
-        draft.options.ttl_ms,
-        draft.options.delay_ms,
+class Slices:
+    """A call that is not atomic: its messages in ordered batches, and what became of them so far."""
+
+    __slots__ = ("_batch", "_clock", "_items", "_options", "_target", "_waiting", "stored")
+
+    def __init__(self, target: str, items: Iterable[Any], options: SendOptions, clock: Clock) -> None:
+        self.stored: list[str] = []
+        """Ids of the messages stored so far; whoever sends the batches adds to it."""
+        self._target, self._items, self._options, self._clock = target, iter(items), options, clock
+        self._waiting: list[Batch] = []
+        self._batch: Batch | None = None
+
+    def next(self) -> Batch | None:
+        """The batch to send next, None at the end. Takes items as it goes."""
+        self._batch = None
+        if not self._waiting:
+            found = list(islice(self._items, MOST_COPIES))
+            if not found:
+                return None
+            self._waiting = [write_batch(self._target, found, self._options, now_ms=self._clock())]
+        self._batch = self._waiting.pop()
+        return self._batch
+
+    def goes_on(self, failure: LeanMQError) -> bool:
+        """True: the batch was only too large, and its halves come next.
+
+        Otherwise the failure is told what is stored, and is to be raised.
+        """
+        batch = self._batch
+        if isinstance(failure, BatchTooLargeError) and batch is not None and len(batch.drafts) > 1:
+            self._waiting += reversed(batch.halve())
+            return True
+        failure.stored_ids = tuple(self.stored)
+        if batch is not None and getattr(failure, "unknown", False):
+            failure.unknown_ids = tuple(draft.id for draft in batch.drafts)
+        return False
+
+
+class Form:
+    """What the messages of a batch have in common at a destination, worked out once."""
+
+    __slots__ = (
+        "_contract",
+        "_destination",
+        "_everyone",
+        "_headers",
+        "_is_marked",
+        "_options",
+        "_type",
+        "_width",
     )
-    check_bounds((outgoing,))
-    return outgoing
+
+    def __init__(self, destination: Destination, options: SendOptions, time: str, view: AppliedView) -> None:
+        self._destination, self._options = destination, options
+        self._type = choose_type(destination, options.type)
+        self._contract = _find_contract(self._type, destination, view)
+        self._headers = _write_headers(options.headers, time, self._contract)
+        subscribers = destination.subscribers
+        is_choosy = any(one.matcher is not None for one in subscribers)
+        self._everyone = None if is_choosy else tuple(one.queue for one in subscribers)
+        self._width = min((one.max_message_size for one in subscribers), default=0)
+        self._is_marked = options.id is not None or any(one.once for one in subscribers)
+
+    def address(self, draft: Draft) -> Outgoing:
+        """Validate a message and make its copies. Raises `InvalidMessageError`."""
+        check_data(self._contract, draft.data)
+        queues = self._everyone
+        if queues is None or len(draft.raw) > self._width:
+            queues = route(
+                self._destination,
+                type=self._type,
+                headers=self._headers,
+                data=draft.data,
+                size=len(draft.raw),
+            )
+        return Outgoing(
+            self._destination.name,
+            self._destination.digest,
+            queues,
+            Envelope(draft.id, self._type, draft.raw, self._headers),
+            self._options.ttl_ms,
+            self._options.delay_ms,
+            self._mark(draft, queues) if self._is_marked else (),
+        )
+
+    def _mark(self, draft: Draft, queues: tuple[str, ...]) -> tuple[Once, ...]:
+        """What makes a message a duplicate; a queue that is sent to by its name decides alone."""
+        destination = self._destination
+        marks = [
+            one.once.mark(draft.id, draft.data)
+            for one in destination.subscribers
+            if one.once is not None and one.queue in queues
+        ]
+        decides_alone = any(mark.queue == destination.name for mark in marks)
+        if self._options.id is not None and not decides_alone:
+            marks.insert(0, mark_named(draft.id))
+        return tuple(marks)
 
 
-def count_copies(outgoing: Outgoing) -> int:
-    """What a send weighs in a flush; one that nobody wants still takes a place."""
-    return len(outgoing.queues) or 1
-
-
-def count_bytes(outgoing: Outgoing) -> int:
-    """Bytes of data written, every copy counted."""
-    return len(outgoing.envelope.data) * len(outgoing.queues)
-
-
-def check_bounds(sends: Sequence[Outgoing]) -> None:
-    """Raises `BatchTooLargeError` for more than one atomic step may write."""
-    copies, size = sum(map(count_copies, sends)), sum(map(count_bytes, sends))
-    if copies > MOST_COPIES or size > MOST_BYTES:
-        raise BatchTooLargeError(copies=copies, size=size)
-
-
-def follow_changes(results: Sequence[SendResult], view: AppliedView) -> bool:
-    """True: an address changed and was forgotten, so the sends must be routed anew.
-
-    Raises `QueueFullError` or `TopologyNotAppliedError`; nothing was written then.
-    """
-    changed = False
-    for result in results:
-        if isinstance(result, Full):
-            raise QueueFullError(result.queue, result.max_length)
-        if isinstance(result, Stale):
-            view.forget(result.target)
-            if result.digest is None:
-                raise view.not_applied(result.target)
-            changed = True
-    return changed
+def weigh(sends: Iterable[Outgoing]) -> tuple[int, int]:
+    """Copies and bytes of data that these write; a send that nobody wants still takes a place."""
+    copies = size = 0
+    for outgoing in sends:
+        made = len(outgoing.queues)
+        copies += made or 1
+        size += made * len(outgoing.envelope.data)
+    return copies, size
 
 
 def keeps_changing(target: str) -> LeanMQError:
@@ -97,6 +195,26 @@ def keeps_changing(target: str) -> LeanMQError:
         f"{target!r} changed on the server {MOST_REFRESHES + 1} times while it was sent to; nothing was sent",
         hint="is something applying topologies in a loop?",
     )
+
+
+def _is_stale(results: Iterable[SendResult], view: AppliedView) -> bool:
+    stale = False
+    for result in results:
+        if isinstance(result, Full):
+            raise QueueFullError(result.queue, result.max_length)
+        if isinstance(result, Stale):
+            view.forget(result.target)
+            if result.digest is None:
+                raise view.not_applied(result.target)
+            stale = True
+    return stale
+
+
+def _read_id(target: str, result: SendResult, view: AppliedView) -> str:
+    assert isinstance(result, Stored | Duplicate)
+    if result.differs:
+        view.note_conflict(target, result.id)
+    return result.id
 
 
 def _find_contract(kind: str, destination: Destination, view: AppliedView) -> Contract | None:
@@ -108,9 +226,9 @@ def _find_contract(kind: str, destination: Destination, view: AppliedView) -> Co
     return contract
 
 
-def _write_headers(draft: Draft, contract: Contract | None) -> Mapping[str, str]:
-    headers = {HEADER_TIME: draft.time}
+def _write_headers(own: Mapping[str, str], time: str, contract: Contract | None) -> Mapping[str, str]:
+    headers = {HEADER_TIME: time}
     if contract is not None:
         headers[HEADER_SCHEMA] = contract.reference
-    headers.update(draft.options.headers)
+    headers.update(own)
     return headers

@@ -31,7 +31,7 @@ class Once(msgspec.Struct, frozen=True, gc=False):
     identity: bytes
     window_ms: int
     queue: str | None = None
-    """Among what this queue gets, whatever name it was sent to; None: among all that is sent to the address."""
+    """Among what this queue gets under any name; None: among all that is sent to the address."""
 
 
 class Outgoing(msgspec.Struct, frozen=True, gc=False):

@@ -9,6 +9,7 @@ from typing import Any
 from leanmq_topology.contracts.matching import Matcher
 from leanmq_topology.contracts.schemas import MessageSchema
 from leanmq_topology.errors import InvalidMessageError
+from leanmq_topology.messages.deduplication import OncePerQueue
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Subscriber:
     max_message_size: int
     matcher: Matcher | None = None
     """None wants all."""
+    once: OncePerQueue | None = None
+    """What it says of duplicates."""
 
 
 @dataclass(frozen=True, slots=True)

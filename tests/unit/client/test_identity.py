@@ -7,18 +7,18 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
-from leanmq_topology.client.identity import Producer, new_message_id
+from leanmq_topology.client.identity import Producer, new_message_ids
 from leanmq_topology.client.timestamps import format_time
 
 FORK = """
 import os
-from leanmq_topology.client.identity import Producer, new_message_id
+from leanmq_topology.client.identity import Producer, new_message_ids
 producer = Producer()
 producer.next()
-new_message_id()
+new_message_ids(1)
 child = os.fork()
 name, sequence = producer.next()
-os.write(1, f"{new_message_id()[-12:]} {name} {sequence}\\n".encode())
+os.write(1, f"{new_message_ids(1)[0][-12:]} {name} {sequence}\\n".encode())
 if child:
     os.waitpid(child, 0)
 """
@@ -36,7 +36,7 @@ def test_a_forked_child_is_somebody_else():
 
 def test_threads_never_get_the_same_id():
     with ThreadPoolExecutor(8) as threads:
-        made = list(threads.map(lambda _: new_message_id(), range(4000)))
+        made = list(threads.map(lambda _: new_message_ids(1)[0], range(4000)))
     assert len(set(made)) == len(made)
 
 

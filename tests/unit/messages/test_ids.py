@@ -57,3 +57,9 @@ def test_renewing_changes_the_part_that_belongs_to_the_process():
     ids.renew()
     assert before[-12:] == b"aaaaaa".hex()
     assert ids.next()[-12:] == b"bbbbbb".hex()
+
+
+def test_ids_taken_at_once_are_those_taken_one_by_one(monkeypatch):
+    monkeypatch.setattr("leanmq_topology.messages.ids._COUNTER_END", 3)
+    one_by_one = make_ids(Hand(7))
+    assert make_ids(Hand(7)).take(8) == [one_by_one.next() for _ in range(8)]
