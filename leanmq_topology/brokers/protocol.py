@@ -19,6 +19,7 @@ from leanmq_topology.messages.codec import DeadLetter
 from leanmq_topology.messages.envelope import Delivered, Envelope, Outgoing, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.plan.live_state import AppliedRecord as AppliedRecord
+from leanmq_topology.plan.live_state import Damage as Damage
 from leanmq_topology.plan.live_state import QueueState as QueueState
 from leanmq_topology.plan.revision import Revision
 from leanmq_topology.topology.durability import Durability
@@ -218,6 +219,15 @@ class Settler(Protocol):
         self, queue: str, consumer: str, deliveries: Sequence[Delivered]
     ) -> Operation[list[bool]]: ...
     def extend(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Operation[list[bool]]: ...
+    def crash(
+        self, queue: str, consumer: str, deliveries: Sequence[Delivered | Undecodable]
+    ) -> Operation[list[bool]]:
+        """The process of `consumer` died while it ran these, each alone: count it, and let them go.
+
+        One that crashed `max_crashes` times is dead-lettered. Only who saw the process die may call this; a
+        lease that lapsed is no crash.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,11 +240,91 @@ class Upkeep:
     """Server time at which the next delayed message is due."""
     now_ms: int
     """Server time."""
+    epoch: str = ""
+    """Of the applied topology; another one after the namespace was wiped and applied again."""
+    waiting: tuple[str, ...] = ()
+    """Queues with messages that are due by the next tick: name them in the next call. At most 64, in rotation."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueHealth:
+    """What a worker has to know of a queue it reads."""
+
+    name: str
+    damage: Damage | None = None
+    """What is wrong with its keys; the rest is unknown then."""
+    paused: bool = False
+    pending: int = 0
+    """Messages handed out and not settled, whoever holds them."""
+    own: int = 0
+    """Those of them that the consumer that asks holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A bounded part of a search."""
+
+    cursor: str
+    """Where to go on from; empty at the end."""
+    found: int
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep took out."""
+
+    expired: int
+    """Messages nobody read in time: dead-lettered or discarded, as their queue says."""
+    dead_letters: int
+    """Past the time their queue keeps them."""
 
 
 class Maintainer(Protocol):
-    def maintain(self, queues: Sequence[str]) -> Operation[Upkeep]:
-        """Move due messages to their queues, at most 100 a call."""
+    def maintain(self, queues: Sequence[str], worker: str = "") -> Operation[Upkeep]:
+        """Move due messages to their queues, and parked ones to dead-letter queues; at most 100 a call.
+
+        `queues` are those that the last call named. While one `worker` moves messages, others move none; they
+        take over 250 ms after its last call.
+        """
+        ...
+
+    def sweep(self, queues: Sequence[str]) -> Operation[Swept]:
+        """Take expired messages off the heads of these queues, at most 100 a call; and what is kept too long."""
+        ...
+
+    def survey(self, queues: Sequence[str], consumer: str) -> Operation[list[QueueHealth]]:
+        """Look at queues that a worker reads, in this order. Cheap enough for every second."""
+        ...
+
+    def take_turns(self, queues: Sequence[str], *, good_for_ms: int) -> Operation[list[str]]:
+        """Those of these queues that no worker has checked for `good_for_ms`; now they are the caller's."""
+        ...
+
+    def rescue(self, queue: str, consumer: str, *, cursor: str = "") -> Operation[Stretch]:
+        """Make claimable what was handed out and is held by nobody: a consumer was deleted with its messages.
+
+        Counts one delivery. Raises `TopologyNotAppliedError`.
+        """
+        ...
+
+    def rescue_delayed(self, queue: str, *, cursor: str = "") -> Operation[Stretch]:
+        """Bring back delayed messages whose place in line was deleted: they are due now."""
+        ...
+
+    def rescue_group(self, queue: str) -> Operation[int | None]:
+        """Make the consumer group of an applied queue again, at the beginning of its stream.
+
+        Returns how many messages it will hand out, those in flight once more; None: none was missing, or the
+        queue is not applied, or its stream is gone too.
+        """
+        ...
+
+    def repair_clock(self, queue: str, *, cursor: str = "") -> Operation[Stretch]:
+        """After the server's clock went back: leases that would not lapse for long begin now."""
+        ...
+
+    def reap(self, queues: Sequence[str], *, idle_ms: int) -> Operation[int]:
+        """Forget consumers that hold nothing and were not heard of for `idle_ms`."""
         ...
 
 

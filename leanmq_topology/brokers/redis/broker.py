@@ -17,11 +17,15 @@ from leanmq_topology.brokers.protocol import (
     NoRoom,
     OwnedByAnother,
     Purge,
+    QueueHealth,
     QueueState,
     Replayed,
     Retrying,
     Revival,
     SendResult,
+    Swept,
+    Stretch,
+    Swept,
     Undone,
     Upkeep,
     WaitingEntry,
@@ -36,13 +40,15 @@ from leanmq_topology.brokers.redis import (
     receiving,
     sending,
     settling,
+    sweeping,
+    upkeep,
     workers,
 )
 from leanmq_topology.brokers.redis.apply import RedisApplier
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.inspect import RedisInspector
 from leanmq_topology.brokers.redis.keys import Keys
-from leanmq_topology.messages.envelope import Delivered
+from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.plan.revision import Revision
 from leanmq_topology.topology.durability import Durability
 from leanmq_topology.topology.model import Queue
@@ -93,8 +99,32 @@ class RedisBroker:
     ) -> Call[tuple[str, receiving.Received]]:
         return receiving.claim(self.keys, queue.name, consumer, cursor=cursor, count=count)
 
-    def maintain(self, queues: Sequence[str]) -> Call[Upkeep]:
-        return receiving.maintain(self.keys, queues)
+    def maintain(self, queues: Sequence[str], worker: str = "") -> Call[Upkeep]:
+        return upkeep.maintain(self.keys, queues, worker)
+
+    def survey(self, queues: Sequence[str], consumer: str) -> Call[list[QueueHealth]]:
+        return upkeep.survey(self.keys, queues, consumer)
+
+    def take_turns(self, queues: Sequence[str], *, good_for_ms: int) -> Call[list[str]]:
+        return upkeep.take_turns(self.keys, queues, good_for_ms)
+
+    def rescue(self, queue: str, consumer: str, *, cursor: str = "") -> Call[Stretch]:
+        return upkeep.rescue(self.keys, queue, consumer, cursor)
+
+    def rescue_delayed(self, queue: str, *, cursor: str = "") -> Call[Stretch]:
+        return upkeep.rescue_delayed(self.keys, queue, cursor)
+
+    def rescue_group(self, queue: str) -> Call[int | None]:
+        return upkeep.rescue_group(self.keys, queue)
+
+    def repair_clock(self, queue: str, *, cursor: str = "") -> Call[Stretch]:
+        return upkeep.repair_clock(self.keys, queue, cursor)
+
+    def reap(self, queues: Sequence[str], *, idle_ms: int) -> Call[int]:
+        return upkeep.reap(self.keys, queues, idle_ms)
+
+    def sweep(self, queues: Sequence[str]) -> Call[Swept]:
+        return sweeping.sweep(self.keys, queues)
 
     # -- settling ---------------------------------------------------------------------------------------
 
@@ -115,6 +145,11 @@ class RedisBroker:
 
     def extend(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
         return settling.extend(self.keys, queue, consumer, deliveries)
+
+    def crash(
+        self, queue: str, consumer: str, deliveries: Sequence[Delivered | Undecodable]
+    ) -> Call[list[bool]]:
+        return settling.crash(self.keys, queue, consumer, deliveries)
 
     # -- looking ----------------------------------------------------------------------------------------
 

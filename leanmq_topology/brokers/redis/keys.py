@@ -56,6 +56,11 @@ class Keys:
         """zset: queue by the time its next delayed message is due"""
         return self._key("due")
 
+    @property
+    def upkeep(self) -> str:
+        """hash PX: who moves due messages right now, and when each queue was checked last"""
+        return self._key("upkeep")
+
     def queue(self, name: str) -> str:
         """stream: ready and in flight"""
         return self._key(f"q:{escape(name)}")

@@ -1,11 +1,10 @@
-"""Receiving and upkeep, as values."""
+"""Receiving, as values."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from leanmq_topology.brokers.protocol import Upkeep
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.failures import reply_code, unwrap_reply
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
@@ -14,8 +13,6 @@ from leanmq_topology.messages.codec import UndecodableError, decode_fields, enco
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import CRASHED, EXPIRED, LAPSED
 
-MOST_PROMOTED: Final = 100
-"""Delayed messages a call moves: 1 to 3.5 ms of the server's time; 1,000 took up to 49."""
 MOST_OWN: Final = 2_000
 """More than a worker may ever hold of one queue."""
 
@@ -76,18 +73,6 @@ def claim(keys: Keys, queue: str, consumer: str, *, cursor: str, count: int) -> 
     )
 
 
-def maintain(keys: Keys, queues: Sequence[str]) -> Call[Upkeep]:
-    """Move due messages of these queues, at most `MOST_PROMOTED` a call."""
-    places = [key for name in queues for key in (keys.queue(name), keys.delayed(name), keys.bodies(name))]
-    return Call(
-        "maintain",
-        load_script("maintain"),
-        (keys.topology, keys.due, *places),
-        (GROUP, MOST_PROMOTED, *queues),
-        _read_upkeep,
-    )
-
-
 def not_applied(keys: Keys, queues: Sequence[str]) -> Callable[[str], LeanMQError | None]:
     """Reads NOGROUP: a queue or its group is missing. Names the one at fault where the server does."""
 
@@ -113,8 +98,3 @@ def _read_entry(queue: str, entry_id: bytes, count: int, flat: list[bytes] | Non
         return Delivered(queue, entry_id.decode(), decode_fields(flat or ()), count)
     except UndecodableError as failure:
         return Undecodable(queue, entry_id.decode(), str(failure), count)
-
-
-def _read_upkeep(reply: Any) -> Upkeep:
-    generation, promoted, next_due_ms, now_ms = reply
-    return Upkeep(generation, promoted, next_due_ms if next_due_ms >= 0 else None, now_ms)

@@ -3,7 +3,7 @@
 -- `open_dead_letters` takes the keys {dead, meta, index, bodies, due} by name, the queue's name and the time. While
 -- the dead-letter queue is at its limit, a message is parked instead. The caller removes the message from where it
 -- was, after it was added here, and calls `count_dead_letters` once at the end.
-local OUR_VALUES = 12
+local OUR_FIELDS = {'id', 'type', 'data', 'headers', 'attempt', 'expires'}
 
 local function open_dead_letters(keys, queue, now)
   local limit = tonumber(redis.call('HGET', keys.meta, 'dead_max_length') or '')
@@ -13,11 +13,11 @@ end
 
 local function park(letters, fields, reason, failure)
   local body = {}
-  for at, name in ipairs({'id', 'type', 'data', 'headers', 'attempt', 'expires'}) do
+  for at, name in ipairs(OUR_FIELDS) do
     body[at] = find_value(fields, name) or ''
   end
   body[7], body[8] = reason, failure
-  if #fields ~= OUR_VALUES or body[1] == '' then
+  if #fields ~= 2 * #OUR_FIELDS or body[1] == '' then
     body[3], body[9] = '', fields
   end
   local keys = letters.keys
@@ -40,6 +40,18 @@ local function add_dead_letter(letters, fields, attempts, reason, failure)
   end
   letters.added = letters.added + 1
   letters.expired = letters.expired + (reason == 'expired' and 1 or 0)
+end
+
+-- The dead letter that a parked message was to become. It was counted when it was parked.
+local function unpark(letters, body)
+  local fields = body[9]
+  if not fields then
+    fields = {}
+    for at, name in ipairs(OUR_FIELDS) do
+      fields[2 * at - 1], fields[2 * at] = name, body[at]
+    end
+  end
+  write_copy(letters.keys.dead, fields, {'reason', body[7], 'error', body[8]})
 end
 
 local function count_dead_letters(letters)
