@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -16,6 +17,8 @@ LONG = (pytest.mark.soak, pytest.mark.timeout(900))
 POLICIES = {"always": ALWAYS, "everysec": EVERY_SECOND}
 RESUME_S = 2.0
 """After the server is back, something must run within this."""
+ORPHAN_S = 5.0
+"""How long the child that rewrites the log outlives a killed Redis 6.2, and with it its open connections."""
 
 
 def fight(place: Arena, kills: int, *, workers: bool) -> None:
@@ -65,7 +68,7 @@ def test_a_kill_during_a_rewrite_of_the_log_loses_nothing(
     found = place.judge(recovery_s=None, max_deliveries=8)
     report(figures, "F17", found, server=kind, kills=kills)
     found.assert_sound()
-    assert max(found.resumptions_s) < RESUME_S
+    assert max(found.resumptions_s) < RESUME_S + (ORPHAN_S if kind == "redis62" else 0)
 
 
 def test_a_server_that_froze_for_three_leases_loses_nothing(arena: Build, figures: Figures):
@@ -78,9 +81,9 @@ def test_a_server_that_froze_for_three_leases_loses_nothing(arena: Build, figure
     process = place.server.process
     assert process is not None
     with place.everybody_met(Fault.SERVER_STALLED):
-        process.send_signal(19)
+        process.send_signal(signal.SIGSTOP)
         time.sleep(3 * LEASE_S)
-        process.send_signal(18)
+        process.send_signal(signal.SIGCONT)
     time.sleep(0.5)  # some more
     found = place.judge(max_deliveries=8)
     report(figures, "F34", found)

@@ -241,6 +241,7 @@ class Arena:
         if drain:
             self.wait_until_drained()
         for worker in self.living:
+            worker.wait_for("ready")  # one that still starts does not know how to drain yet
             at = time.monotonic()
             assert worker.end() == 0, worker.said
             self.nemesis.fault(Fault.STOPPED, at=at, until=time.monotonic(), worker=worker.name)

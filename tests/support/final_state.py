@@ -98,7 +98,7 @@ class Onlooker:
             yield Slot(json.loads(data)["key"], queue)
 
     def _trash(self, queue: str) -> Iterator[Slot]:
-        for key in self._scan(f"{{{self.keys.namespace}}}:t:{queue}:*"):
+        for key in self.scan(f"{{{self.keys.namespace}}}:t:{queue}:*"):
             if self.ask("TYPE", key) == b"stream":
                 yield from (_slot(queue, flat) for flat in self._entries(key))
 
@@ -109,7 +109,7 @@ class Onlooker:
         return Ledger(*(int(value or 0) for value in values))
 
     def _strange_keys(self) -> Iterator[str]:
-        for key in self._scan(f"{{{self.keys.namespace}}}:*"):
+        for key in self.scan(f"{{{self.keys.namespace}}}:*"):
             kind = key.split(":")[1]
             if kind not in KINDS or (kind in PASSING and self.ask("PTTL", key) == -1):
                 yield key
@@ -124,7 +124,7 @@ class Onlooker:
             for lonely in set(members) ^ set(bodies):
                 yield f"{self.keys.bodies(queue)} {lonely.decode()}"
 
-    def _scan(self, pattern: str) -> Iterator[str]:
+    def scan(self, pattern: str) -> Iterator[str]:
         cursor = b"0"
         while True:
             cursor, keys = self.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)  # type: ignore[misc]
