@@ -84,7 +84,10 @@ def explain_code(code: str) -> Explanation | None:
     entry = _read_codes().get(code.upper())
     if entry is None:
         return None
-    return Explanation(code.upper(), entry["title"], entry["text"].strip(), entry["mend"].strip())
+    text, mend = (
+        entry[key].strip("\n").rstrip() for key in ("text", "mend")
+    )  # a first line keeps its indent
+    return Explanation(code.upper(), entry["title"], text, mend)
 
 
 def list_codes() -> list[str]:

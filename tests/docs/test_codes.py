@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from leanmq_topology.diagnostics import explain_code, list_codes
+from tests.docs.write_codes import PAGE, render_page
 
 PACKAGE = Path(__file__).parents[2] / "leanmq_topology"
 CODE = re.compile(r"\bLMQ[0-9]{3}\b")
@@ -71,3 +72,16 @@ def test_an_explanation_mentions_only_codes_that_exist(code: str):
 def test_a_code_is_found_in_any_spelling_of_its_letters():
     assert explain_code("lmq401") == explain_code("LMQ401")
     assert explain_code("LMQ999") is None
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.stem)
+def test_an_explanation_that_begins_with_an_example_keeps_its_indent(table: Path):
+    for code, entry in tomllib.loads(table.read_text(encoding="utf-8")).items():
+        found = explain_code(code)
+        assert found is not None
+        assert found.mend.splitlines()[0] == entry["mend"].strip("\n").splitlines()[0].rstrip()
+
+
+def test_the_page_of_codes_says_what_explain_says():
+    written = PAGE.read_text(encoding="utf-8")
+    assert written == render_page(), "write it anew: python -m tests.docs.write_codes"
