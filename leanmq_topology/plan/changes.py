@@ -60,7 +60,7 @@ def gather_backlog(states: Iterable[QueueState]) -> Backlog:
         ready=sum(state.ready for state in known),
         in_flight=sum(state.in_flight for state in known),
         delayed=sum(state.delayed for state in known),
-        dead=sum(state.dead for state in known),
+        dead=sum(state.dead + state.parked for state in known),
         oldest_age_seconds=max(ages, default=None),
     )
 

@@ -31,8 +31,11 @@ class QueueState:
     ready: int = 0
     in_flight: int = 0
     delayed: int = 0
+    parked: int = 0
+    """On their way to a dead-letter queue that is full; never handed out again."""
     dead: int = 0
     kept: int = 0
+    """Acknowledged messages in the history."""
     oldest_age_seconds: float | None = None
     """Age of the oldest message that is ready or in flight."""
     consumers: int = 0
@@ -42,7 +45,7 @@ class QueueState:
     problem: str | None = None
     """What is wrong with its keys, for people; `damage` says it to programs."""
     counters: Mapping[str, int] | None = None
-    """sent, acked, retried, dead_lettered, expired, discarded."""
+    """sent, acked, retried, dead_lettered, expired, discarded, dead_expired."""
     damage: Damage | None = None
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 
 from leanmq_topology.brokers.redis.calls import Call, load_script
 from leanmq_topology.brokers.redis.failures import reply_code
-from leanmq_topology.brokers.redis.keys import GROUP, Keys
+from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
 from leanmq_topology.brokers.redis.record import RECORD_FORMAT, decode_resource, is_resource_field
 from leanmq_topology.errors import BrokerRefusedError
 from leanmq_topology.plan.live_state import AppliedRecord, Damage, QueueState
@@ -16,7 +16,7 @@ from leanmq_topology.plan.live_state import AppliedRecord, Damage, QueueState
 MOST_QUEUES = 500
 """Queues a call may look at: about 10 ms of the server's time."""
 
-COUNTERS = ("sent", "acked", "retried", "dead_lettered", "expired", "discarded")
+COUNTERS = ("sent", "acked", "retried", "dead_lettered", "expired", "discarded", "dead_expired")
 
 _LOST = {
     Damage.MISSING: "the queue is not on the server",
@@ -68,9 +68,15 @@ class RedisInspector:
             tuple(
                 key
                 for name in names
-                for key in (keys.queue(name), keys.dead(name), keys.delayed(name), keys.meta(name))
+                for key in (
+                    keys.queue(name),
+                    keys.dead(name),
+                    keys.delayed(name),
+                    keys.meta(name),
+                    keys.acked(name),
+                )
             ),
-            (GROUP, *COUNTERS),
+            (GROUP, NOBODY, *COUNTERS),
             lambda reply: _read_states(names, reply),
         )
 
@@ -133,14 +139,16 @@ def _read_states(names: Sequence[str], reply: Any) -> list[QueueState]:
 
 
 def _read_state(name: str, row: list[Any], now_ms: int) -> QueueState:
-    damage, wrong, entries, pending, consumers, oldest, delayed, dead, state, *counters = row
+    damage, wrong, entries, pending, consumers, oldest, delayed, parked, dead, kept, state, *counters = row
     found = Damage(damage.decode()) if damage else None
     return QueueState(
         name=name,
         ready=max(entries - pending, 0),
         in_flight=pending,
         delayed=delayed,
+        parked=parked,
         dead=dead,
+        kept=kept,
         oldest_age_seconds=_age_seconds(oldest, now_ms),
         consumers=consumers,
         state=state.decode() or "active",

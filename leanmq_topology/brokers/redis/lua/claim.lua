@@ -80,7 +80,7 @@ if discarded > 0 then
   redis.call('HINCRBY', keys.meta, 'expired', discarded)
   redis.call('HINCRBY', keys.meta, 'discarded', discarded)
 end
-if #found[2] > 0 and #redis.call('XPENDING', stream, group, '-', '+', 1, nobody) == 0 then
+if #redis.call('XPENDING', stream, group, '-', '+', 1, nobody) == 0 then
   redis.call('XGROUP', 'DELCONSUMER', stream, group, nobody)
 end
 return {found[1], claimed}

@@ -1,15 +1,20 @@
 -- Look at queue pairs without touching them: counts, age, group, state, counters.
 --
--- KEYS   for each queue, at most 500: {ns}:q:… {ns}:d:… {ns}:z:… {ns}:m:…
--- ARGV   1 group   then names of the counters to read
+-- KEYS   for each queue, at most 500: {ns}:q:… {ns}:d:… {ns}:z:… {ns}:m:… {ns}:a:…
+-- ARGV   1 group   2 nobody   then names of the counters to read
 -- Returns {server time in ms, row, row, …}; a row is
 --         {damage or '', what is wrong in words or '', entries, pending, consumers, id of the oldest entry or '',
---          delayed, dead, state or '', counter or false, …}
+--          delayed, parked, dead, kept, state or '', counter or false, …}
 --
 -- A key that holds something else is reported, not read: the row then has its damage and zeros.
 
-local KEYS_PER_QUEUE = 4
-local TYPES = {'stream', 'stream', 'zset', 'hash'}
+-- include clock
+-- include delayed
+
+local KEYS_PER_QUEUE = 5
+local TYPES = {'stream', 'stream', 'zset', 'hash', 'stream'}
+local FIRST_COUNTER = 3 -- in ARGV
+local STATE = 11 -- in a row; the counters follow
 
 local function find_wrong_type(first)
   for offset, wanted in ipairs(TYPES) do
@@ -35,10 +40,15 @@ local function find_group(stream)
   return nil
 end
 
+-- What was handed back is held by nobody, who is no consumer.
+local function count_nobody(stream)
+  return #redis.call('XPENDING', stream, ARGV[1], '-', '+', 1, ARGV[2])
+end
+
 local function read_record(key)
   local fields = {'state'}
-  for at = 2, #ARGV do
-    fields[at] = ARGV[at]
+  for at = FIRST_COUNTER, #ARGV do
+    fields[#fields + 1] = ARGV[at]
   end
   return redis.call('HMGET', key, unpack(fields))
 end
@@ -46,17 +56,18 @@ end
 local function look(first)
   local wrong = find_wrong_type(first)
   if wrong then
-    return {'wrong_type', wrong, 0, 0, 0, '', 0, 0, ''}
+    return {'wrong_type', wrong, 0, 0, 0, '', 0, 0, 0, 0, ''}
   end
   local stream = KEYS[first]
+  local parked = redis.call('ZCOUNT', KEYS[first + 2], PARKED, '+inf')
   local row = {
-    '', '', redis.call('XLEN', stream), 0, 0, '',
-    redis.call('ZCARD', KEYS[first + 2]), redis.call('XLEN', KEYS[first + 1]),
+    '', '', redis.call('XLEN', stream), 0, 0, '', redis.call('ZCARD', KEYS[first + 2]) - parked, parked,
+    redis.call('XLEN', KEYS[first + 1]), redis.call('XLEN', KEYS[first + 4]),
   }
   local record = read_record(KEYS[first + 3])
-  row[9] = record[1] or ''
+  row[STATE] = record[1] or ''
   for at = 2, #record do
-    row[at + 8] = record[at]
+    row[STATE + at - 1] = record[at]
   end
   if redis.call('EXISTS', stream) == 0 then
     row[1] = 'missing'
@@ -69,15 +80,14 @@ local function look(first)
     row[1] = 'group_gone'
     return row
   end
-  row[4], row[5] = group.pending, group.consumers
+  row[4], row[5] = group.pending, group.consumers - count_nobody(stream)
   if not record[1] then
     row[1] = 'record_gone'
   end
   return row
 end
 
-local now = redis.call('TIME')
-local answer = {now[1] * 1000 + math.floor(now[2] / 1000)}
+local answer = {read_clock()}
 for first = 1, #KEYS, KEYS_PER_QUEUE do
   answer[#answer + 1] = look(first)
 end
