@@ -243,7 +243,7 @@ class Upkeep:
     epoch: str = ""
     """Of the applied topology; another one after the namespace was wiped and applied again."""
     waiting: tuple[str, ...] = ()
-    """Queues with messages that are due by the next tick: name them in the next call. At most 64, in rotation."""
+    """Queues with messages that are due by the next tick, at most 64 in rotation: name them in the next call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +289,10 @@ class Maintainer(Protocol):
         ...
 
     def sweep(self, queues: Sequence[str]) -> Operation[Swept]:
-        """Take expired messages off the heads of these queues, at most 100 a call; and what is kept too long."""
+        """Take expired messages off the heads of these queues, at most 100 a call.
+
+        Dead letters and history go too, once they are past the time their queue keeps them.
+        """
         ...
 
     def survey(self, queues: Sequence[str], consumer: str) -> Operation[list[QueueHealth]]:

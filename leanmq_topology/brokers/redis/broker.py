@@ -23,7 +23,6 @@ from leanmq_topology.brokers.protocol import (
     Retrying,
     Revival,
     SendResult,
-    Swept,
     Stretch,
     Swept,
     Undone,
