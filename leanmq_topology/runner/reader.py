@@ -90,6 +90,7 @@ class Reader:
                 await pauses.wait()
             except TopologyNotAppliedError as failure:
                 self._suspend(failure)
+                await pauses.wait()
             except BrokerError as failure:
                 logger.error("reading failed: %s", failure, extra={"event": "read_failed"})
                 await pauses.wait()
@@ -179,5 +180,8 @@ class Reader:
         """Take in what was handed to us in an answer that never came."""
         for lane in self._lanes.values():
             operation = self._broker.fetch_own(lane.name, self._consumer, known=list(lane.held))
-            lane.take(await self._connection.execute(operation))
+            try:
+                lane.take(await self._connection.execute(operation))
+            except TopologyNotAppliedError:
+                lane.suspend(SUSPENDED_SECONDS)  # what was on it is gone with it
         self._suspect = False

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Dying, Operation, Retrying, Settler
-from leanmq_topology.errors import BrokerError, BrokerFullError, BrokerUnavailableError
+from leanmq_topology.errors import BrokerFullError, BrokerUnavailableError, LeanMQError
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import Done, Dropped, MoveToDeadLetters, Outcome, Released, RetryLater
 from leanmq_topology.runner.outage import Outage, Pauses
@@ -96,7 +96,7 @@ class Settlements:
                 self._outage.begin(answer)
                 kept.extend(step.settlements)
                 continue
-            if isinstance(answer, BrokerError):
+            if isinstance(answer, LeanMQError):
                 logger.error("%s failed: %s", step.operation.name, answer, extra={"event": "settle_failed"})
             elif isinstance(answer, BaseException):
                 raise answer
@@ -111,7 +111,7 @@ class Settlements:
             return await asyncio.gather(*map(self._connection.execute, operations), return_exceptions=True)
         try:
             return [await self._connection.execute(operations[0])]
-        except BrokerError as failure:
+        except LeanMQError as failure:
             return [failure]
 
     def _steps(self, batch: Sequence[Settlement]) -> Iterator[_Step]:

@@ -93,7 +93,7 @@ class Worker:
         self._stop.set()
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> Ended:
-        """Handle messages until `stop`; `ready` is called once reading has begun.
+        """Handle messages until `stop`; `ready` is called when reading begins.
 
         Raises `TopologyNotAppliedError` if a queue or type of these handlers was never applied, and
         `BrokerError` if the server cannot be reached at the start. Later outages are waited for.
@@ -113,14 +113,14 @@ class Worker:
     async def _run_parts(
         self, reader: Reader, upkeep: Maintenance, leases: LeaseKeeper, ready: Callable[[], None]
     ) -> Ended:
+        await self._beat()
         settling = asyncio.create_task(self._settlements.run(), name="settlements")
         keeping = asyncio.create_task(upkeep.run(), name="upkeep")
         reading = asyncio.create_task(reader.run(), name="reader")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         parts = [settling, keeping, reading]
         try:
-            await self._beat()
-            ready()
+            ready()  # before the tasks get their first turn, so that no handler speaks earlier
             await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
             _raise_failure(parts)
             upkeep.stop()

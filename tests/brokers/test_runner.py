@@ -636,6 +636,22 @@ async def test_a_queue_that_is_deleted_by_hand_does_not_stop_the_others(here: He
         await place.until_settled()
 
 
+async def test_a_lost_connection_is_made_up_for_while_a_queue_is_gone(here: Here):
+    place, got = here(work_queue(), Queue(name="gone", retry=QUICK)), Collected()
+
+    async def handler(data: dict[str, int]) -> None:
+        got.add(data["n"])
+
+    async with working(place, load(handler, "gone"), load(handler)) as running:
+        reader = running.worker._reader
+        assert reader is not None
+        place.command("DEL", place.key("q", "gone"))
+        place.command("CLIENT", "KILL", "ID", reader._connection.connection_id)
+        await place.send(1, 2, 3)
+        await got.reached(3)
+        await place.until_settled()
+
+
 # -- the client in a handler -----------------------------------------------------------------------------
 
 

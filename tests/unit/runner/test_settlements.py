@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from leanmq_topology.brokers.protocol import Dying, Retrying
-from leanmq_topology.errors import BrokerError, BrokerUnavailableError
+from leanmq_topology.errors import BrokerError, BrokerUnavailableError, TopologyNotAppliedError
 from leanmq_topology.messages.envelope import Delivered, Envelope, Undecodable
 from leanmq_topology.messages.outcome import (
     DeadReason,
@@ -183,11 +183,20 @@ async def test_only_what_failed_is_tried_again(monkeypatch: pytest.MonkeyPatch):
     assert len(at.over) == 2
 
 
-async def test_a_settlement_that_the_server_refuses_is_given_up_and_said(caplog: pytest.LogCaptureFixture):
-    async with settling(failures=[BrokerError("a mistake")]) as at:
-        at.add(1, Done())
+@pytest.mark.parametrize(
+    "failure", [BrokerError("a mistake"), TopologyNotAppliedError(["queues.work"], namespace="a mistake")]
+)
+@pytest.mark.parametrize("calls", [1, 2])
+async def test_a_settlement_that_the_server_refuses_is_given_up_and_said(
+    failure: Exception, calls: int, caplog: pytest.LogCaptureFixture
+):
+    async with settling(failures=[failure]) as at:
+        at.add(1, RetryLater(1, WHY))
+        if calls == 2:
+            at.add(2, Done())
         await at.drained()
-    assert len(at.connection.seen) == 1
+    assert len(at.connection.seen) == calls
+    assert len(at.over) == calls
     assert "a mistake" in caplog.text
 
 
