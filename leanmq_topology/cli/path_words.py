@@ -94,7 +94,7 @@ def _describe_arrival(topology: Topology, queue: Queue) -> Iterator[str]:
     if queue.max_length is not None:
         full = {
             Overflow.REJECT: "a send is refused",
-            Overflow.DROP_OLDEST: "the oldest makes room",
+            Overflow.DROP_OLDEST: "the oldest waiting one makes room",
             Overflow.DEAD_LETTER: "the message goes to the dead letters",
         }[queue.overflow]
         yield f"When {queue.max_length:,} messages are in it, {full}."

@@ -59,13 +59,7 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported(("broker", "durability"), "write memory, or leave it out", _ABOVE_MEMORY),
     *_queue_key("max_crashes"),
     *_queue_key("keep_acked"),
-    *_queue_key("deduplication"),
     *_queue_key("durability"),
-    *_queue_key(
-        "overflow",
-        meanwhile="write reject, or leave it out",
-        values=frozenset({"drop_oldest", "dead_letter"}),
-    ),
     *_queue_key("dead_letter", "ttl"),
     *_queue_key("dead_letter", "max_length"),
     *_queue_key("lifecycle", "on_remove"),

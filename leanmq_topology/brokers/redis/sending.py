@@ -104,7 +104,14 @@ class _Layout:
 
 
 def _queue_keys(keys: Keys, queue: str) -> tuple[str, ...]:
-    return keys.queue(queue), keys.meta(queue), keys.delayed(queue), keys.bodies(queue), keys.dead(queue)
+    return (
+        keys.queue(queue),
+        keys.meta(queue),
+        keys.delayed(queue),
+        keys.bodies(queue),
+        keys.dead(queue),
+        keys.crashes(queue),
+    )
 
 
 def _optional(number: int | None) -> Word:

@@ -27,7 +27,6 @@ EXAMPLE = Path(__file__).parents[2] / "cli" / "cases" / "design-example" / "topo
 NOT_YET = [
     "queues.billing.dead_letter.ttl",
     "queues.billing.dead_letter.max_length",
-    "queues.emails.deduplication",
     "queues.audit-log.keep_acked",
     "routes.get-quote.type",
     "routes.audit.type",

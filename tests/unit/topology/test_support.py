@@ -55,9 +55,7 @@ REFUSED = {
     ("broker", "durability"): "broker: {durability: replicated:1}",
     ("queues", ANY, "max_crashes"): "queues: {q: {max_crashes: 3}}",
     ("queues", ANY, "keep_acked"): "queues: {q: {keep_acked: 1d}}",
-    ("queues", ANY, "deduplication"): "queues: {q: {deduplication: {window: 1m}}}",
     ("queues", ANY, "durability"): "queues: {q: {durability: memory}}",
-    ("queues", ANY, "overflow"): "queues: {q: {max_length: 5, overflow: drop_oldest}}",
     ("queues", ANY, "dead_letter", "ttl"): "queues: {q: {dead_letter: {ttl: 1d}}}",
     ("queues", ANY, "dead_letter", "max_length"): "queues: {q: {dead_letter: {max_length: 5}}}",
     ("queues", ANY, "lifecycle", "on_remove"): "queues: {q: {lifecycle: {on_remove: retain}}}",
@@ -98,9 +96,7 @@ def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple
     values = {
         "max_crashes": "3",
         "keep_acked": "1d",
-        "deduplication": "{window: 1m}",
         "durability": "memory",
-        "overflow": "drop_oldest",
         "ttl": "1d",
         "max_length": "5",
         "on_remove": "retain",
@@ -119,7 +115,7 @@ def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple
 def test_values_that_do_work_are_not_refused(tmp_path: Path):
     text = """
 broker: {durability: memory}
-queues: {a: {overflow: reject, max_length: 5}}
+queues: {a: {overflow: drop_oldest, max_length: 5, deduplication: {window: 1m}}}
 routes: {r: {type: fanout, to: {a: {}}}}
 """
     assert errors(check(tmp_path, HEADER + text)) == []

@@ -1,7 +1,7 @@
 -- Store a flush: sends that travel together, each of them all or none over its copies.
 --
 -- KEYS   1 {ns}:topology   2 {ns}:p:<producer>   3 {ns}:due
---        then {ns}:m:<address> of each address, then q m z b d of each queue, then {ns}:u:… of each marker
+--        then {ns}:m:<address> of each address, then q m z b d c of each queue, then {ns}:u:… of each marker
 -- ARGV   1 sequence   2 life of the producer's marker in ms   3 '1': one failing send withholds all
 --        4 '1': the sender will wait for disk or replicas, so every path must write   5 group
 --        6 number of addresses   7 of queues   8 of forms (what sends have in common)
@@ -23,9 +23,10 @@
 -- include entries
 -- include delayed
 -- include dead_letters
+-- include crashes
 -- include room
 
-local KEYS_PER_QUEUE = 5
+local KEYS_PER_QUEUE = 6
 local DATA_DIGEST = 8
 local OVERFLOW = '{"type":"Overflow","message":"the queue was at its max_length of %d"}'
 local EXPIRED = '{"type":"Expired","message":"expired %d ms before it could start"}'
@@ -68,7 +69,7 @@ end
 local function read_queue(first)
   local queue = {
     name = next_word(), stream = KEYS[first], meta = KEYS[first + 1], index = KEYS[first + 2],
-    bodies = KEYS[first + 3], dead = KEYS[first + 4], due = KEYS[3],
+    bodies = KEYS[first + 3], dead = KEYS[first + 4], crashes = KEYS[first + 5], due = KEYS[3],
     counts = {}, swept = {}, dropped = {}, placed = {}, first_placed = 1, dying = 0,
   }
   local found = redis.call('HMGET', queue.meta, 'state', 'max_length', 'ttl_ms', 'delay_ms', 'overflow', 'on_expire')
@@ -190,7 +191,7 @@ local function drop_one(queue)
   local oldest = peek_head(queue, group)
   if oldest then
     take_head(queue)
-    queue.dropped[#queue.dropped + 1] = oldest[1]
+    queue.dropped[#queue.dropped + 1] = oldest
   else
     local own = queue.placed[queue.first_placed]
     queue.first_placed = queue.first_placed + 1
@@ -323,7 +324,12 @@ local function write(form, body, send)
   end
 end
 
-local function make_room(queue)
+local function remove(queue, entry)
+  forget_crashes(queue.crashes, entry[1], entry[2])
+  redis.call('XDEL', queue.stream, entry[1])
+end
+
+local function clear_swept(queue)
   if not wrote and #queue.swept > 0 then
     redis.call('XACK', queue.stream, group, '0-0') -- a mere move, which the memory limit must not stop
   end
@@ -332,7 +338,7 @@ local function make_room(queue)
       local late = now - tonumber(find_value(entry[2], 'expires'))
       add_dead_letter(queue.letters, entry[2], '', 'expired', string.format(EXPIRED, late))
     end
-    redis.call('XDEL', queue.stream, entry[1])
+    remove(queue, entry)
   end
   if queue.discards and #queue.swept > 0 then
     count(queue.counts, 'expired', #queue.swept)
@@ -340,9 +346,9 @@ local function make_room(queue)
   end
 end
 
-local function drop(queue)
-  for _, id in ipairs(queue.dropped) do
-    redis.call('XDEL', queue.stream, id)
+local function clear_dropped(queue)
+  for _, entry in ipairs(queue.dropped) do
+    remove(queue, entry)
   end
   if #queue.dropped > 0 then
     count(queue.counts, 'dropped', #queue.dropped)
@@ -367,9 +373,9 @@ if not withheld then
   end
 end
 for _, queue in ipairs(queues) do
-  make_room(queue)
+  clear_swept(queue)
   if not withheld then
-    drop(queue)
+    clear_dropped(queue)
   end
 end
 if not withheld then

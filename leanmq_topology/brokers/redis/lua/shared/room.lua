@@ -2,7 +2,7 @@
 -- not handed out yet. What was handed out is never touched. Needs `entries`.
 --
 -- A queue is a table with `stream` and `room`, which may be below 1. Nothing is written here: what is taken off the
--- head is gathered in `swept` (whole entries) and `dropped` (ids), for the caller to remove. A script reads at most
+-- head is gathered in `swept`, for the caller to remove. A script reads at most
 -- MOST_READ bytes and sweeps at most MOST_SWEPT entries; a queue that needs more stays full until the next one.
 local MOST_READ = 4 * 1024 * 1024
 local MOST_SWEPT = 1000
