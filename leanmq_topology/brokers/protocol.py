@@ -177,9 +177,13 @@ class Receiver(Protocol):
         ...
 
     def claim(
-        self, queue: Queue, consumer: str, *, cursor: str, count: int
+        self, queue: Queue, consumer: str, *, cursor: str, count: int, held: Sequence[str] = ()
     ) -> Operation[tuple[str, list[Delivered | Undecodable]]]:
-        """Take over deliveries whose lease has lapsed; returns the cursor to go on from, kept by caller."""
+        """Take over deliveries whose lease has lapsed; returns the cursor to go on from, kept by caller.
+
+        `held` are entry ids that the consumer knows it holds: of these nothing is counted, and what is handed
+        out says only that they are its for another lease.
+        """
         ...
 
 
@@ -243,7 +247,7 @@ class Upkeep:
     epoch: str = ""
     """Of the applied topology; another one after the namespace was wiped and applied again."""
     waiting: tuple[str, ...] = ()
-    """Queues with messages that are due by the next tick, at most 64 in rotation: name them in the next call."""
+    """Queues with messages due by the next tick, at most 64, in rotation: name them in the next call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +262,8 @@ class QueueHealth:
     """Messages handed out and not settled, whoever holds them."""
     own: int = 0
     """Those of them that the consumer that asks holds."""
+    free: int = 0
+    """Those of them that were handed back: whoever claims first has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +309,7 @@ class Maintainer(Protocol):
         """Those of these queues that no worker has checked for `good_for_ms`; now they are the caller's."""
         ...
 
-    def rescue(self, queue: str, consumer: str, *, cursor: str = "") -> Operation[Stretch]:
+    def rescue(self, queue: str, *, cursor: str = "") -> Operation[Stretch]:
         """Make claimable what was handed out and is held by nobody: a consumer was deleted with its messages.
 
         Counts one delivery. Raises `TopologyNotAppliedError`.
@@ -373,7 +379,7 @@ class Browser(Protocol):
         ...
 
     def peek(self, queue: str, *, count: int) -> Operation[list[WaitingEntry]]:
-        """Up to `count` (at most 1,000) messages in flight, as many ready and as many delayed, in order."""
+        """Up to `count` (at most 1,000) messages in flight, as many ready, as many delayed, in order."""
         ...
 
 
@@ -383,6 +389,8 @@ class MessagePlace(StrEnum):
     IN_FLIGHT = "in_flight"
     READY = "ready"
     DELAYED = "delayed"
+    PARKED = "parked"
+    """Past its limits, and waits for room in its dead-letter queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -395,7 +403,7 @@ class WaitingEntry:
     """Empty for a delayed message: it gets its entry when it is due."""
     envelope: Envelope | None
     """None for an entry that is not one of ours."""
-    since_ms: int
+    since_ms: int | None
     """Server time: when it came (ready), was handed out or renewed (in flight), or is due (delayed)."""
     consumer: str = ""
     """Who holds it, in flight."""

@@ -45,7 +45,7 @@ class QueueState:
     problem: str | None = None
     """What is wrong with its keys, for people; `damage` says it to programs."""
     counters: Mapping[str, int] | None = None
-    """sent, acked, retried, dead_lettered, expired, discarded, dead_expired."""
+    """sent, acked, retried, dead_lettered, expired, discarded, dead_expired, vanished, rescued."""
     damage: Damage | None = None
 
     @property

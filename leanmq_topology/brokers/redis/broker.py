@@ -94,9 +94,9 @@ class RedisBroker:
         return receiving.fetch_own(self.keys, queue, consumer, known)
 
     def claim(
-        self, queue: Queue, consumer: str, *, cursor: str, count: int
+        self, queue: Queue, consumer: str, *, cursor: str, count: int, held: Sequence[str] = ()
     ) -> Call[tuple[str, receiving.Received]]:
-        return receiving.claim(self.keys, queue.name, consumer, cursor=cursor, count=count)
+        return receiving.claim(self.keys, queue.name, consumer, cursor=cursor, count=count, held=held)
 
     def maintain(self, queues: Sequence[str], worker: str = "") -> Call[Upkeep]:
         return upkeep.maintain(self.keys, queues, worker)
@@ -107,8 +107,8 @@ class RedisBroker:
     def take_turns(self, queues: Sequence[str], *, good_for_ms: int) -> Call[list[str]]:
         return upkeep.take_turns(self.keys, queues, good_for_ms)
 
-    def rescue(self, queue: str, consumer: str, *, cursor: str = "") -> Call[Stretch]:
-        return upkeep.rescue(self.keys, queue, consumer, cursor)
+    def rescue(self, queue: str, *, cursor: str = "") -> Call[Stretch]:
+        return upkeep.rescue(self.keys, queue, cursor)
 
     def rescue_delayed(self, queue: str, *, cursor: str = "") -> Call[Stretch]:
         return upkeep.rescue_delayed(self.keys, queue, cursor)

@@ -16,7 +16,17 @@ from leanmq_topology.plan.live_state import AppliedRecord, Damage, QueueState
 MOST_QUEUES = 500
 """Queues a call may look at: about 10 ms of the server's time."""
 
-COUNTERS = ("sent", "acked", "retried", "dead_lettered", "expired", "discarded", "dead_expired")
+COUNTERS = (
+    "sent",
+    "acked",
+    "retried",
+    "dead_lettered",
+    "expired",
+    "discarded",
+    "dead_expired",
+    "vanished",
+    "rescued",
+)
 
 _LOST = {
     Damage.MISSING: "the queue is not on the server",

@@ -55,7 +55,9 @@ def fetch_own(keys: Keys, queue: str, consumer: str, known: Sequence[str]) -> Ca
     )
 
 
-def claim(keys: Keys, queue: str, consumer: str, *, cursor: str, count: int) -> Call[tuple[str, Received]]:
+def claim(
+    keys: Keys, queue: str, consumer: str, *, cursor: str, count: int, held: Sequence[str]
+) -> Call[tuple[str, Received]]:
     """Take over what lapsed, from `cursor` on; `0-0` starts from the front."""
 
     def read(reply: Any) -> tuple[str, Received]:
@@ -63,11 +65,12 @@ def claim(keys: Keys, queue: str, consumer: str, *, cursor: str, count: int) -> 
             raise TopologyNotAppliedError([f"queues.{queue}"], namespace=keys.namespace)
         return reply[0].decode(), [_read_entry(queue, *row) for row in reply[1]]
 
+    failures = map(encode_failure, (LAPSED, CRASHED, EXPIRED))
     return Call(
         "claim",
         load_script("claim"),
         keys.dead_letter_places(queue),
-        (GROUP, consumer, cursor, count, queue, NOBODY, *map(encode_failure, (LAPSED, CRASHED, EXPIRED))),
+        (GROUP, consumer, cursor, count, queue, NOBODY, *failures, *held),
         read,
         read_error=not_applied(keys, [queue]),
     )

@@ -22,7 +22,7 @@ local keeps = (keep_ms or keep_count) and redis.call('XLEN', history) >= 0 -- fa
 local crashed = redis.call('EXISTS', crashes) == 1
 
 local removed = 0
-redis.call('XACK', stream, ARGV[1], unpack(ARGV, 2))
+local done = redis.call('XACK', stream, ARGV[1], unpack(ARGV, 2))
 for at = 2, (keeps or crashed) and #ARGV or 1 do
   local fields = read_entry(stream, ARGV[at])
   if fields and crashed then
@@ -39,6 +39,9 @@ if keeps then
 end
 if removed > 0 then
   redis.call('HINCRBY', meta, 'acked', removed)
+end
+if done > removed then -- somebody deleted entries under the worker
+  redis.call('HINCRBY', meta, 'vanished', done - removed)
 end
 local upto = removed < #ARGV - 1 and tonumber(redis.call('HGET', purges, 'upto') or '')
 for at = 2, upto and #ARGV or 1 do

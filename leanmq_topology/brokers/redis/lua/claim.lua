@@ -4,13 +4,15 @@
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<queue>   4 {ns}:z:<queue>   5 {ns}:b:<queue>   6 {ns}:due
 --        7 {ns}:c:<queue>
 -- ARGV   1 group   2 consumer   3 cursor   4 how many at most   5 queue   6 nobody
---        7 8 9 error (JSON) of a dead letter that lapsed, crashed, expired
+--        7 8 9 error (JSON) of a dead letter that lapsed, crashed, expired   10… entry ids that the consumer holds
 -- Returns {next cursor, {{entry id, delivery count with this one, fields}, …}}, or false: not applied
 --
 -- The lease comes from the queue's own record, so that a claimer with an old idea of it steals nothing. The cursor
 -- is kept by the caller: starting from the front each time never reaches what lies behind many live leases. An
--- entry that is gone while still pending is acknowledged away (servers before 7.0 leave such ghosts). XAUTOCLAIM
--- is not held to the memory limit, and so what follows it is not either: poison can leave a full server.
+-- entry that is gone while still pending is acknowledged away (servers before 7.0 leave such ghosts) and counted as
+-- vanished: somebody deleted it. What the consumer holds is not handed to it a second time: it only learns that it has
+-- it for another lease. XAUTOCLAIM is not held to the memory limit, and so what follows it is not either: poison can
+-- leave a full server.
 
 -- include clock
 -- include entries
@@ -29,7 +31,7 @@ if not lease then
 end
 local now = read_clock()
 local letters = open_dead_letters(keys, ARGV[5], now)
-local discarded = 0
+local discarded, vanished = 0, 0
 
 -- Why a message may not be handed out once more, with the error to be kept beside it; nil: it may.
 local function judge(id, fields, runs)
@@ -57,6 +59,10 @@ local function remove(id, fields, runs, reason, failure)
   redis.call('XDEL', stream, id)
 end
 
+local known = {}
+for at = 10, #ARGV do
+  known[ARGV[at]] = true
+end
 local found = redis.call('XAUTOCLAIM', stream, group, consumer, lease, ARGV[3], 'COUNT', ARGV[4], 'JUSTID')
 local claimed = {}
 for _, id in ipairs(found[2]) do
@@ -64,6 +70,9 @@ for _, id in ipairs(found[2]) do
   local held = redis.call('XPENDING', stream, group, id, id, 1)[1]
   if not fields then
     redis.call('XACK', stream, group, id)
+    vanished = vanished + 1
+  elseif held and known[id] then
+    claimed[#claimed + 1] = {id, held[4], fields}
   elseif held then
     local runs = (tonumber(find_value(fields, 'attempt') or '') or 0) + held[4]
     local reason, failure = judge(id, fields, runs)
@@ -76,6 +85,10 @@ for _, id in ipairs(found[2]) do
   end
 end
 count_dead_letters(letters)
+vanished = vanished + (found[3] and #found[3] or 0) -- since 7.0 the server takes them out itself, and names them
+if vanished > 0 then
+  redis.call('HINCRBY', keys.meta, 'vanished', vanished)
+end
 if discarded > 0 then
   redis.call('HINCRBY', keys.meta, 'expired', discarded)
   redis.call('HINCRBY', keys.meta, 'discarded', discarded)
