@@ -87,7 +87,8 @@ class BlockingRedisConnection:
         """Carry one operation out. Every error is one of `leanmq_topology.errors`."""
         call = as_call(operation)
         connection = self._connected()
-        timeout_s = (self._address.timeout_ms + (call.block_ms and call.block_ms + BLOCK_MARGIN_MS)) / 1000
+        limit_ms = call.block_ms + BLOCK_MARGIN_MS if call.block_ms else self._address.timeout_ms
+        timeout_s = limit_ms / 1000
         try:
             reply = self._exchange(connection, call, timeout_s)
         except (RedisError, OSError) as failure:

@@ -248,7 +248,8 @@ class AsyncRedisConnection:
             pipe = await self._connected()
         if pipe.outstanding > HIGH_WATER_BYTES:
             await pipe.wait_for_room()
-        limit_s = (self._address.timeout_ms + (call.block_ms and call.block_ms + BLOCK_MARGIN_MS)) / 1000
+        limit_ms = call.block_ms + BLOCK_MARGIN_MS if call.block_ms else self._address.timeout_ms
+        limit_s = limit_ms / 1000
         reply = await _converse(pipe, call, call.words(), limit_s)
         if isinstance(reply, hiredis.ReplyError):
             reply = await self._recover(pipe, call, str(reply), limit_s)
