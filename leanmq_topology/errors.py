@@ -211,6 +211,21 @@ class BrokerFullError(BrokerError):
 class SendUnconfirmedError(BrokerError):
     """The message is stored, but not confirmed at the durability asked for. Resending with its id is safe."""
 
-    def __init__(self, message_id: str, reached: str) -> None:
+    def __init__(
+        self,
+        message_id: str,
+        reached: str,
+        *,
+        message_ids: Sequence[str] = (),
+        reason: str | None = None,
+    ) -> None:
         self.message_id, self.reached = message_id, reached
-        super().__init__(f"message {message_id} is stored, but only at {reached}")
+        self.message_ids = tuple(message_ids) or (message_id,)
+        """Every message of the call that is stored and not confirmed."""
+        count = len(self.message_ids)
+        what = f"message {message_id} is" if count == 1 else f"{count} messages, {message_id} first, are"
+        why = f" (the server answers: {reason})" if reason else ""
+        super().__init__(
+            f"{what} stored, but confirmed only at {reached}{why}",
+            hint="send it again with the same id: it is not stored twice" if count == 1 else None,
+        )

@@ -12,6 +12,7 @@ from leanmq_topology.diagnostics import closest
 from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError, UnknownTargetError
 from leanmq_topology.messages.deduplication import read_deduplication
 from leanmq_topology.messages.routing import Contract, Destination, Subscriber
+from leanmq_topology.topology.durability import Durability, highest
 from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Route, Target, Topology
 from leanmq_topology.topology.specs import address_digests, read_resource, resource_specs
 
@@ -65,6 +66,7 @@ class AppliedView:
             digest,
             tuple(_make_subscriber(target, queues[target.queue]) for target in targets),
             {kind: self._read_contract(kind, fields) for kind in accepts},
+            highest(self._read_durability(queues[target.queue]) for target in targets),
         )
         self._destinations[name] = destination
         return destination
@@ -105,6 +107,10 @@ class AppliedView:
         if any(target.queue not in queues for target in route.to):
             raise self.not_applied(name)
         return route.to, route.accepts or _common_types([queues[target.queue] for target in route.to])
+
+    def _read_durability(self, queue: Queue) -> Durability:
+        """A queue's own, else the broker's, which is not part of what is applied."""
+        return Durability.parse(queue.durability or self._topology.broker.durability)
 
     def _read_contract(self, kind: str, fields: Fields) -> Contract:
         entry = fields.get(f"messages.{kind}")

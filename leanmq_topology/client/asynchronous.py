@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Broker
+from leanmq_topology.brokers.examination import insist
+from leanmq_topology.brokers.protocol import AsyncConnection, Broker, SendResult
 from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.confirmed import Levels
+from leanmq_topology.client.confirmed_tasks import Confirmer
 from leanmq_topology.client.flushing import Flusher
 from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.persistence import persist_async
@@ -16,7 +19,9 @@ from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
 from leanmq_topology.clock import Clock, system_clock
 from leanmq_topology.errors import LeanMQError
+from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.routing import Destination
+from leanmq_topology.topology.durability import MEMORY, Durability, declared_levels
 from leanmq_topology.topology.model import Topology
 
 
@@ -27,12 +32,18 @@ class Client:
     """
 
     def __init__(
-        self, topology: Topology, broker: Broker, connection: AsyncConnection, *, clock: Clock = system_clock
+        self,
+        topology: Topology,
+        broker: Broker,
+        connection: AsyncConnection,
+        confirmer: Confirmer,
+        *,
+        clock: Clock = system_clock,
     ) -> None:
         self.topology = topology
         self._broker, self._connection, self._clock = broker, connection, clock
         self._view = AppliedView(topology)
-        self._flusher = Flusher(connection, broker)
+        self._flusher, self._confirmer = Flusher(connection, broker), confirmer
 
     async def send(
         self,
@@ -45,6 +56,7 @@ class Client:
         delay: float | str | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
+        durability: str | None = None,
     ) -> str:
         """Validate a message and store it in a queue, or in every matching queue of a route; returns its id.
 
@@ -53,14 +65,22 @@ class Client:
         `id` is the stable id a handler sees. The same `id` sent to the same target again within 10 minutes
         is a duplicate: it is not stored, and the first one's id is returned. A queue that declares
         `deduplication` decides that itself, for all it gets, and then the id returned may be another one.
+        `durability` (`"disk"`, `"replicated:1"`…) may raise what the target declares, never lower it.
 
         Raises `InvalidMessageError` (nothing was sent), `UnknownTargetError`, `TopologyNotAppliedError`,
         `QueueFullError`, `BatchTooLargeError`, and any `BrokerError`. A lost answer is settled by sending
         again, which never stores twice; if the server stays away for 30 s, `BrokerUnavailableError.unknown`
-        says whether the message may have been stored.
+        says whether the message may have been stored. `SendUnconfirmedError`: it is stored, but disk or
+        replicas did not have it in time; sending it again with the same id is safe.
         """
         options = read_options(
-            type=type, id=id, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
+            type=type,
+            id=id,
+            ttl=ttl,
+            delay=delay,
+            headers=headers,
+            correlation_id=correlation_id,
+            durability=durability,
         )
         return (await self._send(self._write(target, (data,), options)))[0]
 
@@ -74,6 +94,7 @@ class Client:
         delay: float | str | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
+        durability: str | None = None,
         atomic: bool = True,
     ) -> list[str]:
         """Send several messages in one step, all or none; returns their ids in order.
@@ -86,7 +107,12 @@ class Client:
         before, and its `unknown_ids` those of a step whose answer was lost.
         """
         options = read_options(
-            type=type, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
+            type=type,
+            ttl=ttl,
+            delay=delay,
+            headers=headers,
+            correlation_id=correlation_id,
+            durability=durability,
         )
         if not atomic:
             return await self._send_in_slices(target, items, options)
@@ -96,6 +122,7 @@ class Client:
     async def close(self) -> None:
         """Wait for sends under way. The connection belongs to whoever opened it."""
         await self._flusher.close()
+        await self._confirmer.close()
 
     def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
         return write_batch(target, items, options, now_ms=self._clock())
@@ -103,12 +130,19 @@ class Client:
     async def _send(self, batch: Batch) -> list[str]:
         for _ in range(MOST_REFRESHES + 1):
             destination = self._view.find(batch.target) or await self._read_destination(batch.target)
+            level = batch.level(destination)
             sends = batch.address(destination, self._view)
-            results = await self._flusher.submit(sends, together=len(sends) > 1)
+            results = await self._submit(sends, level)
             ids = batch.read(results, self._view)
             if ids is not None:
                 return ids
         raise keeps_changing(batch.target)
+
+    def _submit(self, sends: list[Outgoing], level: Durability) -> Awaitable[list[SendResult]]:
+        together = len(sends) > 1
+        if level == MEMORY:
+            return self._flusher.submit(sends, together=together)
+        return self._confirmer.submit(sends, level, together=together)
 
     async def _send_in_slices(self, target: str, items: Iterable[Any], options: SendOptions) -> list[str]:
         slices = Slices(target, items, options, self._clock)
@@ -132,7 +166,8 @@ async def connect(topology: Topology | str | Path, *, url: str | None = None) ->
     """Open a client: `async with connect("topology.yaml") as mq`.
 
     The server is `url`, else the topology's `broker.url`, else `LEANMQ_URL`, else the embedded one. Creates
-    nothing on the server; `leanmq apply` does.
+    nothing on the server; `leanmq apply` does. Raises `BrokerRefusedError` for a server that cannot keep
+    messages as the topology declares (eviction, durability); `leanmq doctor` tells more.
     """
     from leanmq_topology.brokers.connect import open_async
 
@@ -140,7 +175,10 @@ async def connect(topology: Topology | str | Path, *, url: str | None = None) ->
     async with await open_async(
         choose_url(loaded, url), namespace=loaded.broker.namespace, folder=loaded.folder
     ) as link:
-        client = Client(loaded, link.broker, link.connection)
+        examination = await link.connection.execute(link.broker.examine(system_clock()))
+        insist(examination, declared_levels(loaded), where=link.url)
+        levels = Levels(link.broker, examination, where=link.url)
+        client = Client(loaded, link.broker, link.connection, Confirmer(levels, link.open_another))
         try:
             yield client
         finally:

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from leanmq_topology.brokers.examination import insist
 from leanmq_topology.brokers.protocol import BlockingConnection, Broker, Flush, SendResult
 from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.confirmed import Levels
+from leanmq_topology.client.confirmed_threads import SyncConfirmer
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.persistence import persist
@@ -19,24 +22,29 @@ from leanmq_topology.clock import Clock, system_clock
 from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.routing import Destination
+from leanmq_topology.topology.durability import MEMORY, Durability, declared_levels
 from leanmq_topology.topology.model import Topology
 
 
 class SyncClient:
-    """Sends validated messages, one round trip a send. Threads may share it and take turns."""
+    """Sends validated messages, one round trip a send. Threads may share it and take turns.
+
+    Durable sends of threads that wait at the same time are confirmed together.
+    """
 
     def __init__(
         self,
         topology: Topology,
         broker: Broker,
         connection: BlockingConnection,
+        confirmer: SyncConfirmer,
         *,
         clock: Clock = system_clock,
     ) -> None:
         self.topology = topology
         self._broker, self._connection, self._clock = broker, connection, clock
         self._view = AppliedView(topology)
-        self._producer = Producer()
+        self._producer, self._confirmer = Producer(), confirmer
         self._lock = threading.Lock()
 
     def send(
@@ -50,10 +58,17 @@ class SyncClient:
         delay: float | str | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
+        durability: str | None = None,
     ) -> str:
         """Validate a message and store it; returns its id. Promises and errors are those of `Client.send`."""
         options = read_options(
-            type=type, id=id, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
+            type=type,
+            id=id,
+            ttl=ttl,
+            delay=delay,
+            headers=headers,
+            correlation_id=correlation_id,
+            durability=durability,
         )
         return self._send(self._write(target, (data,), options))[0]
 
@@ -67,11 +82,17 @@ class SyncClient:
         delay: float | str | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
+        durability: str | None = None,
         atomic: bool = True,
     ) -> list[str]:
         """Send several messages in one step, all or none; returns their ids. As `Client.send_many`."""
         options = read_options(
-            type=type, ttl=ttl, delay=delay, headers=headers, correlation_id=correlation_id
+            type=type,
+            ttl=ttl,
+            delay=delay,
+            headers=headers,
+            correlation_id=correlation_id,
+            durability=durability,
         )
         if not atomic:
             return self._send_in_slices(target, items, options)
@@ -84,9 +105,8 @@ class SyncClient:
     def _send(self, batch: Batch) -> list[str]:
         for _ in range(MOST_REFRESHES + 1):
             destination = self._view.find(batch.target) or self._read_destination(batch.target)
-            sends = batch.address(destination, self._view)
-            with self._lock:
-                results = self._deliver(sends)
+            level = batch.level(destination)
+            results = self._deliver(batch.address(destination, self._view), level)
             ids = batch.read(results, self._view)
             if ids is not None:
                 return ids
@@ -109,10 +129,14 @@ class SyncClient:
             fields = persist(self._connection, self._broker.read_addresses([target]))
         return self._view.learn(target, fields)
 
-    def _deliver(self, sends: list[Outgoing]) -> list[SendResult]:
-        name, sequence = self._producer.next()
-        flush = Flush(name, sequence, tuple(sends), all_or_none=len(sends) > 1)
-        return persist(self._connection, self._broker.send(flush))
+    def _deliver(self, sends: list[Outgoing], level: Durability) -> list[SendResult]:
+        together = len(sends) > 1
+        if level != MEMORY:
+            return self._confirmer.submit(sends, level, together=together)
+        with self._lock:
+            name, sequence = self._producer.next()
+            flush = Flush(name, sequence, tuple(sends), all_or_none=together)
+            return persist(self._connection, self._broker.send(flush))
 
 
 @contextmanager
@@ -124,4 +148,7 @@ def connect_sync(topology: Topology | str | Path, *, url: str | None = None) -> 
     with open_blocking(
         choose_url(loaded, url), namespace=loaded.broker.namespace, folder=loaded.folder
     ) as link:
-        yield SyncClient(loaded, link.broker, link.connection)
+        examination = link.connection.execute(link.broker.examine(system_clock()))
+        insist(examination, declared_levels(loaded), where=link.url)
+        levels = Levels(link.broker, examination, where=link.url)
+        yield SyncClient(loaded, link.broker, link.connection, SyncConfirmer(levels, link.open_another))

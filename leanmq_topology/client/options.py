@@ -15,6 +15,7 @@ from leanmq_topology.messages.message import (
     HEADER_TIME,
     RESERVED_PREFIX,
 )
+from leanmq_topology.topology.durability import Durability
 from leanmq_topology.topology.model import DAY_MS
 from leanmq_topology.topology.values import format_duration, parse_duration
 
@@ -36,10 +37,11 @@ class SendOptions:
     ttl_ms: int | None = None
     delay_ms: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    durability: Durability | None = None
 
 
 PLAIN: Final = SendOptions()
-_NOTHING: Final = (None,) * 6
+_NOTHING: Final = (None,) * 7
 
 
 def read_options(
@@ -50,9 +52,10 @@ def read_options(
     delay: float | str | None = None,
     headers: Mapping[str, str] | None = None,
     correlation_id: str | None = None,
+    durability: str | None = None,
 ) -> SendOptions:
     """Check what a caller said. Raises `SettingError` for a value, `InvalidMessageError` for a header."""
-    if (type, id, ttl, delay, headers, correlation_id) == _NOTHING:
+    if (type, id, ttl, delay, headers, correlation_id, durability) == _NOTHING:
         return PLAIN
     if id is not None and not _ID.fullmatch(id):
         raise SettingError("id", "must be 1 to 128 printable ASCII characters without spaces")
@@ -60,7 +63,17 @@ def read_options(
     if ttl_ms == 0:
         raise SettingError("ttl", "must be longer than 0")
     delay_ms = None if delay is None else _read_duration("delay", delay, LONGEST_DELAY_MS)
-    return SendOptions(type, id, ttl_ms, delay_ms, _read_headers(headers or {}, correlation_id))
+    level = None if durability is None else _read_durability(durability)
+    return SendOptions(type, id, ttl_ms, delay_ms, _read_headers(headers or {}, correlation_id), level)
+
+
+def _read_durability(value: Any) -> Durability:
+    if isinstance(value, Durability):
+        return value
+    try:
+        return Durability.parse(value if isinstance(value, str) else repr(value))
+    except ValueError as failure:
+        raise SettingError("durability", str(failure)) from None
 
 
 def _read_duration(name: str, value: Any, longest_ms: int) -> int:

@@ -6,18 +6,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from leanmq_topology.brokers.protocol import Duplicate, Full, SendResult, Stale, Stored
+from leanmq_topology.brokers.protocol import Duplicate, Full, SendResult, Stale, Stored, Unconfirmed
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.identity import new_message_ids
 from leanmq_topology.client.options import SendOptions
 from leanmq_topology.client.timestamps import format_time
 from leanmq_topology.clock import Clock
 from leanmq_topology.contracts.payload import encode_data
-from leanmq_topology.errors import BatchTooLargeError, InvalidMessageError, LeanMQError, QueueFullError
+from leanmq_topology.errors import (
+    BatchTooLargeError,
+    InvalidMessageError,
+    LeanMQError,
+    QueueFullError,
+    SendUnconfirmedError,
+    SettingError,
+)
 from leanmq_topology.messages.deduplication import mark_named
 from leanmq_topology.messages.envelope import Envelope, Once, Outgoing
 from leanmq_topology.messages.message import HEADER_SCHEMA, HEADER_TIME
 from leanmq_topology.messages.routing import Contract, Destination, check_data, choose_type, route
+from leanmq_topology.topology.durability import MEMORY, Durability
 
 MOST_COPIES: Final = 1000
 MOST_BYTES: Final = 4 * 1024 * 1024
@@ -54,6 +62,10 @@ class Batch:
             raise BatchTooLargeError(copies=copies, size=size)
         return sends
 
+    def level(self, destination: Destination) -> Durability:
+        """How durable these sends are to be. Raises `SettingError` for less than the target declares."""
+        return choose_durability(self.target, destination.durability, self.options.durability)
+
     def halve(self) -> tuple[Batch, Batch]:
         middle = len(self.drafts) // 2
         first, second = self.drafts[:middle], self.drafts[middle:]
@@ -66,11 +78,15 @@ class Batch:
         """The ids under which the messages are stored, in order.
 
         None: the target changed on the server and nothing was written, so the batch must be addressed anew.
-        Raises `QueueFullError` or `TopologyNotAppliedError`; nothing was written then either.
+        Raises `QueueFullError` or `TopologyNotAppliedError`; nothing was written then either. Raises
+        `SendUnconfirmedError` for messages that are stored, but not as durably as they should be by now.
         """
         if all(type(result) is Stored and not result.differs for result in results):
             return [draft.id for draft in self.drafts]
-        return None if _is_stale(results, view) else [_read_id(self.target, one, view) for one in results]
+        if _is_stale(results, view):
+            return None
+        _raise_unconfirmed(results)
+        return [_read_id(self.target, one, view) for one in results]
 
 
 def write_batch(target: str, items: Iterable[Any], options: SendOptions, *, now_ms: int) -> Batch:
@@ -79,6 +95,19 @@ def write_batch(target: str, items: Iterable[Any], options: SendOptions, *, now_
     ids = [options.id] if options.id is not None else new_message_ids(len(found))
     drafts = [Draft(own, data, raw) for own, (data, raw) in zip(ids, found, strict=True)]
     return Batch(target, options, format_time(now_ms), drafts)
+
+
+def choose_durability(target: str, least: Durability, asked: Durability | None) -> Durability:
+    """The level of a send. Raises `SettingError` when it asks for less than its target declares."""
+    if asked is None:
+        return least
+    if not asked.covers(least):
+        raise SettingError(
+            "durability",
+            f"{asked} is less than {target} declares ({least}); a send may only raise it",
+            hint=f"write {asked.joined(least)}, or leave it out",
+        )
+    return asked
 
 
 class Slices:
@@ -128,6 +157,7 @@ class Form:
         "_everyone",
         "_headers",
         "_is_marked",
+        "_is_named",
         "_options",
         "_type",
         "_width",
@@ -142,7 +172,10 @@ class Form:
         is_choosy = any(one.matcher is not None for one in subscribers)
         self._everyone = None if is_choosy else tuple(one.queue for one in subscribers)
         self._width = min((one.max_message_size for one in subscribers), default=0)
-        self._is_marked = options.id is not None or any(one.once for one in subscribers)
+        # A send that could not be confirmed is sent again with its id, which the server must know then.
+        is_durable = (options.durability or destination.durability) != MEMORY
+        self._is_named = options.id is not None or is_durable
+        self._is_marked = self._is_named or any(one.once for one in subscribers)
 
     def address(self, draft: Draft) -> Outgoing:
         """Validate a message and make its copies. Raises `InvalidMessageError`."""
@@ -175,7 +208,7 @@ class Form:
             if one.once is not None and one.queue in queues
         ]
         decides_alone = any(mark.queue == destination.name for mark in marks)
-        if self._options.id is not None and not decides_alone:
+        if self._is_named and not decides_alone:
             marks.insert(0, mark_named(draft.id))
         return tuple(marks)
 
@@ -208,6 +241,15 @@ def _is_stale(results: Iterable[SendResult], view: AppliedView) -> bool:
                 raise view.not_applied(result.target)
             stale = True
     return stale
+
+
+def _raise_unconfirmed(results: Iterable[SendResult]) -> None:
+    unconfirmed = [result for result in results if isinstance(result, Unconfirmed)]
+    if unconfirmed:
+        ids = [result.id for result in unconfirmed]
+        raise SendUnconfirmedError(
+            ids[0], unconfirmed[0].reached, message_ids=ids, reason=unconfirmed[0].reason
+        )
 
 
 def _read_id(target: str, result: SendResult, view: AppliedView) -> str:

@@ -10,6 +10,7 @@ from leanmq_topology.contracts.matching import Matcher
 from leanmq_topology.contracts.schemas import MessageSchema
 from leanmq_topology.errors import InvalidMessageError
 from leanmq_topology.messages.deduplication import OncePerQueue
+from leanmq_topology.topology.durability import MEMORY, Durability
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,8 @@ class Destination:
     subscribers: tuple[Subscriber, ...]
     contracts: Mapping[str, Contract] = field(default_factory=dict)
     """Accepted types; empty takes any JSON object."""
+    durability: Durability = MEMORY
+    """The least that covers every queue behind it; a send may raise it."""
 
 
 def choose_type(destination: Destination, given: str | None) -> str:

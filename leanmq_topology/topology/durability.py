@@ -14,7 +14,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
+
+if TYPE_CHECKING:
+    from leanmq_topology.topology.model import Topology
 
 MOST_REPLICAS: Final = 100
 WORDS: Final = ("memory", "disk", "replicated", "replicated_disk")
@@ -68,3 +71,12 @@ DISK: Final = Durability(disk=True)
 def highest(levels: Iterable[Durability]) -> Durability:
     """The least level that covers them all; `memory` for none."""
     return reduce(Durability.joined, levels, MEMORY)
+
+
+def declared_levels(topology: Topology) -> dict[Durability, list[str]]:
+    """Every level a topology asks for, with the queues that ask for it themselves; the broker's is first."""
+    levels: dict[Durability, list[str]] = {Durability.parse(topology.broker.durability): []}
+    for queue in topology.queues.values():
+        if queue.durability is not None:
+            levels.setdefault(Durability.parse(queue.durability), []).append(queue.name)
+    return levels

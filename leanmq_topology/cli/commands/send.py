@@ -43,18 +43,14 @@ def command(
     The data is JSON: as an argument, from a file (@order.json), or from standard input (-). Data that breaks
     its schema exits 3, names the place, and writes nothing.
     """
-    from leanmq_topology.brokers.connect import open_blocking
-    from leanmq_topology.client import SyncClient
+    from leanmq_topology.client import connect_sync
 
     topology = call.load_topology()
     if example and content is not None:
         raise click.UsageError("--example and data exclude each other")
     data = _find_example(topology, target, kind) if example else _read_data(content)
     pairs = dict(_read_header(text) for text in headers)
-    with open_blocking(
-        call.broker_url(topology), namespace=topology.broker.namespace, folder=topology.folder
-    ) as link:
-        client = SyncClient(topology, link.broker, link.connection)
+    with connect_sync(topology, url=call.broker_url(topology)) as client:
         sent = client.send(
             target, data, type=kind, id=message_id, ttl=ttl, delay=delay, headers=pairs or None
         )
