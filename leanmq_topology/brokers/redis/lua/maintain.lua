@@ -64,14 +64,18 @@ local function unpack_body(packed)
   return read and type(body) == 'table' and body[6] and body
 end
 
-local function add_copy(stream, packed)
-  local body = unpack_body(packed)
-  if body then
+local function add_copy(queue, member, packed)
+  local stream, body = queue.stream, unpack_body(packed)
+  if body and body[8] then
+    redis.call('ZADD', queue.index, PARKED, member) -- whatever brought it to its time, it is never handed out
+    return false
+  elseif body then
     redis.call('XADD', stream, '*', 'id', body[1], 'type', body[2], 'data', body[3], 'headers', body[4],
       'attempt', body[5], 'expires', body[6])
   else -- somebody else wrote it: the worker that reads it will say so
     redis.call('XADD', stream, '*', 'packed', packed)
   end
+  return true
 end
 
 local function take_out(queue, member)
@@ -83,12 +87,11 @@ local function promote(queue, share)
   local moved, vanished, bytes = 0, 0, 0
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', queue.index, '-inf', now, 'LIMIT', 0, share)) do
     local packed = redis.call('HGET', queue.bodies, member)
-    if packed then
-      add_copy(queue.stream, packed)
-      bytes = bytes + #packed
+    if not packed or add_copy(queue, member, packed) then
+      take_out(queue, member)
+      moved, vanished = moved + 1, vanished + (packed and 0 or 1)
+      bytes = bytes + (packed and #packed or 0)
     end
-    take_out(queue, member)
-    moved, vanished = moved + 1, vanished + (packed and 0 or 1)
     if bytes > MOST_BYTES then
       break
     end
@@ -118,11 +121,12 @@ local function plan_next(queue)
   local next = tonumber(redis.call('ZRANGE', queue.index, 0, 0, 'WITHSCORES')[2] or '')
   if not next then
     redis.call('ZREM', due, queue.name)
-  elseif next >= tonumber(PARKED) then
-    redis.call('ZADD', due, now + PARKED_PAUSE_MS, queue.name)
-  else
-    redis.call('ZADD', due, next, queue.name)
+    return
   end
+  if redis.call('ZCOUNT', queue.index, PARKED, '+inf') > 0 then
+    next = math.min(next, now + PARKED_PAUSE_MS)
+  end
+  redis.call('ZADD', due, next, queue.name)
 end
 
 local function promote_all(queues)

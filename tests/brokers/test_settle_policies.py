@@ -1,0 +1,531 @@
+"""What becomes of deliveries that are settled, lapse, crash or expire: on every server, in both colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from leanmq_topology.brokers.protocol import Dying, Full, Retrying, Swept
+from leanmq_topology.brokers.redis.address import parse_address
+from leanmq_topology.brokers.redis.broker import RedisBroker
+from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+from leanmq_topology.messages.codec import DeadLetter, decode_dead_letter, decode_fields
+from leanmq_topology.messages.envelope import Undecodable
+from leanmq_topology.messages.outcome import DeadReason, Failure
+from leanmq_topology.topology import model
+from leanmq_topology.topology.model import KeepAcked, OnExpire, Queue
+from tests.support.factories import make_topology, write_topology
+from tests.support.servers import Server
+from tests.support.stage import COLOURS, Stage, open_carrier
+
+BOOM = Failure("ValueError", "boom")
+DAY_MS = 24 * 3600 * 1000
+QUEUES = (
+    Queue(name="plain", max_deliveries=3, max_crashes=2),
+    Queue(name="counted", keep_acked=KeepAcked(count=3)),
+    Queue(name="dated", keep_acked=KeepAcked(duration_ms=DAY_MS)),
+    Queue(name="narrow", max_deliveries=1, dead_letter=model.DeadLetter(max_length=1)),
+    Queue(name="mortal", dead_letter=model.DeadLetter(ttl_ms=DAY_MS)),
+    Queue(name="forgetful", on_expire=OnExpire.DISCARD),
+    Queue(name="tight", max_length=2, dead_letter=model.DeadLetter(max_length=1)),
+)
+BY_NAME = {queue.name: queue for queue in QUEUES}
+
+
+@pytest.fixture(params=COLOURS)
+def stage(server: Server, namespace: str, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    admin = BlockingRedisConnection.open(parse_address(server.url))
+    with open_carrier(request.param, server.url) as carry:
+        yield Stage(make_topology(namespace, *QUEUES), RedisBroker(namespace), carry, admin, server.url)
+    admin.close()
+
+
+def claim(stage: Stage, queue: str, consumer: str = "other") -> list[Any]:
+    found = stage.carry(stage.broker.claim(BY_NAME[queue], consumer, cursor="0-0", count=100))
+    assert found[0] == "0-0"
+    return found[1]
+
+
+def ack(stage: Stage, queue: str, *deliveries: Any) -> int:
+    return stage.carry(stage.broker.ack(queue, [delivered.entry_id for delivered in deliveries]))
+
+
+def die(stage: Stage, queue: str, *deliveries: Any, reason: DeadReason = DeadReason.FAILED) -> list[bool]:
+    dying = [Dying(delivered, reason, BOOM) for delivered in deliveries]
+    return stage.carry(stage.broker.dead_letter(queue, "me", dying))
+
+
+def dead_letters(stage: Stage, queue: str) -> list[DeadLetter]:
+    rows = stage.raw("XRANGE", stage.keys.dead(queue), "-", "+")
+    return [decode_dead_letter(flat) for _, flat in rows]
+
+
+def kept(stage: Stage, queue: str) -> list[str]:
+    rows = stage.raw("XRANGE", stage.keys.acked(queue), "-", "+")
+    return [decode_fields(flat).id for _, flat in rows]
+
+
+def expire(stage: Stage, queue: str, *ids: str) -> None:
+    """Messages of these ids, expired since 1970, at the tail of a queue."""
+    for message_id in ids:
+        words = ("id", message_id, "type", "t", "data", "{}", "headers", "", "attempt", "0", "expires", 1)
+        stage.raw("XADD", stage.keys.queue(queue), "*", *words)
+
+
+def move_parked(stage: Stage, queue: str) -> None:
+    """Have the move to the dead letters tried again, without waiting for its turn."""
+    stage.raw("ZADD", stage.keys.due, 0, queue)
+    stage.carry(stage.broker.maintain([queue]))
+
+
+# -- the history of acknowledged messages ---------------------------------------------------------------
+
+
+def test_an_acknowledged_message_goes_to_the_history_as_it_was(stage: Stage):
+    sent = stage.outgoing("dated", "m1")
+    stage.carry(stage.broker.send(stage.flush(sent)))
+    assert ack(stage, "dated", stage.fetch_one("dated")) == 1
+    [[_, flat]] = stage.raw("XRANGE", stage.keys.acked("dated"), "-", "+")
+    assert decode_fields(flat) == sent.envelope
+    state = stage.look("dated")
+    assert (state.ready, state.in_flight, state.kept) == (0, 0, 1)
+    assert state.counters is not None
+    assert state.counters["acked"] == 1
+
+
+def test_a_queue_that_keeps_nothing_makes_no_history(stage: Stage):
+    stage.send("plain", "m1")
+    ack(stage, "plain", stage.fetch_one("plain"))
+    assert not stage.raw("EXISTS", stage.keys.acked("plain"))
+    assert stage.look("plain").kept == 0
+
+
+def test_an_acknowledgement_that_is_repeated_is_kept_and_counted_once(stage: Stage):
+    stage.send("dated", "a", "b")
+    one, other = stage.fetch("dated")
+    assert ack(stage, "dated", one, one, other) == 2
+    assert ack(stage, "dated", one, other) == 0
+    assert kept(stage, "dated") == ["a", "b"]
+
+
+def test_a_history_by_count_keeps_exactly_the_latest(stage: Stage):
+    stage.send("counted", *"abcde")
+    assert ack(stage, "counted", *stage.fetch("counted")) == 5
+    assert kept(stage, "counted") == ["c", "d", "e"]
+
+
+def test_a_bound_that_became_smaller_is_reached_in_bounded_steps(stage: Stage):
+    for _ in range(3):
+        words = [
+            word for field in ("id", "type", "data", "headers", "attempt", "expires") for word in (field, "0")
+        ]
+        for _ in range(500):
+            stage.raw("XADD", stage.keys.acked("counted"), "*", *words)
+    lengths = []
+    for message_id in "abc":
+        stage.send("counted", message_id)
+        ack(stage, "counted", stage.fetch_one("counted"))
+        lengths.append(stage.look("counted").kept)
+    assert lengths == [501, 3, 3]
+    assert kept(stage, "counted") == ["a", "b", "c"]
+
+
+def test_a_history_by_time_forgets_what_is_older_even_when_nothing_is_acknowledged(stage: Stage):
+    for number in range(300):
+        words = ("id", "old", "type", "", "data", "{}", "headers", "", "attempt", "0", "expires", "")
+        stage.raw("XADD", stage.keys.acked("dated"), f"1-{number}", *words)
+    stage.send("dated", "new")
+    ack(stage, "dated", stage.fetch_one("dated"))
+    for _ in range(3):
+        stage.carry(stage.broker.sweep(["dated"]))
+    # `~` removes whole nodes of a hundred entries; what shares one with a younger entry stays with it.
+    assert kept(stage, "dated")[-1] == "new"
+    assert stage.look("dated").kept <= 100
+
+
+def test_a_history_that_is_no_stream_refuses_before_anything_is_done(stage: Stage):
+    stage.raw("SET", stage.keys.acked("dated"), "mine")
+    stage.send("dated", "m1")
+    delivered = stage.fetch_one("dated")
+    with pytest.raises(Exception, match="WRONGTYPE"):
+        ack(stage, "dated", delivered)
+    assert stage.look("dated").damage is not None
+    stage.raw("DEL", stage.keys.acked("dated"))
+    assert ack(stage, "dated", delivered) == 1
+
+
+# -- a dead-letter queue that is full -------------------------------------------------------------------
+
+
+def test_a_full_dead_letter_queue_parks_what_comes_and_never_hands_it_out_again(stage: Stage):
+    stage.send("narrow", "first", "second")
+    first, second = stage.fetch("narrow")
+    assert die(stage, "narrow", first, second) == [True, True]
+    state = stage.look("narrow")
+    assert (state.dead, state.parked, state.delayed, state.ready, state.in_flight) == (1, 1, 0, 0, 0)
+    assert state.counters is not None
+    assert state.counters["dead_lettered"] == 2
+
+    move_parked(stage, "narrow")
+    stage.make_due("narrow")  # whatever brings it to its time, it is not a message to run
+    stage.carry(stage.broker.maintain(["narrow"]))
+    assert stage.fetch("narrow") == []
+    assert stage.look("narrow").parked == 1
+
+
+def test_a_parked_message_moves_with_its_reason_as_soon_as_there_is_room(stage: Stage):
+    stage.send("narrow", "first", "second")
+    first, second = stage.fetch("narrow")
+    die(stage, "narrow", first)
+    die(stage, "narrow", second, reason=DeadReason.REJECTED)
+    stage.raw("XTRIM", stage.keys.dead("narrow"), "MAXLEN", 0)
+    upkeep = stage.carry(stage.broker.maintain(["narrow"]))
+    assert upkeep.next_due_ms is None or upkeep.next_due_ms <= upkeep.now_ms + 1000
+    move_parked(stage, "narrow")
+    [letter] = dead_letters(stage, "narrow")
+    assert (letter.envelope.id, letter.reason, letter.failure) == ("second", DeadReason.REJECTED, BOOM)
+    assert letter.envelope.data == second.envelope.data
+    assert letter.envelope.attempt == 1
+    state = stage.look("narrow")
+    assert (state.parked, state.delayed, state.dead) == (0, 0, 1)
+    assert state.counters is not None
+    assert state.counters["dead_lettered"] == 2  # each once, however long its way
+
+
+def test_a_foreign_entry_is_parked_and_moved_unchanged(stage: Stage):
+    stage.send("narrow", "first")
+    stage.raw("XADD", stage.keys.queue("narrow"), "*", "payload", b"\xff\x00")
+    first, foreign = stage.fetch("narrow")
+    die(stage, "narrow", first)
+    die(stage, "narrow", foreign, reason=DeadReason.UNDECODABLE)
+    stage.raw("XTRIM", stage.keys.dead("narrow"), "MAXLEN", 0)
+    move_parked(stage, "narrow")
+    [[_, flat]] = stage.raw("XRANGE", stage.keys.dead("narrow"), "-", "+")
+    assert flat[:4] == [b"payload", b"\xff\x00", b"reason", b"undecodable"]
+
+
+def test_parked_messages_take_room_of_their_queue_so_that_senders_feel_it(stage: Stage):
+    stage.send("tight", "a", "b")
+    die(stage, "tight", *stage.fetch("tight"))
+    stage.send("tight", "c")
+    assert stage.look("tight").parked == 1
+    assert stage.send("tight", "d") == [Full("tight", 2)]
+
+
+def test_a_claim_parks_a_message_past_its_limit_while_the_dead_letters_are_full(stage: Stage):
+    stage.send("narrow", "first", "second")
+    first, second = stage.fetch("narrow")
+    die(stage, "narrow", first)
+    stage.lapse("narrow", second)
+    assert claim(stage, "narrow") == []
+    state = stage.look("narrow")
+    assert (state.parked, state.in_flight, state.dead) == (1, 0, 1)
+
+
+def test_a_parked_message_is_tried_again_soon_whatever_else_waits_in_its_queue(stage: Stage):
+    stage.send("narrow", "first", "second")
+    die(stage, "narrow", *stage.fetch("narrow"))
+    stage.send("narrow", "tomorrow", delay_ms=DAY_MS)
+    move_parked(stage, "narrow")
+    due_ms = float(stage.raw("ZSCORE", stage.keys.due, "narrow"))
+    assert due_ms <= stage.server_ms() + 1000
+
+
+# -- dead letters that are kept for a time --------------------------------------------------------------
+
+
+def test_dead_letters_past_their_time_are_taken_out_and_counted(stage: Stage):
+    words = (
+        "id",
+        "old",
+        "type",
+        "",
+        "data",
+        "{}",
+        "headers",
+        "",
+        "attempt",
+        "1",
+        "expires",
+        "",
+        "reason",
+        "failed",
+    )
+    for number in range(250):
+        stage.raw("XADD", stage.keys.dead("mortal"), f"1-{number}", *words)
+    stage.send("mortal", "young")
+    die(stage, "mortal", stage.fetch_one("mortal"))
+    removed = [stage.carry(stage.broker.sweep(["mortal"])).dead_letters for _ in range(3)]
+    assert sum(removed) == 250
+    assert removed[-1] == 0
+    assert [letter.envelope.id for letter in dead_letters(stage, "mortal")] == ["young"]
+    state = stage.look("mortal")
+    assert state.counters is not None
+    assert state.counters["dead_expired"] == 250
+
+
+def test_dead_letters_without_a_time_stay(stage: Stage):
+    stage.raw("XADD", stage.keys.dead("plain"), "1-1", "id", "old")
+    assert stage.carry(stage.broker.sweep(["plain"])) == Swept(0, 0)
+    assert stage.look("plain").dead == 1
+
+
+# -- counting attempts ----------------------------------------------------------------------------------
+
+
+def test_a_message_past_its_limit_is_dead_lettered_by_the_claim_and_never_handed_out(stage: Stage):
+    stage.send("plain", "m1")
+    delivered = stage.fetch_one("plain")
+    for attempt in (2, 3):
+        stage.lapse("plain", delivered)
+        [delivered] = claim(stage, "plain")
+        assert delivered.attempt == attempt
+    stage.lapse("plain", delivered)
+    assert claim(stage, "plain") == []
+    [letter] = dead_letters(stage, "plain")
+    assert (letter.reason, letter.failure.type) == (DeadReason.FAILED, "LeaseLapsed")
+    assert letter.envelope.attempt == 3
+    state = stage.look("plain")
+    assert (state.in_flight, state.ready) == (0, 0)
+    assert state.counters is not None
+    assert state.counters["dead_lettered"] == 1
+
+
+def test_failures_and_lapses_add_up_to_one_limit(stage: Stage):
+    stage.send("plain", "m1")
+    first = stage.fetch_one("plain")
+    stage.lapse("plain", first)
+    [second] = claim(stage, "plain", "me")
+    stage.carry(stage.broker.retry("plain", "me", [Retrying(second, 0)]))
+    stage.carry(stage.broker.maintain(["plain"]))
+    third = stage.fetch_one("plain")
+    assert third.attempt == 3
+    stage.lapse("plain", third)
+    assert claim(stage, "plain") == []
+    assert dead_letters(stage, "plain")[0].envelope.attempt == 3
+
+
+def test_released_hand_outs_never_count_however_many(stage: Stage):
+    stage.send("plain", "m1")
+    delivered = stage.fetch_one("plain")
+    for _ in range(10):
+        assert stage.carry(stage.broker.release("plain", "me", [delivered])) == [True]
+        [delivered] = claim(stage, "plain", "me")
+        assert (delivered.attempt, delivered.delivery_count) == (1, 1)
+
+
+def test_what_was_released_is_not_taken_for_its_own_by_the_one_who_gave_it_back(stage: Stage):
+    stage.send("plain", "m1")
+    stage.carry(stage.broker.release("plain", "me", [stage.fetch_one("plain")]))
+    assert stage.carry(stage.broker.fetch_own("plain", "me", [])) == []
+    assert stage.look("plain").consumers == 1
+    assert [delivered.attempt for delivered in claim(stage, "plain")] == [1]
+    assert stage.look("plain").consumers == 2
+
+
+def test_an_answer_that_got_lost_does_not_count(stage: Stage):
+    stage.send("plain", "m1")
+    for _ in range(5):
+        stage.fetch("plain")  # nobody read what it brought
+        [delivered] = stage.carry(stage.broker.fetch_own("plain", "me", []))
+        assert delivered.attempt == 1
+
+
+def test_a_group_made_again_starts_from_the_failures_in_the_entry(stage: Stage):
+    stage.send("plain", "m1")
+    stage.carry(stage.broker.retry("plain", "me", [Retrying(stage.fetch_one("plain"), 0)]))
+    stage.carry(stage.broker.maintain(["plain"]))
+    stage.lapse("plain", stage.fetch_one("plain"))
+    claim(stage, "plain")
+    stage.raw("XGROUP", "DESTROY", stage.keys.queue("plain"), "g")
+    write_topology(stage.admin, stage.topology)
+    stage.raw("XGROUP", "CREATE", stage.keys.queue("plain"), "g", "0")
+    assert stage.fetch_one("plain").attempt == 2
+
+
+# -- crashes --------------------------------------------------------------------------------------------
+
+
+def crash(stage: Stage, queue: str, *deliveries: Any, consumer: str = "me") -> list[bool]:
+    return stage.carry(stage.broker.crash(queue, consumer, deliveries))
+
+
+def test_a_message_that_crashes_its_process_too_often_is_dead_lettered_as_crashed(stage: Stage):
+    stage.send("plain", "m1")
+    assert crash(stage, "plain", stage.fetch_one("plain")) == [True]
+    [again] = claim(stage, "plain", "me")
+    assert again.attempt == 2  # the run had started, so it counts
+    assert crash(stage, "plain", again) == [True]
+    assert claim(stage, "plain") == []
+    [letter] = dead_letters(stage, "plain")
+    assert (letter.reason, letter.failure.type) == (DeadReason.CRASHED, "Crashed")
+    assert letter.envelope.attempt == 2
+    assert not stage.raw("EXISTS", stage.keys.crashes("plain"))
+
+
+def test_a_retry_carries_the_crashes_of_a_message(stage: Stage):
+    stage.send("plain", "m1")
+    crash(stage, "plain", stage.fetch_one("plain"))
+    [again] = claim(stage, "plain", "me")
+    stage.carry(stage.broker.retry("plain", "me", [Retrying(again, 0)]))
+    stage.carry(stage.broker.maintain(["plain"]))
+    crash(stage, "plain", stage.fetch_one("plain"))
+    assert [letter.reason for letter in dead_letters(stage, "plain")] == [DeadReason.CRASHED]
+
+
+def test_a_crash_of_a_former_owner_counts_nothing(stage: Stage):
+    stage.send("plain", "m1")
+    first = stage.fetch_one("plain")
+    stage.lapse("plain", first)
+    claim(stage, "plain", "thief")
+    assert crash(stage, "plain", first) == [False]
+    assert not stage.raw("EXISTS", stage.keys.crashes("plain"))
+
+
+@pytest.mark.parametrize("verb", ["ack", "discard", "dead_letter"])
+def test_a_settled_message_leaves_no_count_of_its_crashes(stage: Stage, verb: str):
+    stage.send("plain", "m1")
+    crash(stage, "plain", stage.fetch_one("plain"))
+    [again] = claim(stage, "plain", "me")
+    if verb == "ack":
+        ack(stage, "plain", again)
+    elif verb == "discard":
+        stage.carry(stage.broker.discard("plain", "me", [again]))
+    else:
+        die(stage, "plain", again)
+    assert not stage.raw("EXISTS", stage.keys.crashes("plain"))
+
+
+def test_a_lowered_limit_of_crashes_holds_at_the_next_claim(stage: Stage):
+    stage.send("plain", "m1")
+    crash(stage, "plain", stage.fetch_one("plain"))
+    stage.raw("HSET", stage.keys.meta("plain"), "max_crashes", 1)
+    assert claim(stage, "plain") == []
+    assert [letter.reason for letter in dead_letters(stage, "plain")] == [DeadReason.CRASHED]
+
+
+# -- foreign entries ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [501, 20_000])
+def test_an_entry_too_wide_for_a_script_is_dead_lettered_whole_in_one_field(stage: Stage, fields: int):
+    words = [word for number in range(fields) for word in (f"f{number}", b"\xff\x00%d" % number)]
+    stage.raw("XADD", stage.keys.queue("plain"), "*", *words)
+    [found] = stage.fetch("plain")
+    assert isinstance(found, Undecodable)
+    assert die(stage, "plain", found, reason=DeadReason.UNDECODABLE) == [True]
+    [[_, flat]] = stage.raw("XRANGE", stage.keys.dead("plain"), "-", "+")
+    assert (flat[0], flat[2:4]) == (b"packed", [b"reason", b"undecodable"])
+    unpack = "return cmsgpack.unpack(redis.call('XRANGE', KEYS[1], '-', '+')[1][2][2])"
+    packed = stage.raw("EVAL", unpack, 1, stage.keys.dead("plain"))
+    assert packed == [word.encode() if isinstance(word, str) else word for word in words]
+    assert stage.look("plain").in_flight == 0
+
+
+def test_a_wide_entry_past_its_limit_leaves_through_the_claim(stage: Stage):
+    stage.raw("XADD", stage.keys.queue("narrow"), "*", *(f"w{number}" for number in range(9000)))
+    [found] = stage.fetch("narrow")
+    stage.lapse("narrow", found)
+    assert claim(stage, "narrow") == []
+    assert stage.look("narrow").dead == 1
+
+
+# -- expiry ---------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_dead_letters_what_expired_unread_at_the_head(stage: Stage):
+    expire(stage, "plain", "a", "b")
+    stage.send("plain", "fresh")
+    assert stage.carry(stage.broker.sweep(["plain"])) == Swept(expired=2, dead_letters=0)
+    assert stage.carry(stage.broker.sweep(["plain"])) == Swept(0, 0)
+    found = [
+        (letter.envelope.id, letter.reason, letter.envelope.attempt)
+        for letter in dead_letters(stage, "plain")
+    ]
+    assert found == [("a", DeadReason.EXPIRED, 0), ("b", DeadReason.EXPIRED, 0)]
+    assert stage.fetch_one("plain").envelope.id == "fresh"
+    state = stage.look("plain")
+    assert state.counters is not None
+    assert (state.counters["expired"], state.counters["dead_lettered"]) == (2, 2)
+
+
+def test_a_queue_may_discard_what_expired_and_counts_it(stage: Stage):
+    expire(stage, "forgetful", "a", "b")
+    assert stage.carry(stage.broker.sweep(["plain", "forgetful"])).expired == 2
+    state = stage.look("forgetful")
+    assert state.counters is not None
+    assert (state.counters["expired"], state.counters["discarded"], state.dead, state.ready) == (2, 2, 0, 0)
+
+
+def test_a_sweep_is_bounded_and_shared_by_the_queues(stage: Stage):
+    expire(stage, "plain", *(f"m{number}" for number in range(150)))
+    expire(stage, "mortal", "x")
+    swept = [stage.carry(stage.broker.sweep(["plain", "mortal"])).expired for _ in range(3)]
+    assert swept == [100, 51, 0]
+
+
+def test_a_sweep_leaves_messages_in_flight_to_whoever_runs_them(stage: Stage):
+    expire(stage, "plain", "running")
+    delivered = stage.fetch_one("plain")
+    expire(stage, "plain", "unread")
+    assert stage.carry(stage.broker.sweep(["plain"])).expired == 1
+    assert [letter.envelope.id for letter in dead_letters(stage, "plain")] == ["unread"]
+    assert ack(stage, "plain", delivered) == 1
+
+
+def test_an_expired_message_is_not_claimed_but_leaves(stage: Stage):
+    expire(stage, "plain", "late")
+    expire(stage, "forgetful", "late")
+    for queue in ("plain", "forgetful"):
+        stage.lapse(queue, stage.fetch_one(queue))
+        assert claim(stage, queue) == []
+        assert stage.look(queue).in_flight == 0
+    assert [letter.reason for letter in dead_letters(stage, "plain")] == [DeadReason.EXPIRED]
+    assert stage.look("forgetful").dead == 0
+
+
+def test_a_sweep_parks_what_finds_no_room_among_the_dead(stage: Stage):
+    expire(stage, "narrow", "a", "b")
+    stage.carry(stage.broker.sweep(["narrow"]))
+    assert (stage.look("narrow").dead, stage.look("narrow").parked) == (1, 1)
+
+
+def test_a_sweep_passes_over_a_queue_that_is_not_there(stage: Stage):
+    stage.raw("DEL", stage.keys.queue("plain"))
+    expire(stage, "mortal", "x")
+    assert stage.carry(stage.broker.sweep(["plain", "mortal"])).expired == 1
+
+
+# -- over the memory limit ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(stage: Stage) -> Iterator[Stage]:
+    """A stage whose server is put over its memory limit by the test, and freed afterwards."""
+    yield stage
+    stage.raw("CONFIG", "SET", "maxmemory", 0)
+
+
+def test_a_full_server_still_keeps_parks_sweeps_and_buries(full: Stage):
+    full.send("dated", "kept")
+    full.send("narrow", "dead", "parked")
+    full.send("plain", "poison", "crashing")
+    expire(full, "mortal", "late")
+    kept_one = full.fetch_one("dated")
+    dead, parked = full.fetch("narrow")
+    poison, crashing = full.fetch("plain")
+    full.raw(
+        "XCLAIM", full.keys.queue("plain"), "g", "gone", 0, poison.entry_id, "IDLE", 10**9, "RETRYCOUNT", 3
+    )
+    full.raw("CONFIG", "SET", "maxmemory", 1)
+    assert ack(full, "dated", kept_one) == 1
+    assert die(full, "narrow", dead, parked) == [True, True]
+    assert claim(full, "plain") == []
+    assert crash(full, "plain", crashing) == [True]
+    assert full.carry(full.broker.sweep(["mortal"])).expired == 1
+    full.raw("XTRIM", full.keys.dead("narrow"), "MAXLEN", 0)
+    full.raw("CONFIG", "SET", "maxmemory", 0)
+    assert [full.look(queue).dead for queue in ("plain", "mortal")] == [1, 1]
+    assert (full.look("narrow").parked, full.look("dated").kept) == (1, 1)
