@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SettingError,
         StalePlanError,
         TopologyNotAppliedError,
+        UnknownMessageError,
         UnknownTargetError,
     )
     from leanmq_topology.messages.message import Message
@@ -51,6 +52,7 @@ _HOMES = {
         "SettingError",
         "StalePlanError",
         "TopologyNotAppliedError",
+        "UnknownMessageError",
         "UnknownTargetError",
     ),
     "messages.message": ("Message",),
@@ -84,6 +86,7 @@ __all__ = [
     "SyncClient",
     "Topology",
     "TopologyNotAppliedError",
+    "UnknownMessageError",
     "UnknownTargetError",
     "connect",
     "connect_sync",

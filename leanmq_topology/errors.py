@@ -4,6 +4,7 @@
     ├── InvalidTopologyError (ValueError)        the file is wrong; .diagnostics holds every finding
     ├── InvalidMessageError (ValueError)         data breaks its schema; .path, .reason
     ├── UnknownTargetError (ValueError)          no queue or route of that name; .target, .closest
+    ├── UnknownMessageError (ValueError)         no message of that id where it was looked for; .message_id
     ├── TopologyNotAppliedError                  used, but never applied; .missing
     ├── QueueFullError                           max_length reached; .queue
     ├── BatchTooLargeError (ValueError)          over what one atomic step carries; .copies, .size
@@ -89,6 +90,14 @@ class UnknownTargetError(LeanMQError, ValueError):
         self.target, self.closest = target, closest
         hint = f"did you mean {closest!r}?" if closest else None
         super().__init__(f"no queue or route is named {target!r}", hint=hint)
+
+
+class UnknownMessageError(LeanMQError, ValueError):
+    """No message has this id where it was looked for."""
+
+    def __init__(self, message_id: str, place: str) -> None:
+        self.message_id = message_id
+        super().__init__(f"no message {message_id!r} lies in {place}")
 
 
 class TopologyNotAppliedError(LeanMQError):

@@ -25,7 +25,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("send", "Send a validated message."),
     "run": ("run", "Run the handlers of a topology."),
     "status": ("status", "Show queues, counters and workers."),
-    "dlq": ("dlq", "Look into dead-letter queues."),
+    "peek": ("peek", "Look at the messages of a queue without taking them."),
+    "dlq": ("dlq", "Look into dead-letter queues; replay or discard what lies there."),
+    "purge": ("purge", "Take everything out of queues; --undo brings it back."),
+    "pause": ("pause", "Have workers stop reading queues; senders go on."),
+    "resume": ("resume", "Have workers read paused queues again."),
     "server": ("server", "Start, stop or look at the embedded broker."),
     "version": ("version", "Print versions."),
 }

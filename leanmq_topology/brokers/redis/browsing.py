@@ -59,7 +59,15 @@ def _read_waiting(keys: Keys, queue: str, reply: Any) -> list[WaitingEntry]:
             for entry_id, flat, consumer, idle_ms, deliveries in flying
         ),
         *(build(MessagePlace.READY, entry_id, flat, _entry_ms(entry_id)) for entry_id, flat in ready),
-        *(build(MessagePlace.DELAYED, b"", flat, due_ms) for due_ms, flat in delayed),
+        *(
+            build(
+                MessagePlace.DELAYED if due_ms >= 0 else MessagePlace.PARKED,
+                b"",
+                flat,
+                due_ms if due_ms >= 0 else None,
+            )
+            for due_ms, flat in delayed
+        ),
     ]
 
 

@@ -1,128 +1,105 @@
-"""`leanmq dlq list`: what could not be handled, and why."""
+"""`leanmq dlq`: what could not be handled, and why; and what to do about it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING
 
 import click
 
+from leanmq_topology.cli.commands.dlq_moves import discard, replay
+from leanmq_topology.cli.dead_letter_filters import filter_options
+from leanmq_topology.cli.linking import open_link
 from leanmq_topology.cli.options import Invocation, common_options
-from leanmq_topology.contracts.violation import printable
-from leanmq_topology.diagnostics import closest
-from leanmq_topology.errors import InvalidMessageError, TopologyNotAppliedError, UnknownTargetError
-from leanmq_topology.messages.outcome import DeadReason
+from leanmq_topology.errors import UnknownMessageError
+from leanmq_topology.messages.selection import Selection
 
 if TYPE_CHECKING:
-    from leanmq_topology.brokers.connect import BlockingLink
     from leanmq_topology.brokers.protocol import DeadEntry
 
-ENTRIES_A_READ = 200
-DATA_SHOWN = 200
-"""Characters of a message's data in the text form; `-o json` has all of it."""
+SHOWN = 100
 
 
 @click.group("dlq")
 def command() -> None:
-    """Look into dead-letter queues."""
+    """Look into dead-letter queues; replay or discard what lies there."""
+
+
+command.add_command(replay)
+command.add_command(discard)
 
 
 @command.command("list")
 @click.argument("queues", nargs=-1, metavar="[QUEUE]...")
-@click.option("--reason", type=click.Choice([reason.value for reason in DeadReason]), help="Only these.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@filter_options
+@click.option("--limit", type=click.IntRange(1), default=SHOWN, show_default=True, help="At most so many.")
 @common_options()
-def list_letters(call: Invocation, queues: tuple[str, ...], reason: str | None, limit: int) -> None:
+def list_letters(call: Invocation, queues: tuple[str, ...], selection: Selection, limit: int) -> None:
     """Show dead letters with their reason, oldest first in each queue. Looks, never consumes."""
-    from leanmq_topology.brokers.connect import open_blocking
+    from leanmq_topology.cli.dead_letter_text import show_letters
 
-    topology = call.load_topology()
-    url, namespace = call.broker_url(topology), topology.broker.namespace
-    with open_blocking(url, namespace=namespace, folder=topology.folder) as link:
-        names = choose_queues(link, queues, namespace)
-        found = [entry for name in names for entry in read_queue(link, name, reason, limit)][:limit]
-    payload = {"messages": [describe(entry) for entry in found]}
-    call.output.data("dlq", payload, "\n".join(render(found)) if found else "no dead letters")
+    with _reading(call, queues, selection) as entries:
+        found = list(islice(entries, limit))
+    show_letters(call, found)
 
 
-def choose_queues(link: BlockingLink, named: Sequence[str], namespace: str) -> list[str]:
-    """The queues named, or all that are applied. Raises `UnknownTargetError` for one that is not."""
-    record = link.connection.execute(link.broker.read_record())
-    applied = sorted(
-        address.removeprefix("queues.") for address in record.resources if address.startswith("queues.")
-    )
-    if not applied:
-        raise TopologyNotAppliedError([], namespace=namespace)
-    for name in named:
-        if name not in applied:
-            raise UnknownTargetError(name, closest=closest(name, applied))
-    return list(dict.fromkeys(named)) or applied
+@command.command("show")
+@click.argument("id", metavar="ID")
+@common_options()
+def show(call: Invocation, id: str) -> None:
+    """Show all of one dead letter: headers, error, data. A fan-out event may lie in several queues."""
+    from leanmq_topology.cli.dead_letter_text import describe, render_one
+
+    with _reading(call, (), Selection(ids=frozenset({id}))) as entries:
+        found = list(entries)
+    if not found:
+        raise UnknownMessageError(id, "a dead-letter queue")
+    text = "\n\n".join("\n".join(render_one(entry)) for entry in found)
+    call.output.data("dlq", {"messages": [describe(entry) for entry in found]}, text)
 
 
-def read_queue(link: BlockingLink, queue: str, reason: str | None, limit: int) -> Iterator[DeadEntry]:
-    """The oldest dead letters of a queue, up to `limit` of this reason."""
-    after, left = "", limit
-    while left:
-        page = link.connection.execute(
-            link.broker.read_dead_letters(queue, after=after, count=ENTRIES_A_READ)
-        )
-        for entry in page:
-            if left and (reason is None or entry.letter.reason == reason):
-                left -= 1
-                yield entry
-        if len(page) < ENTRIES_A_READ:
+@command.command("stats")
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@filter_options
+@common_options()
+def stats(call: Invocation, queues: tuple[str, ...], selection: Selection) -> None:
+    """Count dead letters by queue, reason and type of error."""
+    from leanmq_topology.cli.dead_letter_text import describe_group, render_groups
+    from leanmq_topology.operations.dead_letters import group_dead_letters
+
+    with _reading(call, queues, selection) as entries:
+        groups = group_dead_letters(entries)
+    text = "\n".join(render_groups(groups)) if groups else "no dead letters"
+    call.output.data("dlq-stats", {"groups": [describe_group(group) for group in groups]}, text)
+
+
+@command.command("export")
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@filter_options
+@common_options()
+def export(call: Invocation, queues: tuple[str, ...], selection: Selection) -> None:
+    """Print every dead letter as a line of JSON; with `-o json` as one document. Nothing is removed."""
+    from leanmq_topology.cli.dead_letter_text import describe
+
+    with _reading(call, queues, selection) as entries:
+        if call.output.is_json:
+            call.output.data("dlq", {"messages": [describe(entry) for entry in entries]}, "")
             return
-        after = page[-1].entry_id
+        for entry in entries:
+            call.output.line(json.dumps(describe(entry), ensure_ascii=False))
 
 
-def describe(entry: DeadEntry) -> dict[str, Any]:
-    """One dead letter of the JSON form; `data` is null where it cannot be read as JSON."""
-    letter = entry.letter
-    return {
-        "id": letter.envelope.id,
-        "queue": entry.queue,
-        "type": letter.envelope.type,
-        "reason": letter.reason.value,
-        "error": {"type": letter.failure.type, "message": letter.failure.message},
-        "attempts": letter.envelope.attempt,
-        "failed_at": entry.failed_at_ms / 1000,
-        "data": _read_data(letter.envelope.data),
-    }
+@contextmanager
+def _reading(
+    call: Invocation, queues: tuple[str, ...], selection: Selection
+) -> Iterator[Iterator[DeadEntry]]:
+    """The dead letters that are meant, read while one goes through them."""
+    from leanmq_topology.operations.dead_letters import find_dead_letters
+    from leanmq_topology.operations.queues import choose_queues
 
-
-def render(found: Sequence[DeadEntry]) -> Iterator[str]:
-    """Grouped by queue: id, type and reason on a line, then the error and the data."""
-    now, queue = time.time(), None
-    for entry in found:
-        if entry.queue != queue:
-            queue = entry.queue
-            yield printable(queue)
-        letter = entry.letter
-        attempts = f"{letter.envelope.attempt} attempt{'' if letter.envelope.attempt == 1 else 's'}"
-        ago = _ago(now - entry.failed_at_ms / 1000)
-        yield printable(f"  {letter.envelope.id or entry.entry_id}  {letter.envelope.type or '-'}  "
-                        f"{letter.reason.value} after {attempts}, {ago}")  # fmt: skip
-        yield printable(f"    {letter.failure.type}: {letter.failure.message}".rstrip(": "))
-        if letter.envelope.data:
-            yield "    " + _shorten(printable(letter.envelope.data.decode("utf-8", "backslashreplace")))
-
-
-def _read_data(raw: bytes) -> Any:
-    from leanmq_topology.contracts.payload import decode_data
-
-    try:
-        return decode_data(raw)
-    except InvalidMessageError:
-        return None
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= DATA_SHOWN else f"{text[: DATA_SHOWN - 1]}…"
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{int(seconds // size)} {unit} ago"
-    return f"{max(int(seconds), 0)} s ago"
+    with open_link(call, client_name="leanmq-dlq") as (link, namespace):
+        names = choose_queues(link, queues, namespace)
+        yield find_dead_letters(link, names, selection)

@@ -5,10 +5,11 @@
 -- Returns {now in ms,
 --          {{entry id, fields, consumer, idle in ms, delivery count}, …} in flight, oldest first,
 --          {{entry id, fields}, …} ready, next first,
---          {{due in ms, fields}, …} delayed, soonest first} or false: not applied
+--          {{due in ms or -1: parked, fields}, …} delayed, soonest first} or false: not applied
 
 -- include clock
 -- include entries
+-- include delayed
 
 local stream, group, count = KEYS[1], ARGV[1], tonumber(ARGV[2])
 
@@ -38,7 +39,8 @@ for at = 1, #rows, 2 do
   local packed = redis.call('HGET', KEYS[3], rows[at])
   if packed then
     local body = cmsgpack.unpack(packed)
-    waiting[#waiting + 1] = {tonumber(rows[at + 1]), {'id', body[1], 'type', body[2], 'data', body[3], 'headers',
+    local due = tonumber(rows[at + 1])
+    waiting[#waiting + 1] = {due < tonumber(PARKED) and due or -1, {'id', body[1], 'type', body[2], 'data', body[3], 'headers',
       body[4], 'attempt', body[5], 'expires', body[6]}}
   end
 end

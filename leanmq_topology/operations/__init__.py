@@ -1,0 +1,1 @@
+"""Use cases that more than one face shows: the command line now, a dashboard later."""
