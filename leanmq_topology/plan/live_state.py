@@ -45,7 +45,8 @@ class QueueState:
     problem: str | None = None
     """What is wrong with its keys, for people; `damage` says it to programs."""
     counters: Mapping[str, int] | None = None
-    """sent, acked, retried, dead_lettered, expired, discarded, dead_expired, vanished, rescued."""
+    """sent, acked, retried, dead_lettered, expired, discarded, dead_expired, vanished, rescued, duplicates,
+    conflicts (duplicates with other data), dropped, overflowed."""
     damage: Damage | None = None
 
     @property

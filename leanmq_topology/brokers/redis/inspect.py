@@ -26,6 +26,10 @@ COUNTERS = (
     "dead_expired",
     "vanished",
     "rescued",
+    "duplicates",
+    "conflicts",
+    "dropped",
+    "overflowed",
 )
 
 _LOST = {

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from leanmq_topology.topology.model import Queue, Route
 
 COUNTERS = ("sent", "acked", "retried", "dead_lettered", "expired")
+RARE_COUNTERS = ("duplicates", "conflicts", "dropped", "overflowed")
+"""Shown in a line of their own, where there are any."""
 COUNTS_OF_A_WORKER = ("held", "running", "handled", "retried", "dead-lettered", "discarded", "released")
 
 
@@ -66,7 +68,7 @@ def _describe_queue(state: QueueState) -> dict[str, Any]:
         "oldest_age_seconds": state.oldest_age_seconds,
         "consumers": state.consumers,
         "paused": state.state == "paused",
-        **{name: counters.get(name, 0) for name in COUNTERS},
+        **{name: counters.get(name, 0) for name in (*COUNTERS, *RARE_COUNTERS)},
         "problem": state.problem,
     }
 
@@ -101,6 +103,8 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
     rows = [_queue_row(status.queues[name], status.states[name], alarm) for name in status.queues]
     yield from align([HEADINGS, *rows])
     for name, state in status.states.items():
+        if rare := _list_rare(state):
+            yield f"{name}: {rare}"
         if state.problem:
             yield f"{name}: {state.problem}"
     if any(is_alarming(status.queues[name], status.states[name]) for name in status.queues):
@@ -117,6 +121,11 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
 
 
 HEADINGS = ("queue", "ready", "in flight", "delayed", "dead", "oldest", "consumers", *COUNTERS)
+
+
+def _list_rare(state: QueueState) -> str:
+    counters = state.counters or {}
+    return ", ".join(f"{counters[name]:,} {name}" for name in RARE_COUNTERS if counters.get(name))
 
 
 def is_alarming(queue: Queue, state: QueueState) -> bool:

@@ -181,9 +181,14 @@ local function may_sweep(queue)
   return may
 end
 
+-- What this flush placed itself is younger than all that lay there before.
+local function can_drop(queue)
+  return peek_head(queue, group) or is_head_taken(queue) and queue.placed[queue.first_placed]
+end
+
 local function can_take(queue)
   return has_room(queue, group, now, may_sweep)
-    or queue.overflow == 'drop_oldest' and (queue.placed[queue.first_placed] or peek_head(queue, group))
+    or queue.overflow == 'drop_oldest' and can_drop(queue)
     or queue.overflow == 'dead_letter' and may_dead_letter(queue)
 end
 

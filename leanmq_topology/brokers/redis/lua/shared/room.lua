@@ -32,14 +32,20 @@ end
 local function peek_head(queue, group)
   local head = queue.head
   if not head then
-    head = {entries = {}, place = 1, after = find_last_delivered(queue.stream, group)}
+    local after = find_last_delivered(queue.stream, group)
+    head = {entries = {}, place = 1, after = after, ended = not after}
     queue.head = head
   end
-  if not head.entries[head.place] and head.after and not head.ended and unread > 0 then
+  if not head.entries[head.place] and not head.ended and unread > 0 then
     read_slice(head, queue.stream)
     head.ended = #head.entries < SLICE
   end
   return head.entries[head.place]
+end
+
+-- False while there may be more than one script reads.
+local function is_head_taken(queue)
+  return queue.head.ended and not queue.head.entries[queue.head.place]
 end
 
 local function take_head(queue)
