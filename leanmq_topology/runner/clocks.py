@@ -27,5 +27,10 @@ class ServerClock:
         middle = (asked_at + self._monotonic()) / 2
         self._offset_ms = server_ms - middle * 1000
 
+    @property
+    def offset_ms(self) -> float:
+        """The server's time less our monotonic clock; it falls when the server's clock went back."""
+        return self._offset_ms
+
     def now_ms(self) -> int:
         return int(self._monotonic() * 1000 + self._offset_ms)

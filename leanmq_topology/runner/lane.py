@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+from leanmq_topology.brokers.protocol import Damage, QueueHealth
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure, MoveToDeadLetters, Outcome, Released
 from leanmq_topology.runner.handlers import LoadedHandler
@@ -65,6 +66,10 @@ class Lane:
         self.held: dict[str, Incoming] = {}
         self.backlogged = False
         """The last read brought as many messages as were asked for, so there are likely more."""
+        self.damage: Damage | None = None
+        """What is wrong with its keys on the server; it is not read until that is mended."""
+        self.paused = False
+        """By an operator: what was read is handled, nothing more is read."""
         self._suspended_until = 0.0
         self._settle = settle
         self._log, self._counters = log, counters
@@ -89,28 +94,32 @@ class Lane:
     def hungry(self) -> bool:
         """Whether reading is worth while: there is room, and either nothing waits or half of it is free."""
         room = self.room
-        if self._suspended_until and time.monotonic() < self._suspended_until:
+        if not self.readable or (self._suspended_until and time.monotonic() < self._suspended_until):
             return False
         return room > 0 and (self.crew.unstarted == 0 or room * 2 >= self._prefetch.limit)
+
+    @property
+    def readable(self) -> bool:
+        return self.damage is None and not self.paused
 
     @property
     def running(self) -> int:
         return self.crew.running
 
     def suspend(self, seconds: float) -> None:
-        """The queue is not on the server: do not read it for a while."""
-        if not self._suspended_until:
-            logger.error(
-                "queue %s is not on the server any more; looking again every %d s (`leanmq apply` makes it)",
-                self.name,
-                seconds,
-                extra={"event": "queue_missing", "queue": self.name},
-            )
+        """Reading it failed: leave it out for so long, unless a look at it says sooner that it is whole."""
         self._suspended_until = time.monotonic() + seconds
+
+    def note_health(self, health: QueueHealth) -> bool:
+        """Go by what was found on the server; True if reading has to be planned anew."""
+        before = self.readable and not self._suspended_until
+        self.damage, self.paused = health.damage, health.paused
+        if health.damage is None:
+            self._suspended_until = 0.0
+        return self.readable is not before
 
     def take(self, arrived: Sequence[Delivered | Undecodable]) -> None:
         """These were handed to this worker: have them run."""
-        self._suspended_until = 0.0
         lease_ends = time.monotonic() + self.queue.visibility_timeout_ms / 1000
         fresh = []
         for item in arrived:

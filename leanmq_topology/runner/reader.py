@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Receiver
@@ -25,8 +25,8 @@ logger = logging.getLogger("leanmq.runner")
 
 BLOCK_MS = 5_000
 LARGEST_READ = 256
-SUSPENDED_SECONDS = 5.0
-"""How long a queue that is gone from the server is left out of the reads."""
+SUSPENDED_SECONDS = 1.0
+"""How long a queue that could not be read is left out of the reads, unless a look at it says more."""
 UNBLOCK_SECONDS = 0.05
 """How often a read that is to end is told so: it may just not have reached the server yet."""
 
@@ -61,12 +61,17 @@ class Reader:
         consumer: str,
         lanes: Sequence[Lane],
         outage: Outage,
+        look_soon: Callable[[], None],
     ) -> None:
-        """`control` is another connection, to end a read that waits."""
+        """`control` is another connection, to end a read that waits.
+
+        `look_soon` is called when a queue cannot be read: somebody who watches them is to look at all.
+        """
         self._broker, self._consumer = broker, consumer
         self._connection, self._control = connection, control
         self._lanes = {lane.name: lane for lane in lanes}
-        self._outage = outage
+        self._outage, self._look_soon = outage, look_soon
+        self._said = ""
         self._room = asyncio.Event()
         self._left_out: Sequence[Lane] = ()
         self._waiting = False
@@ -92,9 +97,10 @@ class Reader:
                 self._suspend(failure)
                 await pauses.wait()
             except BrokerError as failure:
-                logger.error("reading failed: %s", failure, extra={"event": "read_failed"})
+                self._report(failure)
                 await pauses.wait()
             else:
+                self._said = ""
                 self._outage.end()
                 pauses.reset()
 
@@ -113,8 +119,13 @@ class Reader:
         """A queue has room again: read it too, now."""
         self._room.set()
         if self._waiting and self._unblocking is None and any(lane.hungry for lane in self._left_out):
-            self._unblocking = asyncio.create_task(self.unblock())
-            self._unblocking.add_done_callback(self._unblocked)
+            self._unblock_soon()
+
+    def plan_anew(self) -> None:
+        """Other queues are to be read than when the read under way began."""
+        self._room.set()
+        if self._waiting and self._unblocking is None:
+            self._unblock_soon()
 
     async def unblock(self) -> bool:
         """End the read that waits, if one does."""
@@ -122,6 +133,10 @@ class Reader:
             return await self._control.execute(self._broker.end_fetch(self._connection.connection_id))
         except BrokerError:
             return False  # the reader will notice by itself
+
+    def _unblock_soon(self) -> None:
+        self._unblocking = asyncio.create_task(self.unblock())
+        self._unblocking.add_done_callback(self._unblocked)
 
     def _unblocked(self, task: asyncio.Task[bool]) -> None:
         self._unblocking = None
@@ -138,8 +153,14 @@ class Reader:
             answers = await self._fetch(reads)
         finally:
             self._waiting = False
+        failures = []
         for read, arrived in zip(reads, answers, strict=True):
-            self._hand_out(read, arrived)
+            if isinstance(arrived, BaseException):
+                failures.append(arrived)
+            else:
+                self._hand_out(read, arrived)
+        if failures:
+            raise failures[0]
 
     async def _wait_for_room(self) -> None:
         self._room.clear()
@@ -149,13 +170,21 @@ class Reader:
 
     def _suspend(self, failure: TopologyNotAppliedError) -> None:
         """A queue is gone: leave it out for a while, so that the others go on."""
+        self._look_soon()
         for address in failure.missing:
             lane = self._lanes.get(address.removeprefix("queues."))
             if lane is not None:
                 lane.suspend(SUSPENDED_SECONDS)
 
-    async def _fetch(self, reads: Sequence[Read]) -> Sequence[Arrived]:
-        """Carry the reads out, in one write."""
+    def _report(self, failure: BrokerError) -> None:
+        """Once, until something was read again."""
+        self._look_soon()
+        if failure.message != self._said:
+            self._said = failure.message
+            logger.error("reading failed: %s", failure, extra={"event": "read_failed"})
+
+    async def _fetch(self, reads: Sequence[Read]) -> Sequence[Arrived | BaseException]:
+        """Carry the reads out, in one write. One that failed does not take along what others brought."""
         operations = [
             self._broker.fetch(
                 [lane.name for lane in read.lanes], self._consumer, count=read.count, block_ms=read.block_ms
@@ -164,7 +193,7 @@ class Reader:
         ]
         if len(operations) == 1:
             return [await self._connection.execute(operations[0])]
-        return await asyncio.gather(*map(self._connection.execute, operations))
+        return await asyncio.gather(*map(self._connection.execute, operations), return_exceptions=True)
 
     def _hand_out(self, read: Read, arrived: Arrived) -> None:
         by_queue: defaultdict[str, list[Delivered | Undecodable]] = defaultdict(list)

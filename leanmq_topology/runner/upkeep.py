@@ -1,6 +1,7 @@
 """What somebody has to do now and then: move due messages, take over lapsed leases, learn the server's time.
 
-Every worker does it for the queues it handles. Two that do it at once do no harm: each step is atomic.
+Every worker does it; there is no leader. Two that do it at once do no harm: each step is atomic, and the one
+that moves due messages is left alone by the others.
 """
 
 from __future__ import annotations
@@ -14,20 +15,24 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Broker, Upkeep
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
+from leanmq_topology.runner.checkup import CheckUp
 from leanmq_topology.runner.clocks import ServerClock
 from leanmq_topology.runner.lane import Lane
 from leanmq_topology.runner.outage import Outage, Pauses
+from leanmq_topology.runner.watch import Watch
 
 logger = logging.getLogger("leanmq.runner")
 
 TICK_SECONDS = 0.25
-"""A delayed message is at most so late while any worker of its queue lives."""
+"""A delayed message is at most so late while any worker of its namespace lives."""
+WORK_SECONDS = 0.010
+"""So long messages are moved at a stretch; then whoever else waits for the server gets as long."""
 LONGEST_SCAN_SECONDS = 5.0
 LARGEST_CLAIM = 100
-FULL_PROMOTION = 100
-"""A round that moved so many likely left some."""
 FRONT = "0-0"
 HEARTBEAT_SECONDS = 5.0
+CLOCK_STEP_MS = 1000
+"""The server's clock went back by more than this: leases would run that much longer."""
 
 
 class Scan:
@@ -60,16 +65,23 @@ class Maintenance:
         lanes: Sequence[Lane],
         clock: ServerClock,
         outage: Outage,
-        generation: int,
+        watch: Watch,
+        seen: Upkeep,
         generation_changed: Callable[[], Awaitable[None]],
         beat: Callable[[], Awaitable[None]],
     ) -> None:
+        """`seen` is what the first round said, which the worker does before it starts."""
         self._broker, self._connection, self._consumer = broker, connection, consumer
-        self._names = [lane.name for lane in lanes]
         self._scans = [Scan(lane) for lane in lanes]
-        self._clock, self._outage = clock, outage
-        self._generation, self._generation_changed = generation, generation_changed
+        self._clock, self._outage, self._watch = clock, outage, watch
+        self._checkup = CheckUp(broker, connection, lanes)
+        self._seen = seen
+        self._going_by = (seen.generation, seen.epoch)
+        self._generation_changed = generation_changed
         self._beat, self._beat_at = beat, 0.0
+        self._highest_offset_ms = clock.offset_ms
+        self._working_since = 0.0
+        self._said: dict[str, str] = {}
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -85,9 +97,6 @@ class Maintenance:
             except BrokerUnavailableError as failure:
                 self._outage.begin(failure)
                 pause = pauses.seconds()
-            except LeanMQError as failure:
-                logger.error("upkeep failed: %s", failure, extra={"event": "upkeep_failed"})
-                pause = pauses.seconds()
             else:
                 pauses.reset()
             with contextlib.suppress(TimeoutError):
@@ -95,50 +104,128 @@ class Maintenance:
                     await self._stopping.wait()
 
     async def _tick(self) -> float:
-        """Returns how long to rest, in seconds."""
-        upkeep = await maintain(self._broker, self._connection, self._names, self._clock)
-        if upkeep.generation != self._generation:
+        """Returns how long to rest, in seconds. A part that fails is no reason to leave out the others."""
+        parts = {
+            "promotion": self._promote,
+            "watch": self._look,
+            "claims": self._claim_all,
+            "check-up": self._checkup.step,
+            "heartbeat": self._beat_now_and_then,
+        }
+        for name, part in parts.items():
+            if self._stopping.is_set():
+                break
+            try:
+                await part()
+            except BrokerUnavailableError:
+                raise
+            except LeanMQError as failure:
+                self._report(name, failure)
+            else:
+                self._said.pop(name, None)
+        return TICK_SECONDS if "promotion" in self._said else self._rest()
+
+    def _report(self, part: str, failure: LeanMQError) -> None:
+        """Once, until that part went well again."""
+        self._watch.look_soon()
+        if self._said.get(part) != failure.message:
+            self._said[part] = failure.message
+            logger.error("upkeep failed (%s): %s", part, failure, extra={"event": "upkeep_failed"})
+
+    async def _promote(self) -> None:
+        waiting = self._seen.waiting
+        self._seen = await maintain(self._broker, self._connection, waiting, self._consumer, self._clock)
+        self._note_time()
+        await self._note_topology(self._seen)
+
+    async def _note_topology(self, seen: Upkeep) -> None:
+        back = self._watch.topology_gone and seen.generation > 0
+        self._watch.note_topology(gone=not seen.generation)
+        applied = (seen.generation, seen.epoch)
+        if seen.generation and (back or applied != self._going_by):
             await self._generation_changed()
-            self._generation = upkeep.generation
+            self._going_by = applied
+            self._watch.look_soon()
+
+    def _note_time(self) -> None:
+        offset_ms = self._clock.offset_ms
+        if offset_ms < self._highest_offset_ms - CLOCK_STEP_MS:
+            logger.warning(
+                "the server's clock went back by %.0f s; leases are set anew",
+                (self._highest_offset_ms - offset_ms) / 1000,
+                extra={"event": "clock_went_back"},
+            )
+            self._highest_offset_ms = offset_ms
+            self._checkup.repair_clocks()
+        self._highest_offset_ms = max(self._highest_offset_ms, offset_ms)
+
+    async def _look(self) -> None:
+        if self._watch.due:
+            await self._watch.look()
+
+    async def _claim_all(self) -> None:
         for scan in self._scans:
             if self._stopping.is_set():
-                return 0.0
-            if time.monotonic() >= scan.due_at:
+                return
+            if time.monotonic() >= scan.due_at or self._watch.has_free(scan.lane):
                 await self._claim(scan)
-        if time.monotonic() >= self._beat_at:
-            self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
-            await self._beat()
-        return _rest(upkeep)
 
     async def _claim(self, scan: Scan) -> None:
         lane = scan.lane
-        if not lane.room:
+        if not lane.room or not lane.readable:
             return  # asked again at the next tick: what lapsed may go to a worker that has room
-        count = min(lane.room, LARGEST_CLAIM)
-        operation = self._broker.claim(lane.queue, self._consumer, cursor=scan.cursor, count=count)
-        try:
-            cursor, taken_over = await self._connection.execute(operation)
-        except TopologyNotAppliedError:
-            lane.suspend(LONGEST_SCAN_SECONDS)
+        if scan.cursor == FRONT and not self._watch.is_wanted(lane):
             scan.plan_next(FRONT)
             return
+        since = time.monotonic()
+        try:
+            await self._claim_some(scan)
+            while scan.cursor != FRONT and lane.room and time.monotonic() - since < WORK_SECONDS:
+                await self._claim_some(scan)
+        except TopologyNotAppliedError:
+            self._watch.look_soon()
+            scan.plan_next(FRONT)
+
+    async def _claim_some(self, scan: Scan) -> None:
+        lane = scan.lane
+        operation = self._broker.claim(
+            lane.queue,
+            self._consumer,
+            cursor=scan.cursor,
+            count=min(lane.room, LARGEST_CLAIM),
+            held=list(lane.held),
+        )
+        cursor, taken_over = await self._connection.execute(operation)
         scan.plan_next(cursor)
         lane.take(taken_over)
 
+    async def _beat_now_and_then(self) -> None:
+        if time.monotonic() >= self._beat_at:
+            self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
+            await self._beat()
+
+    def _rest(self) -> float:
+        """Until something is due, at most a tick. While there is much to do, work and rest take turns."""
+        seen = self._seen
+        if any(scan.cursor != FRONT and scan.lane.room for scan in self._scans):
+            return WORK_SECONDS
+        if seen.next_due_ms is None:
+            return TICK_SECONDS
+        if seen.next_due_ms > seen.now_ms:
+            return min((seen.next_due_ms - seen.now_ms) / 1000, TICK_SECONDS)
+        now = time.monotonic()
+        if now - self._working_since < WORK_SECONDS:
+            return 0.0
+        rest = WORK_SECONDS
+        self._working_since = now + rest
+        return rest
+
 
 async def maintain(
-    broker: Broker, connection: AsyncConnection, names: Sequence[str], clock: ServerClock
+    broker: Broker, connection: AsyncConnection, queues: Sequence[str], consumer: str, clock: ServerClock
 ) -> Upkeep:
     """One round of moving due messages; the clock learns the server's time from it."""
     asked_at = time.monotonic()
-    upkeep = await connection.execute(broker.maintain(names))
+    upkeep = await connection.execute(broker.maintain(queues, consumer))
     clock.adjust(upkeep.now_ms, asked_at=asked_at)
     return upkeep
-
-
-def _rest(upkeep: Upkeep) -> float:
-    if upkeep.promoted >= FULL_PROMOTION:
-        return 0.0
-    if upkeep.next_due_ms is None or (upkeep.next_due_ms <= upkeep.now_ms and not upkeep.promoted):
-        return TICK_SECONDS  # nothing is due, or what is due has no queue to go to
-    return min(max((upkeep.next_due_ms - upkeep.now_ms) / 1000, 0.001), TICK_SECONDS)

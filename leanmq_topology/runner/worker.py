@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from leanmq_topology.brokers.connect import AsyncLink, open_blocking
+from leanmq_topology.brokers.protocol import Upkeep
 from leanmq_topology.errors import LeanMQError
 from leanmq_topology.plan.hazards import refuse_owner
 from leanmq_topology.runner.applied import Applied, check_applied, list_differences, read_applied
@@ -38,6 +39,7 @@ from leanmq_topology.runner.reader import Reader
 from leanmq_topology.runner.settlements import Settlement, Settlements
 from leanmq_topology.runner.thread_crew import ThreadCrew
 from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance, maintain
+from leanmq_topology.runner.watch import Watch
 from leanmq_topology.topology.model import Topology
 
 logger = logging.getLogger("leanmq.runner")
@@ -82,6 +84,7 @@ class Worker:
         self._clock, self._outage = ServerClock(), Outage()
         self._lanes: dict[str, Lane] = {}
         self._reader: Reader | None = None
+        self._watch: Watch | None = None
         self._stop = asyncio.Event()
         self._empty = asyncio.Event()
         self._settlements = Settlements(
@@ -99,7 +102,8 @@ class Worker:
         `BrokerError` if the server cannot be reached at the start. Later outages are waited for.
         """
         applied = await self._read_applied()
-        await maintain(self._broker, self._connection, list(self._queues()), self._clock)
+        queues = list(self._queues())
+        seen = await maintain(self._broker, self._connection, queues, self.name, self._clock)
         async with contextlib.AsyncExitStack() as resources:
             client = await self._open_client(resources)
             self._build_lanes(applied, client)
@@ -107,8 +111,13 @@ class Worker:
             reading = await self._link.open_another()
             resources.push_async_callback(reading.close)
             lanes = list(self._lanes.values())
-            self._reader = Reader(self._broker, reading, self._connection, self.name, lanes, self._outage)
-            return await self._run_parts(self._reader, self._maintenance(applied, lanes), leases, ready)
+            watch = Watch(self._broker, self._connection, self.name, lanes, self._plan_reads_anew)
+            await watch.look()
+            self._watch = watch
+            self._reader = Reader(
+                self._broker, reading, self._connection, self.name, lanes, self._outage, watch.look_soon
+            )
+            return await self._run_parts(self._reader, self._maintenance(watch, seen, lanes), leases, ready)
 
     async def _run_parts(
         self, reader: Reader, upkeep: Maintenance, leases: LeaseKeeper, ready: Callable[[], None]
@@ -174,6 +183,10 @@ class Worker:
         if self._reader is not None:
             self._reader.make_room_known()
 
+    def _plan_reads_anew(self) -> None:
+        if self._reader is not None:
+            self._reader.plan_anew()
+
     async def _beat(self) -> None:
         facts = {
             "host": socket.gethostname(),
@@ -183,6 +196,7 @@ class Worker:
             "held": str(sum(len(lane.held) for lane in self._lanes.values())),
             "running": str(sum(lane.running for lane in self._lanes.values())),
             "seen_ms": str(self._clock.now_ms()),
+            **(self._watch.facts() if self._watch else {}),
             **{name: str(count) for name, count in self.counters.as_dict().items()},
         }
         lifetime_ms = int(3 * HEARTBEAT_SECONDS * 1000)
@@ -245,7 +259,7 @@ class Worker:
         gates = (check_admission(queue, self._clock.now_ms), check_contract(queue, applied.types))
         return Pipeline(queue, handler.declared.on_false, handler.binding.invoke, gates)
 
-    def _maintenance(self, applied: Applied, lanes: Sequence[Lane]) -> Maintenance:
+    def _maintenance(self, watch: Watch, seen: Upkeep, lanes: Sequence[Lane]) -> Maintenance:
         return Maintenance(
             self._broker,
             self._connection,
@@ -253,7 +267,8 @@ class Worker:
             lanes,
             self._clock,
             self._outage,
-            applied.generation,
+            watch,
+            seen,
             self._adopt_generation,
             self._beat,
         )

@@ -1,0 +1,160 @@
+"""Looks at the queues of a worker every second: are they whole, are they paused, who else holds anything?
+
+What goes missing on the server is said once, and once more when it is back; until then it is neither read nor
+made anew. Only a group that was destroyed is made again: its stream still holds exactly the unfinished work.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from leanmq_topology.brokers.protocol import AsyncConnection, Broker, Damage, QueueHealth
+from leanmq_topology.runner.lane import Lane
+
+logger = logging.getLogger("leanmq.runner")
+
+LOOK_SECONDS = 1.0
+"""A paused queue is read no longer than this; what was lost is noticed as fast."""
+LOOKS_PER_LEASE = 4
+QUEUES_A_LOOK = 250
+MOST_NAMED = 5
+
+_WORDS: Mapping[Damage, str] = {
+    Damage.MISSING: "not on the server any more",
+    Damage.GROUP_GONE: "without their consumer group",
+    Damage.RECORD_GONE: "without the record of their limits",
+    Damage.WRONG_TYPE: "not ours any more: something else lies under their keys",
+}
+
+
+class Watch:
+    """`changed` is called when there are queues that may be read again, or may not be read any more."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        connection: AsyncConnection,
+        consumer: str,
+        lanes: Sequence[Lane],
+        changed: Callable[[], None],
+    ) -> None:
+        self._broker, self._connection, self._consumer = broker, connection, consumer
+        self._lanes = {lane.name: lane for lane in lanes}
+        self._changed = changed
+        self._health: dict[str, QueueHealth] = {}
+        self._due_at = 0.0
+        self.topology_gone = False
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self._due_at
+
+    @property
+    def damaged(self) -> list[Lane]:
+        return [lane for lane in self._lanes.values() if lane.damage is not None]
+
+    def look_soon(self) -> None:
+        """Somebody met something odd: look at the next tick."""
+        self._due_at = 0.0
+
+    async def look(self) -> None:
+        """Ask the server, mend what may be mended, and tell lanes, log and reader what changed."""
+        self._due_at = time.monotonic() + self._interval()
+        found: list[QueueHealth] = []
+        names = list(self._lanes)
+        for start in range(0, len(names), QUEUES_A_LOOK):
+            part = names[start : start + QUEUES_A_LOOK]
+            found += await self._connection.execute(self._broker.survey(part, self._consumer))
+        for health in found:
+            if health.damage is Damage.GROUP_GONE and await self._rescue_group(health.name):
+                found[found.index(health)] = QueueHealth(health.name)
+        self._take_note(found)
+
+    def is_wanted(self, lane: Lane) -> bool:
+        """Whether a claim may find anything: others hold messages of it, or we do without knowing."""
+        health = self._health.get(lane.name)
+        if health is None or lane.damage is not None:
+            return False
+        known = sum(1 for message in lane.held.values() if not message.lost)
+        return health.pending > health.own or health.own > known
+
+    def has_free(self, lane: Lane) -> bool:
+        """Whether messages were handed back, which need not lapse first."""
+        health = self._health.get(lane.name)
+        return health is not None and health.free > 0
+
+    def note_topology(self, gone: bool) -> None:
+        """Whether the whole applied record is missing."""
+        if gone and not self.topology_gone:
+            logger.error(
+                "the topology is not on the server any more; what is left of it is handled on "
+                "(`leanmq apply` makes it again)",
+                extra={"event": "topology_missing"},
+            )
+        elif self.topology_gone and not gone:
+            logger.warning("the topology is on the server again", extra={"event": "topology_back"})
+        if gone is not self.topology_gone:
+            self.topology_gone = gone
+            self.look_soon()
+
+    def facts(self) -> dict[str, str]:
+        """For the heartbeat: what is lost, in one word a queue."""
+        words = [f"{lane.name}={lane.damage}" for lane in self.damaged]
+        return {"damaged": ",".join(["topology=missing"] * self.topology_gone + words)}
+
+    def _interval(self) -> float:
+        """Several looks a lease: what lapses was seen in other hands before."""
+        leases_ms = (lane.queue.visibility_timeout_ms for lane in self._lanes.values())
+        return min(LOOK_SECONDS, min(leases_ms, default=0) / 1000 / LOOKS_PER_LEASE)
+
+    async def _rescue_group(self, queue: str) -> bool:
+        count = await self._connection.execute(self._broker.rescue_group(queue))
+        if count is None:
+            return False
+        logger.error(
+            "the consumer group of queue %s was gone and is made again: %d unfinished messages are handed out "
+            "anew, and how often each was handed out before is not known any more",
+            queue,
+            count,
+            extra={"event": "group_rebuilt", "queue": queue, "messages": count},
+        )
+        return True
+
+    def _take_note(self, found: Iterable[QueueHealth]) -> None:
+        broken: defaultdict[Damage, list[str]] = defaultdict(list)
+        mended: list[str] = []
+        changed = False
+        for health in found:
+            lane = self._lanes[health.name]
+            self._health[health.name] = health
+            if health.damage is not None and lane.damage is not health.damage:
+                broken[health.damage].append(health.name)
+            elif health.damage is None and lane.damage is not None:
+                mended.append(health.name)
+            changed |= lane.note_health(health)
+        for damage, names in broken.items():
+            _say_broken(damage, names)
+        if mended:
+            logger.warning(
+                "whole again and read: %s", _list(mended), extra={"event": "queue_back", "queues": mended}
+            )
+        if changed:
+            self._changed()
+
+
+def _say_broken(damage: Damage, names: Sequence[str]) -> None:
+    logger.error(
+        "%s %s; left alone until `leanmq apply` or somebody else mends it",
+        _list(names),
+        _WORDS[damage],
+        extra={"event": "queue_missing", "damage": damage.value, "queues": list(names)},
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MOST_NAMED])
+    more = len(names) - MOST_NAMED
+    return f"queues {shown} and {more} more" if more > 0 else f"queue{'s' * (len(names) > 1)} {shown}"
