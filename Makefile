@@ -37,6 +37,7 @@ test-fast: $(INSTALLED) ## the pure tests, in seconds
 
 bench: $(INSTALLED) ## the measurements behind the figures in the documents
 	$(BIN)/python -m tests.benchmarks.topology_10k
+	$(BIN)/python -m tests.benchmarks.delivery
 
 verify: lint types test ## what CI runs
 

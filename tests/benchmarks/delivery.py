@@ -1,0 +1,258 @@
+"""What a message costs, beside raw commands in the same run: `python -m tests.benchmarks.delivery`.
+
+Valkey 9 over TCP on loopback with an append-only file written every second, a 201-byte body, validated on
+both sides. Each round measures every row once; the table shows medians. Trust the ratios, not the absolute
+numbers: the machine is shared. `server us` is the server's own CPU, `commands` the calls it counted, those
+inside scripts included; `client us` is this process's CPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from leanmq_topology.brokers.connect import open_async, open_blocking
+from leanmq_topology.client import connect, connect_sync
+from leanmq_topology.reconciler import apply_changes
+from leanmq_topology.runner.worker import Worker
+from leanmq_topology.topology.model import BrokerSettings, FanoutRoute, MessageType, Queue, Target, Topology
+from tests.support.servers import Server, find_binary
+from tests.support.workers import load
+
+BODY = {
+    "order_id": "A-1234567",
+    "customer": 4711,
+    "total": 99.5,
+    "currency": "EUR",
+    "notify": True,
+    "email": "ada.lovelace@example.org",
+    "placed": "2026-01-01T12:00:00Z",
+    "items": 3,
+    "note": "leave it at the door",
+}
+SCHEMA = {
+    "type": "object",
+    "required": list(BODY),
+    "additionalProperties": False,
+    "properties": {
+        name: {"type": {str: "string", bool: "boolean", int: "integer", float: "number"}[type(value)]}
+        for name, value in BODY.items()
+    },
+}
+RAW_BODY = json.dumps(BODY, separators=(",", ":")).encode()
+BATCH = 100
+TASKS = 32
+COPIES = 5
+
+
+@dataclass
+class Row:
+    """One measured thing; a list has one number a round."""
+
+    name: str
+    rates: list[float] = field(default_factory=list)
+    server_us: list[float] = field(default_factory=list)
+    client_us: list[float] = field(default_factory=list)
+    commands: list[float] = field(default_factory=list)
+
+
+class Meter:
+    """Reads the server's counters and this process's clock around a measured stretch."""
+
+    def __init__(self, admin: redis.Redis) -> None:
+        self.admin = admin
+        self.rows: dict[str, Row] = {}
+
+    def _counters(self) -> tuple[float, int]:
+        cpu: Any = self.admin.info("cpu")
+        stats: Any = self.admin.info("commandstats")
+        calls = sum(entry["calls"] for name, entry in stats.items() if "info" not in name)
+        return cpu["used_cpu_user"] + cpu["used_cpu_sys"], calls
+
+    async def measure(self, name: str, count: int, work: Callable[[], Awaitable[None]]) -> None:
+        row = self.rows.setdefault(name, Row(name))
+        cpu_before, calls_before = self._counters()
+        own, started = time.process_time(), time.perf_counter()
+        await work()
+        elapsed, own = time.perf_counter() - started, time.process_time() - own
+        cpu, calls = self._counters()
+        row.rates.append(count / elapsed)
+        row.client_us.append(own / count * 1e6)
+        row.server_us.append((cpu - cpu_before) / count * 1e6)
+        row.commands.append((calls - calls_before) / count)
+
+
+def make_topology(namespace: str, folder: Path) -> Topology:
+    queues = {
+        name: Queue(name=name, accepts=("order",)) for name in ("work", *(f"copy{n}" for n in range(COPIES)))
+    }
+    route = FanoutRoute(
+        name="all", accepts=("order",), to=tuple(Target(queue=f"copy{n}") for n in range(COPIES))
+    )
+    return Topology(
+        name=namespace,
+        broker=BrokerSettings(namespace=namespace),
+        messages={"order": MessageType(name="order", schema=SCHEMA)},
+        queues=queues,
+        routes={"all": route},
+        folder=folder,
+    )
+
+
+async def run_round(meter: Meter, url: str, topology: Topology, count: int) -> None:
+    """Every row once."""
+    raw = redis.Redis.from_url(url, retry=None, socket_timeout=30, protocol=2)
+    raw.delete("raw")
+    raw.xgroup_create("raw", "g", id="0", mkstream=True)
+    single = count // 10
+    await meter.measure("raw XADD, one by one", single, lambda: raw_single(raw, single))
+    await meter.measure("raw XADD, pipelines of 100", count, lambda: raw_bulk(raw, count))
+    await meter.measure("raw XREADGROUP + XACK + XDEL", count, lambda: raw_drain(raw))
+    with connect_sync(topology, url=url) as mq:
+        await meter.measure("send, blocking, one by one", single, lambda: ours_single(mq, single))
+        await meter.measure("send_many of 100, blocking", count, lambda: ours_bulk(mq, count))
+    await meter.measure(
+        "run: a handler call a message", single + count, lambda: ours_drain(url, topology, single + count)
+    )
+    async with connect(topology, url=url) as client:
+        await meter.measure("send, 32 asyncio tasks", count, lambda: ours_tasks(client, count))
+        await meter.measure("fan-out 1 to 5, 32 tasks", single, lambda: ours_fanout(client, single))
+    clear(url, topology)
+    raw.close()
+
+
+async def raw_single(raw: redis.Redis, count: int) -> None:
+    for _ in range(count):
+        raw.xadd("raw", {"data": RAW_BODY})
+
+
+async def raw_bulk(raw: redis.Redis, count: int) -> None:
+    for _ in range(count // BATCH):
+        pipe = raw.pipeline(transaction=False)
+        for _ in range(BATCH):
+            pipe.xadd("raw", {"data": RAW_BODY})
+        pipe.execute()
+
+
+async def raw_drain(raw: redis.Redis) -> None:
+    while True:
+        reply: Any = raw.xreadgroup("g", "c", {"raw": ">"}, count=BATCH)
+        if not reply:
+            return
+        ids = [entry for entry, _ in reply[0][1]]
+        pipe = raw.pipeline(transaction=False)
+        pipe.xack("raw", "g", *ids)
+        pipe.xdel("raw", *ids)
+        pipe.execute()
+
+
+async def ours_single(mq: Any, count: int) -> None:
+    for _ in range(count):
+        mq.send("work", BODY)
+
+
+async def ours_bulk(mq: Any, count: int) -> None:
+    for _ in range(count // BATCH):
+        mq.send_many("work", [BODY] * BATCH)
+
+
+async def ours_tasks(mq: Any, count: int, target: str = "work") -> None:
+    async def sender() -> None:
+        for _ in range(count // TASKS):
+            await mq.send(target, BODY)
+
+    await asyncio.gather(*(sender() for _ in range(TASKS)))
+
+
+async def ours_fanout(mq: Any, count: int) -> None:
+    await ours_tasks(mq, count, "all")
+
+
+async def ours_drain(url: str, topology: Topology, count: int) -> None:
+    handled, done = 0, asyncio.Event()
+
+    async def handler(data: dict[str, Any]) -> None:
+        nonlocal handled
+        handled += 1
+        if handled == count:
+            done.set()
+
+    loaded = load(handler, concurrency=16)
+    async with await open_async(url, namespace=topology.name, folder=topology.folder) as link:
+        worker = Worker(topology, {loaded.name: loaded}, link)
+        task = asyncio.create_task(worker.run())
+        await done.wait()
+        worker.stop()
+        await task
+
+
+def clear(url: str, topology: Topology) -> None:
+    """Empty the queues that no worker drained, so that every round starts alike."""
+    with open_blocking(url, namespace=topology.name, folder=topology.folder) as link:
+        admin = redis.Redis.from_url(url, retry=None)
+        for queue in topology.queues:
+            admin.xtrim(link.broker.keys.queue(queue), maxlen=0, approximate=False)
+        admin.close()
+
+
+def render(meter: Meter) -> Iterator[str]:
+    raw_of = {
+        "send, blocking, one by one": "raw XADD, one by one",
+        "send_many of 100, blocking": "raw XADD, pipelines of 100",
+        "run: a handler call a message": "raw XREADGROUP + XACK + XDEL",
+        "send, 32 asyncio tasks": "raw XADD, one by one",
+    }
+    yield f"{'':<32} {'a second':>10} {'of raw':>7} {'client us':>10} {'server us':>10} {'commands':>9}"
+    for row in meter.rows.values():
+        rate = statistics.median(row.rates)
+        raw = meter.rows.get(raw_of.get(row.name, ""))
+        ratio = f"{rate / statistics.median(raw.rates):.2f}" if raw else ""
+        yield (
+            f"{row.name:<32} {rate:>10,.0f} {ratio:>7} {statistics.median(row.client_us):>10.1f} "
+            f"{statistics.median(row.server_us):>10.1f} {statistics.median(row.commands):>9.2f}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    chosen = parser.parse_args()
+    binary = find_binary("valkey9")
+    if binary is None:
+        raise SystemExit("Valkey 9 is missing: `make install` brings it")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    durable = ("--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "everysec")
+    server = Server("valkey9", binary, arguments=durable).start()
+    try:
+        asyncio.run(_measure(f"redis://127.0.0.1:{port}", chosen.messages, chosen.rounds))
+    finally:
+        server.stop()
+
+
+async def _measure(url: str, count: int, rounds: int) -> None:
+    meter = Meter(redis.Redis.from_url(url, retry=None))
+    with tempfile.TemporaryDirectory() as folder:
+        topology = make_topology("bench", Path(folder))
+        with open_blocking(url, namespace=topology.name, folder=topology.folder) as link:
+            apply_changes(link, topology, who="benchmark")
+        for _ in range(rounds):
+            await run_round(meter, url, topology, count)
+    print("\n".join(render(meter)))
+
+
+if __name__ == "__main__":
+    main()
