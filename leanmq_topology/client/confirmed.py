@@ -2,8 +2,8 @@
 
 They travel on a connection of their own, because everything behind such a flush waits until disk or
 replicas have it. One group is in flight at a time; what is sent meanwhile gathers and goes in the next one,
-so the cost of waiting is that of a group, not of a message. Levels do not mix in a group: a send that asks for
-less must not fail because another asked for more.
+so the cost of waiting is that of a group, not of a message. Levels do not mix in a group: a send that asks
+for less must not fail because another asked for more.
 """
 
 from __future__ import annotations
@@ -37,15 +37,12 @@ class ConfirmedSender:
 class Levels:
     """Which levels a server can confirm, judged once each."""
 
-    def __init__(
-        self, broker: Sender, examination: Examination, *, where: str, within_ms: int = CONFIRM_MS
-    ) -> None:
-        self._broker, self._examination = broker, examination
-        self._where, self._within_ms = where, within_ms
+    def __init__(self, broker: Sender, examination: Examination, *, where: str) -> None:
+        self._broker, self._examination, self._where = broker, examination, where
 
     def make_sender(self, level: Durability) -> ConfirmedSender:
         """Raises `BrokerRefusedError` for a level the server cannot give; nothing was sent then."""
         found = self._examination.judge(level)
         if found.verdict is Verdict.FAILED:
             raise refuse([found], where=self._where)
-        return ConfirmedSender(self._broker, level, self._examination, self._within_ms)
+        return ConfirmedSender(self._broker, level, self._examination, CONFIRM_MS)
