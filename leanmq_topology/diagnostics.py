@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -94,6 +95,7 @@ def list_codes() -> list[str]:
     return sorted(_read_codes())
 
 
+@cache
 def _read_codes() -> dict[str, dict[str, str]]:
     tables = sorted(files("leanmq_topology").joinpath("codes").iterdir(), key=lambda item: item.name)
     return {

@@ -5,8 +5,13 @@ Sub-commands are imported when called: `leanmq --help` and `validate` never pay 
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -77,13 +82,29 @@ def main(argv: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     output = Output.from_arguments(arguments)
     try:
-        code = leanmq.main(args=arguments, prog_name="leanmq", standalone_mode=False)
+        with _obeying_sigterm():
+            code = leanmq.main(args=arguments, prog_name="leanmq", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as help_wanted:
         output.note(help_wanted.format_message())
         code = USAGE_EXIT
     except BaseException as failure:
         code = report_failure(failure, output)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _obeying_sigterm() -> Iterator[None]:
+    """Let SIGTERM unwind a command as Ctrl-C does: locks are released, helpers end, temporary files go."""
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,25 @@ def test_the_demo_leaves_no_process_and_no_file_behind(demo):
     assert list(folder.iterdir()) == []
 
 
+def test_a_demo_that_is_told_to_end_takes_everything_with_it(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "leanmq_topology.cli.main", "demo"],
+        cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process.stdout as told:
+        assert any("leanmq run" in line for line in told)  # the worker starts now
+        process.terminate()
+        told.read()
+    assert process.wait(40) == 143
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and (left := processes_below(str(tmp_path))):
+        psutil.wait_procs(left, timeout=0.2)
+    assert processes_below(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_kept_example_is_a_working_project(tmp_path):
     done = run_demo("--keep", str(tmp_path / "shop"), folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
