@@ -39,6 +39,13 @@ class Surroundings:
         return gather_backlog(self.live.queue(name) for name in queues)
 
 
+_OVER_LIMIT = {
+    "reject": "sends are refused",
+    "drop_oldest": "each new message drops the oldest that was not handed out",
+    "dead_letter": "new messages are dead-lettered",
+}
+"""What happens to a send while more messages wait than the limit allows."""
+
 Rule = Callable[[Update, Surroundings], Iterator[Diagnostic]]
 
 
@@ -103,9 +110,23 @@ def find_overfull(change: Update, around: Surroundings) -> Iterator[Diagnostic]:
             "LMQ501",
             change,
             "max_length",
-            f"{backlog.waiting:,} messages wait, the new limit is {limit:,}: sends are refused until they"
-            " are fewer",
+            f"{backlog.waiting:,} messages wait, the new limit is {limit:,}:"
+            f" {_OVER_LIMIT[change.after['overflow']]} until they are fewer",
             "raise the limit, or let workers drain the queue first",
+        )
+
+
+def find_droppable(change: Update, around: Surroundings) -> Iterator[Diagnostic]:
+    """LMQ511: messages that were safe in a full queue may be dropped from it."""
+    waiting = _own_backlog(change).waiting
+    if change.after["overflow"] == "drop_oldest" and _differs(change, "overflow") and waiting:
+        yield _warn(
+            "LMQ511",
+            change,
+            "overflow",
+            f"{waiting:,} messages wait; once the queue is full, each new one drops the oldest that was not"
+            " handed out",
+            "drain the queue first, or keep `overflow: reject`",
         )
 
 
@@ -217,6 +238,7 @@ RULES: Mapping[str, tuple[Rule, ...]] = {
     "queues": (
         find_foreign_key,
         find_overfull,
+        find_droppable,
         find_shorter_lease,
         find_forgotten_types,
         find_discarded_on_expiry,

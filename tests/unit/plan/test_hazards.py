@@ -15,6 +15,7 @@ from leanmq_topology.topology.model import (
     Handler,
     MessageType,
     OnExpire,
+    Overflow,
     Queue,
     Target,
 )
@@ -48,6 +49,10 @@ RISKS = {
         shop(replace(BILLING, visibility_timeout_ms=60_000)),
     ),
     "LMQ506": (shop(replace(BILLING, accepts=("placed",))), shop(replace(BILLING, accepts=()))),
+    "LMQ511": (
+        shop(replace(BILLING, max_length=60, overflow=Overflow.DROP_OLDEST)),
+        shop(replace(BILLING, max_length=60, overflow=Overflow.DEAD_LETTER)),
+    ),
     "LMQ509": (shop(replace(BILLING, on_expire=OnExpire.DISCARD)), shop(replace(BILLING, ttl_ms=1000))),
 }
 
@@ -191,3 +196,19 @@ def test_a_change_that_cannot_be_proven_harmless_needs_approval_but_is_not_block
 
     assert codes(plan) == ["LMQ505"]
     assert plan.risky
+
+
+@pytest.mark.parametrize(
+    ("overflow", "words"),
+    [
+        (Overflow.REJECT, "sends are refused"),
+        (Overflow.DROP_OLDEST, "drops the oldest"),
+        (Overflow.DEAD_LETTER, "dead-lettered"),
+    ],
+)
+def test_a_lowered_limit_says_what_its_overflow_does(overflow, words):
+    before = make_live_state(shop(replace(BILLING, max_length=99, overflow=overflow)), BUSY)
+    [change] = make_plan(shop(replace(BILLING, max_length=9, overflow=overflow)), before).risky
+
+    assert [hazard.code for hazard in change.hazards] == ["LMQ501"]
+    assert words in change.hazards[0].message
