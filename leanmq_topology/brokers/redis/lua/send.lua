@@ -93,12 +93,26 @@ for place = 1, tonumber(ARGV[7]) do
 end
 local markers_before = 3 + #addresses + KEYS_PER_QUEUE * #queues
 
+-- A key that holds something else must fail here, not between two writes.
+local function check_delayed(queue)
+  if not queue.checked then
+    redis.call('ZCARD', queue.index)
+    redis.call('HLEN', queue.bodies)
+    redis.call('ZCARD', queue.due)
+    queue.checked = true
+  end
+end
+
 local function plan_copy(queue, ttl, delay)
   local life = queue.ttl
   if ttl and (not life or ttl < life) then
     life = ttl
   end
-  return {queue = queue, wait = delay or queue.delay, expires = life and string.format('%.0f', now + life) or ''}
+  local wait = delay or queue.delay
+  if wait > 0 then
+    check_delayed(queue)
+  end
+  return {queue = queue, wait = wait, expires = life and string.format('%.0f', now + life) or ''}
 end
 
 local function read_form()

@@ -12,6 +12,8 @@ local stream, meta, crashes = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer = ARGV[1], ARGV[2]
 local crashed = redis.call('EXISTS', crashes) == 1
 
+redis.call('HLEN', meta) -- fails here, not between two writes, if it holds something else
+
 local answer, removed = {}, 0
 for at = 3, #ARGV, 2 do
   local id = ARGV[at]

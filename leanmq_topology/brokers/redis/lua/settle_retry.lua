@@ -25,6 +25,12 @@ local function pack_body(fields, count)
   return body
 end
 
+-- A key that holds something else must fail here, not between two writes.
+redis.call('HLEN', meta)
+redis.call('HLEN', bodies)
+redis.call('ZCARD', index)
+redis.call('ZCARD', KEYS[5])
+
 local now, soonest, moved, answer = read_clock(), nil, 0, {}
 redis.call('XACK', stream, group, '0-0')
 for at = 4, #ARGV, 3 do
