@@ -1,37 +1,31 @@
 """The server dies in the middle of writing: its log ends at any byte of the last step of each kind.
 
-A step is all there or not there at all. Whoever adds a script adds it to `STEPS`.
+A step is all there or not there at all. The steps are in `tests/support/steps.py`.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from leanmq_topology.brokers.protocol import Dying, Retrying
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.reconciler import apply_changes
-from leanmq_topology.topology.model import FanoutRoute, Queue, Target
 from tests.faults.catalogue import Figures
 from tests.support.append_log import log_file, log_length, read_content, server_with_log_cut
 from tests.support.arena import ALWAYS, start_server
 from tests.support.factories import make_topology
 from tests.support.servers import Server
 from tests.support.stage import Stage
+from tests.support.steps import QUEUES, ROUTE, STEPS
 from tests.support.workers import Place
 
 NAMESPACE = "torn"
-FAILURE = Failure("ValueError", "no")
-QUEUES = (Queue(name="work"), Queue(name="more"))
-ROUTE = FanoutRoute(name="both", to=(Target(queue="work"), Target(queue="more")))
 SAMPLES = 10
 """Cuts of a step in a short run, besides those at its ends."""
 
@@ -51,72 +45,6 @@ def stage(server: Server) -> Iterator[Stage]:
     connection = BlockingRedisConnection.open(parse_address(server.url))
     yield Stage(topology, RedisBroker(NAMESPACE), connection.execute, connection, server.url)
     connection.close()
-
-
-# -- the steps: what is there before, and the step ------------------------------------------------------
-
-Step = Callable[[Stage], Callable[[], Any]]
-
-
-def held(stage: Stage, *ids: str) -> list[Any]:
-    stage.send("work", *ids)
-    return stage.fetch("work")
-
-
-def send(stage: Stage) -> Callable[[], Any]:
-    return lambda: stage.send("work", "a", "b", "c")
-
-
-def send_delayed(stage: Stage) -> Callable[[], Any]:
-    return lambda: stage.send("work", "a", "b", delay_ms=60_000)
-
-
-def publish(stage: Stage) -> Callable[[], Any]:
-    copies = stage.outgoing("both", "a", "work", "more")
-    return lambda: stage.carry(stage.broker.send(stage.flush(copies)))
-
-
-def ack(stage: Stage) -> Callable[[], Any]:
-    entries = [one.entry_id for one in held(stage, "a", "b", "c")]
-    return lambda: stage.carry(stage.broker.ack("work", entries))
-
-
-def retry(stage: Stage) -> Callable[[], Any]:
-    items = [Retrying(one, 60_000) for one in held(stage, "a", "b")]
-    return lambda: stage.carry(stage.broker.retry("work", "me", items))
-
-
-def dead_letter(stage: Stage) -> Callable[[], Any]:
-    items = [Dying(one, DeadReason.FAILED, FAILURE) for one in held(stage, "a", "b")]
-    return lambda: stage.carry(stage.broker.dead_letter("work", "me", items))
-
-
-def discard(stage: Stage) -> Callable[[], Any]:
-    items = held(stage, "a", "b")
-    return lambda: stage.carry(stage.broker.discard("work", "me", items))
-
-
-def release(stage: Stage) -> Callable[[], Any]:
-    items = held(stage, "a", "b")
-    return lambda: stage.carry(stage.broker.release("work", "me", items))
-
-
-def claim(stage: Stage) -> Callable[[], Any]:
-    stage.lapse("work", *held(stage, "a", "b"))
-    operation = stage.broker.claim(QUEUES[0], "other", cursor="0-0", count=10)
-    return lambda: stage.carry(operation)
-
-
-def promote(stage: Stage) -> Callable[[], Any]:
-    stage.send("work", "a", "b", delay_ms=60_000)
-    stage.make_due("work")
-    return lambda: stage.carry(stage.broker.maintain(["work", "more"]))
-
-
-STEPS: dict[str, Step] = {
-    step.__name__: step
-    for step in (send, send_delayed, publish, ack, retry, dead_letter, discard, release, claim, promote)
-}
 
 
 # -- the cuts --------------------------------------------------------------------------------------------
@@ -142,7 +70,7 @@ def test_a_step_whose_log_is_cut_anywhere_is_whole_or_absent(
 ):
     step = STEPS[name](stage)
     first, before = log_length(server), read_content(server.url, NAMESPACE)
-    step()
+    stage.carry(step)
     last, after = log_length(server), read_content(server.url, NAMESPACE)
     assert before != after, "the step wrote nothing"
     cuts = choose_cuts(first, last, every, seed)

@@ -62,6 +62,8 @@ class Process:
 
     def __init__(self, words: Sequence[str], folder: Path, environ: dict[str, str], log: Path) -> None:
         self.log = log
+        self.bounded = False
+        """It ends by itself, and is waited for instead of told."""
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 words, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -94,7 +96,7 @@ class Process:
 
     def end(self, *, seconds: float = 30) -> int:
         """Tell it to drain; its exit code."""
-        if self.alive:
+        if self.alive and not self.bounded:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
@@ -155,6 +157,11 @@ class Arena:
         with open_blocking(self.server.url, namespace=NAMESPACE, folder=self.folder) as link:
             apply_changes(link, self.topology, who="arena", approve=lambda change: True)
 
+    def connect_through(self, url: str) -> None:
+        """From now on workers and producers use this address."""
+        self.url = url
+        self._write_project()
+
     # -- those who take part ----------------------------------------------------------------------------
 
     def start_worker(self, *, module: str = "leanmq_topology.cli.main", wait: bool = True) -> Process:
@@ -172,6 +179,7 @@ class Arena:
         words = [sys.executable, "-m", "tests.support.fault_producer", str(self.folder), name, encoded]
         producer = Process(words, ROOT, self._environ, self._log("producer", self.producers))
         self.producers.append(producer)
+        producer.bounded = plan.get("count") is not None
         producer.wait_for("ready")
         return producer
 

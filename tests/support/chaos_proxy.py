@@ -1,4 +1,4 @@
-"""A proxy between a client and a server's socket that loses or holds back answers exactly when told to."""
+"""A proxy between a client and a server's socket that loses, holds back or tears what passes, when told."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ class ChaosProxy:
         self.folder = Path(tempfile.mkdtemp(prefix="lmq-proxy-"))
         self.lost = 0
         """Answers that were lost so far."""
+        self.dropped = 0
+        """Requests that were lost so far."""
         self._to_lose = 0
+        self._to_drop = 0
         self._marker = b""
+        self._piece = 1 << 20
+        self._answer_bytes: int | None = None
+        self._silent = threading.Event()
         self._flowing = threading.Event()
         self._flowing.set()
         self.holding = threading.Event()
@@ -39,6 +45,27 @@ class ChaosProxy:
         The server has carried such a request out by then.
         """
         self._to_lose, self._marker = count, to
+
+    def lose_requests(self, count: int, *, to: bytes) -> None:
+        """Cut the connection instead of passing the next `count` requests on that contain `to`."""
+        self._to_drop, self._marker = count, to
+
+    def tear_answers(self, size: int) -> None:
+        """Pass answers on in pieces of at most so many bytes."""
+        self._piece = size
+
+    def cut_after(self, answer_bytes: int) -> None:
+        """Let so many more bytes of answers through, then cut the connection on which the next one comes."""
+        self._answer_bytes = answer_bytes
+
+    def cut_nothing(self) -> None:
+        """Let everything through again."""
+        self._answer_bytes = None
+
+    def go_silent(self) -> None:
+        """Pass nothing on any more, either way, on the connections there are; new ones work."""
+        self._silent.set()
+        self._silent = threading.Event()
 
     def hold_answers(self) -> None:
         self.holding.clear()
@@ -76,27 +103,52 @@ class ChaosProxy:
             except OSError:
                 return
             server = socket.socket(socket.AF_UNIX)
-            server.connect(str(self.upstream))
+            try:
+                server.connect(str(self.upstream))
+            except OSError:  # the server is down
+                _end(server)
+                _end(client)
+                continue
             self._sockets += [client, server]
             doomed = threading.Event()
-            self._start(self._carry_requests, client, server, doomed)
-            self._start(self._carry_answers, server, client, doomed)
+            self._start(self._carry_requests, client, server, doomed, self._silent)
+            self._start(self._carry_answers, server, client, doomed, self._silent)
 
-    def _carry_requests(self, client: socket.socket, server: socket.socket, doomed: threading.Event) -> None:
+    def _carry_requests(
+        self, client: socket.socket, server: socket.socket, doomed: threading.Event, silent: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while chunk := client.recv(1 << 20):
+                if silent.is_set():
+                    continue
+                if self._to_drop and self._marker in chunk:
+                    self._to_drop -= 1
+                    self.dropped += 1
+                    _end(client)
+                    break
                 if self._to_lose and self._marker in chunk:
                     self._to_lose -= 1
                     doomed.set()
                 server.sendall(chunk)
         _end(server)
 
-    def _carry_answers(self, server: socket.socket, client: socket.socket, doomed: threading.Event) -> None:
+    def _carry_answers(
+        self, server: socket.socket, client: socket.socket, doomed: threading.Event, silent: threading.Event
+    ) -> None:
         with contextlib.suppress(OSError):
-            while chunk := server.recv(1 << 20):
+            while chunk := server.recv(self._piece):
+                if silent.is_set():
+                    continue
                 if doomed.is_set():
                     self.lost += 1
                     break
+                if self._answer_bytes is not None:
+                    chunk, self._answer_bytes = chunk[: self._answer_bytes], self._answer_bytes - len(chunk)
+                    if self._answer_bytes < 0:
+                        self._answer_bytes = None
+                        self.lost += 1
+                        client.sendall(chunk)
+                        break
                 if not self._flowing.is_set():
                     self.holding.set()
                     self._flowing.wait(30)

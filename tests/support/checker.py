@@ -5,7 +5,7 @@ those of Jepsen's queue checker; invariants are
 
     I1  lost: a send that returned is done, or lies somewhere
     I2  unexpected: nothing is run or kept that was never sent
-    I3  conservation: sent = acknowledged + discarded + waiting + delayed + dead, and nothing lies twice
+    I3  conservation: sent = acknowledged + discarded + waiting + delayed + dead …, and nothing lies twice
     I4  a second success has a cause: its worker died, paused or lost its server around the first
     I5  every dead letter has a reason
     I6  nothing is left behind: consumers, connections, keys
@@ -54,6 +54,10 @@ class Ledger:
     acked: int = 0
     discarded: int = 0
     dead_lettered: int = 0
+    dropped: int = 0
+    """Made room for others, as their queue said."""
+    vanished: int = 0
+    """Deleted by somebody while they were in flight, and noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +242,7 @@ class _Judge:
                 self._violate("I3", f"{slot} lies in {' and '.join(homes)}")
         for queue, ledger in self.state.ledgers.items():
             lying = {home: self._count(home, queue) for home in Home if home is not Home.KEPT}
-            gone = ledger.acked + ledger.discarded
+            gone = ledger.acked + ledger.discarded + ledger.dropped + ledger.vanished
             if ledger.sent != gone + sum(lying.values()):
                 self._violate("I3", f"{queue}: sent {ledger.sent}, gone {gone}, lying {lying}")
             if ledger.dead_lettered != lying[Home.DEAD]:

@@ -14,9 +14,7 @@ from leanmq_topology.brokers.redis.keys import GROUP, Keys
 from tests.support.checker import FinalState, Home, Ledger, Slot
 from tests.support.factories import run
 
-KINDS = frozenset(
-    {"topology", "lock", "plan", "history", "due", "q", "d", "a", "z", "b", "m", "u", "t", "p", "r", "w"}
-)
+KINDS = frozenset({*("topology", "lock", "plan", "history", "due", "upkeep"), *"qdazbmcutprw"})
 """Second word of every documented key."""
 PASSING = frozenset({"lock", "u", "t", "p", "r", "w"})
 """Those that must not live for ever."""
@@ -103,7 +101,7 @@ class Onlooker:
                 yield from (_slot(queue, flat) for flat in self._entries(key))
 
     def _ledger(self, queue: str) -> Ledger:
-        names = ("sent", "acked", "discarded", "dead_lettered")
+        names = ("sent", "acked", "discarded", "dead_lettered", "dropped", "vanished")
         values = self.ask("HMGET", self.keys.meta(queue), *names)
         assert isinstance(values, list)
         return Ledger(*(int(value or 0) for value in values))

@@ -149,6 +149,9 @@ def test_a_message_that_lies_twice_breaks_conservation(end: FinalState):
         (Ledger(sent=5, acked=1, discarded=1, dead_lettered=1), False),
         (Ledger(sent=4, acked=2, discarded=1, dead_lettered=1), False),
         (Ledger(sent=4, acked=1, discarded=1, dead_lettered=0), False),
+        (Ledger(sent=4, acked=1, dropped=1, dead_lettered=1), True),
+        (Ledger(sent=5, acked=1, dropped=1, vanished=1, dead_lettered=1), True),
+        (Ledger(sent=4, acked=1, discarded=1, dropped=1, dead_lettered=1), False),
     ],
 )
 def test_counters_must_agree_with_what_lies_there(ledger: Ledger, sound: bool):

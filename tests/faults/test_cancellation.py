@@ -1,0 +1,156 @@
+"""Awaits of the client are cancelled at every step of the event loop; nobody else may notice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from leanmq_topology import connect
+from leanmq_topology.brokers.redis.address import parse_address
+from leanmq_topology.brokers.redis.broker import RedisBroker
+from leanmq_topology.brokers.redis.calls import Call
+from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
+from leanmq_topology.topology.model import Queue, Topology
+from tests.faults.catalogue import Figures
+from tests.support.factories import make_topology, run, write_topology
+from tests.support.final_state import Onlooker
+from tests.support.servers import Server
+
+MOST_STEPS = 400
+STEPS_OF_A_CALL = 40
+"""More steps of the loop than any call here needs once its answer has come."""
+
+
+@pytest.fixture
+def topology(server: Server, namespace: str) -> Topology:
+    made = make_topology(namespace, Queue(name="work"))
+    admin = BlockingRedisConnection.open(parse_address(server.url))
+    write_topology(admin, made)
+    admin.close()
+    return made
+
+
+async def cancel_after(steps: int, made: Awaitable[object]) -> bool:
+    """Let it take so many steps of the loop, then cancel it. True: it was over before that."""
+    task = asyncio.ensure_future(made)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    over = task.done()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return over
+
+
+async def sweep(make: Callable[[int], Awaitable[object]], check: Callable[[int], Awaitable[None]]) -> int:
+    """Cancel after 0, 1, 2… steps, until a call has been over in time often enough; returns how many."""
+    over = 0
+    for steps in range(MOST_STEPS):
+        over += await cancel_after(steps, make(steps))
+        await check(steps)
+        if over > STEPS_OF_A_CALL:
+            return steps + 1
+    return MOST_STEPS
+
+
+def echo(text: str) -> Call[bytes]:
+    return Call("echo", "ECHO", (), (text,), bytes)
+
+
+@asynccontextmanager
+async def opened(server: Server) -> AsyncIterator[AsyncRedisConnection]:
+    connection = await AsyncRedisConnection.open(parse_address(server.url), client_name="leanmq-cancelled")
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def nothing_left(server: Server, namespace: str) -> None:
+    """The server has closed what we closed."""
+    onlooker = Onlooker(server.url, namespace)
+    async with asyncio.timeout(10):
+        while b"name=leanmq-cancelled" in listed(onlooker):
+            await asyncio.sleep(0.005)  # a server has no way to signal that a client has gone
+    onlooker.close()
+
+
+def listed(onlooker: Onlooker) -> bytes:
+    found = onlooker.ask("CLIENT", "LIST")
+    assert isinstance(found, bytes)
+    return found
+
+
+async def test_a_cancelled_call_never_shifts_the_answers_of_a_shared_connection(
+    server: Server, namespace: str, figures: Figures
+):
+    async with opened(server) as connection:
+
+        async def others_are_right(steps: int) -> None:
+            assert await connection.execute(echo(f"next {steps}")) == f"next {steps}".encode()
+
+        swept = await sweep(lambda steps: connection.execute(echo(f"gone {steps}")), others_are_right)
+    await nothing_left(server, namespace)
+    figures.report("F12", server=server.kind, call="execute", cancelled_at=f"{swept} steps", wrong_answers=0)
+
+
+async def test_opening_a_connection_that_is_cancelled_leaves_none_behind(
+    server: Server, namespace: str, figures: Figures
+):
+    async def open_and_close() -> None:
+        async with opened(server):
+            pass
+
+    async def fine(steps: int) -> None: ...
+
+    swept = await sweep(lambda steps: open_and_close(), fine)
+    await nothing_left(server, namespace)
+    figures.report("F12", server=server.kind, call="connect", cancelled_at=f"{swept} steps", left_open=0)
+
+
+async def test_a_cancelled_send_is_stored_once_or_not_at_all_and_others_get_their_own_ids(
+    server: Server, topology: Topology, figures: Figures
+):
+    kept: list[str] = []
+    async with connect(topology, url=server.url) as mq:
+
+        async def send_another(steps: int) -> None:
+            kept.append(await mq.send("work", {"n": steps}, id=f"kept-{steps}"))
+
+        swept = await sweep(lambda steps: mq.send("work", {"n": steps}, id=f"gone-{steps}"), send_another)
+    assert kept == [f"kept-{steps}" for steps in range(swept)]
+    stored = stored_ids(server, topology)
+    assert len(stored) == len(set(stored))
+    assert set(kept) <= set(stored)
+    assert "gone-0" not in stored, "what was cancelled before it left is withdrawn"
+    figures.report("F12", server=server.kind, call="send", cancelled_at=f"{swept} steps", stored_twice=0)
+
+
+async def test_a_cancelled_read_loses_nothing_that_was_handed_out(
+    server: Server, topology: Topology, figures: Figures
+):
+    broker = RedisBroker(topology.broker.namespace)
+    async with connect(topology, url=server.url) as mq, opened(server) as connection:
+
+        async def send_one(steps: int) -> None:
+            await mq.send("work", {"n": steps}, id=f"sent-{steps}")
+
+        swept = await sweep(
+            lambda steps: connection.execute(broker.fetch(["work"], "me", count=1, block_ms=0)), send_one
+        )
+        own = await connection.execute(broker.fetch_own("work", "me", []))
+        rest = await connection.execute(broker.fetch(["work"], "me", count=1000, block_ms=0))
+        found = [one.envelope.id for one in [*own, *rest]]  # type: ignore[union-attr]
+    assert found == [f"sent-{steps}" for steps in range(swept)]
+    figures.report("F12", server=server.kind, call="fetch", cancelled_at=f"{swept} steps", stranded=0)
+
+
+def stored_ids(server: Server, topology: Topology) -> list[str]:
+    connection = BlockingRedisConnection.open(parse_address(server.url))
+    keys = RedisBroker(topology.broker.namespace).keys
+    entries = run(connection, "XRANGE", keys.queue("work"), "-", "+")
+    connection.close()
+    return [dict(zip(flat[::2], flat[1::2], strict=True))[b"id"].decode() for _, flat in entries]

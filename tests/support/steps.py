@@ -1,0 +1,86 @@
+"""Every step of delivery as a value: what has to be there before it, and the call. For tests that break it.
+
+Whoever adds a script that moves or settles messages adds it to `STEPS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from leanmq_topology.brokers.protocol import Dying, Retrying
+from leanmq_topology.brokers.redis.calls import Call
+from leanmq_topology.messages.outcome import DeadReason, Failure
+from leanmq_topology.topology.model import FanoutRoute, Queue, Target
+from tests.support.stage import Stage
+
+FAILURE = Failure("ValueError", "no")
+QUEUES = (Queue(name="work"), Queue(name="more"))
+ROUTE = FanoutRoute(name="both", to=(Target(queue="work"), Target(queue="more")))
+
+Step = Callable[[Stage], Call[Any]]
+
+
+def held(stage: Stage, *ids: str) -> list[Any]:
+    stage.send("work", *ids)
+    return stage.fetch("work")
+
+
+def flush(stage: Stage, *ids: str, **options: Any) -> Call[Any]:
+    sends = [stage.outgoing("work", message_id, **options) for message_id in ids]
+    return stage.broker.send(stage.flush(*sends))
+
+
+def send(stage: Stage) -> Call[Any]:
+    return flush(stage, "a", "b", "c")
+
+
+def send_delayed(stage: Stage) -> Call[Any]:
+    return flush(stage, "a", "b", delay_ms=60_000)
+
+
+def publish(stage: Stage) -> Call[Any]:
+    copies = stage.outgoing("both", "a", "work", "more")
+    return stage.broker.send(stage.flush(copies))
+
+
+def ack(stage: Stage) -> Call[Any]:
+    entries = [one.entry_id for one in held(stage, "a", "b", "c")]
+    return stage.broker.ack("work", entries)
+
+
+def retry(stage: Stage) -> Call[Any]:
+    items = [Retrying(one, 60_000) for one in held(stage, "a", "b")]
+    return stage.broker.retry("work", "me", items)
+
+
+def dead_letter(stage: Stage) -> Call[Any]:
+    items = [Dying(one, DeadReason.FAILED, FAILURE) for one in held(stage, "a", "b")]
+    return stage.broker.dead_letter("work", "me", items)
+
+
+def discard(stage: Stage) -> Call[Any]:
+    items = held(stage, "a", "b")
+    return stage.broker.discard("work", "me", items)
+
+
+def release(stage: Stage) -> Call[Any]:
+    items = held(stage, "a", "b")
+    return stage.broker.release("work", "me", items)
+
+
+def claim(stage: Stage) -> Call[Any]:
+    stage.lapse("work", *held(stage, "a", "b"))
+    return stage.broker.claim(QUEUES[0], "other", cursor="0-0", count=10)
+
+
+def promote(stage: Stage) -> Call[Any]:
+    stage.send("work", "a", "b", delay_ms=60_000)
+    stage.make_due("work")
+    return stage.broker.maintain(["work", "more"])
+
+
+STEPS: dict[str, Step] = {
+    step.__name__: step
+    for step in (send, send_delayed, publish, ack, retry, dead_letter, discard, release, claim, promote)
+}
