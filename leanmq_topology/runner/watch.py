@@ -115,7 +115,7 @@ class Watch:
         if count is None:
             return False
         logger.error(
-            "the consumer group of queue %s was gone and is made again: %d unfinished messages are handed out "
+            "the consumer group of queue %s was gone, it is made again: %d unfinished messages go out "
             "anew, and how often each was handed out before is not known any more",
             queue,
             count,

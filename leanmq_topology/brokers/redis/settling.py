@@ -67,7 +67,7 @@ def crash(
 def extend(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
     """Renew leases."""
     words = (GROUP, consumer, *_leases(deliveries))
-    return _settle("extend", keys, queue, (keys.queue(queue),), words, deliveries)
+    return _settle("extend", keys, queue, (keys.queue(queue), keys.meta(queue)), words, deliveries)
 
 
 def _settle(

@@ -1,21 +1,24 @@
 -- Renew leases: each runs its whole length again from now.
 --
--- KEYS   1 {ns}:q:<queue>
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>
 -- ARGV   1 group   2 consumer   then for each: entry id, delivery count
--- Returns for each 1 (was ours and is renewed) or 0 (somebody else's by now; nothing was changed)
+-- Returns for each 1 (was ours and is renewed) or 0 (somebody else's by now, or gone)
 --
--- XCLAIM with JUSTID sets the idle time back and leaves the delivery count alone.
+-- XCLAIM with JUSTID sets the idle time back and leaves the delivery count alone. Of an entry that somebody deleted
+-- servers since 7.0 drop the lease instead, which is counted as vanished.
 
 -- include ownership
 
-local stream, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+local stream, meta, group, consumer = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 
-local answer = {}
+local answer, vanished = {}, 0
 for at = 3, #ARGV, 2 do
   local ours = is_ours(stream, group, consumer, ARGV[at], tonumber(ARGV[at + 1]))
-  answer[#answer + 1] = ours and 1 or 0
-  if ours then
-    redis.call('XCLAIM', stream, group, consumer, 0, ARGV[at], 'JUSTID')
-  end
+  local kept = ours and #redis.call('XCLAIM', stream, group, consumer, 0, ARGV[at], 'JUSTID') == 1
+  answer[#answer + 1] = kept and 1 or 0
+  vanished = vanished + (ours and not kept and 1 or 0)
+end
+if vanished > 0 then
+  redis.call('HINCRBY', meta, 'vanished', vanished)
 end
 return answer
