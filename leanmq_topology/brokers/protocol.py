@@ -139,10 +139,13 @@ class Flush:
 
 class Sender(Protocol):
     def send(self, flush: Flush) -> Operation[list[SendResult]]: ...
+
+
+class DurableSender(Protocol):
     def send_confirmed(
         self, flush: Flush, level: Durability, *, within_ms: int, examination: Examination
     ) -> Operation[list[SendResult]]:
-        """The same, answered once the flush is as durable as `level` asks, `Unconfirmed` after `within_ms`.
+        """What `send` does, answered once the flush is as durable as `level` asks, `Unconfirmed` after `within_ms`.
 
         Everything else on its connection waits meanwhile, so it needs one of its own.
         """
@@ -619,6 +622,17 @@ class Applier(Protocol):
 
 
 class Broker(
-    Sender, Receiver, Settler, Maintainer, Examiner, Inspector, Browser, Roster, Operator, Applier, Protocol
+    Sender,
+    DurableSender,
+    Receiver,
+    Settler,
+    Maintainer,
+    Examiner,
+    Inspector,
+    Browser,
+    Roster,
+    Operator,
+    Applier,
+    Protocol,
 ):
     """Everything a topology needs of a server."""

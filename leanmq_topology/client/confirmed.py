@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from leanmq_topology.brokers.examination import Examination, Verdict, refuse
-from leanmq_topology.brokers.protocol import Flush, Operation, Sender, SendResult
+from leanmq_topology.brokers.protocol import DurableSender, Flush, Operation, SendResult
 from leanmq_topology.topology.durability import Durability
 
 CONFIRM_MS: Final = 5_000
@@ -23,7 +23,7 @@ CONFIRM_MS: Final = 5_000
 class ConfirmedSender:
     """Sends at one level, for whoever knows how to carry flushes out."""
 
-    broker: Sender
+    broker: DurableSender
     level: Durability
     examination: Examination
     within_ms: int
@@ -37,7 +37,7 @@ class ConfirmedSender:
 class Levels:
     """Which levels a server can confirm, judged once each."""
 
-    def __init__(self, broker: Sender, examination: Examination, *, where: str) -> None:
+    def __init__(self, broker: DurableSender, examination: Examination, *, where: str) -> None:
         self._broker, self._examination, self._where = broker, examination, where
 
     def make_sender(self, level: Durability) -> ConfirmedSender:
