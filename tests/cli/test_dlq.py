@@ -241,7 +241,7 @@ def test_a_dry_run_counts_and_touches_nothing(shop: Shop, leanmq: Leanmq):
     shop.add_dead("billing", "b1")
     for verb in ("replay", "discard"):
         done = leanmq("dlq", verb, "--dry-run")
-        assert (done.code, done.out) == (0, f"1 dead letter would be {verb}ed\n")
+        assert (done.code, done.out) == (0, f"billing: 1\n1 dead letter would be {verb}ed\n")
     assert shop.dead("billing") == 1
 
 

@@ -129,7 +129,15 @@ SUCCESSES = [
     ("apply", "--dry-run", "-f", "unapplied.yaml"),
     ("send", "emails", "--example"),
     ("status",),
+    ("peek", "emails"),
     ("dlq", "list"),
+    ("dlq", "stats"),
+    ("dlq", "export"),
+    ("dlq", "replay"),
+    ("dlq", "discard"),
+    ("purge", "billing"),
+    ("pause", "billing"),
+    ("resume", "--all"),
     ("server", "status"),
     ("server", "stop"),
     ("version",),
@@ -163,6 +171,25 @@ def test_a_worker_and_what_it_leaves_are_told_as_documented(valkey: Server, name
     assert (done["handled"], done["dead_lettered"], done["clean"]) == (1, 1, True)
     [letter] = check_answer(shop.leanmq("dlq", "list", "-o", "json"), "dlq", 0)["messages"]
     assert (letter["reason"], letter["error"]["message"]) == ("rejected", "the card is unknown")
+    check_moves(shop, letter["id"])
+
+
+def check_moves(shop: Shop, id: str) -> None:
+    """Everything that is done to a dead letter, and to a queue with a message, is told as documented."""
+    check_answer(shop.leanmq("dlq", "show", id, "-o", "json"), "dlq", 0)
+    [group] = check_answer(shop.leanmq("dlq", "stats", "-o", "json"), "dlq-stats", 0)["groups"]
+    assert (group["queue"], group["count"]) == ("billing", 1)
+    check_answer(shop.leanmq("dlq", "discard", "--dry-run", "-o", "json"), "dlq-discard", 0)
+    check_answer(shop.leanmq("dlq", "replay", "-o", "json"), "error", 4)
+    moved = check_answer(shop.leanmq("dlq", "replay", "--id", id, "--id", "x", "-o", "json"), "dlq-replay", 1)
+    assert [row["result"] for row in moved["results"]] == ["replayed", "unknown"]
+    [waiting] = check_answer(shop.leanmq("peek", "billing", "-o", "json"), "peek", 0)["messages"]
+    assert (waiting["id"], waiting["state"]) == (id, "ready")
+    check_answer(shop.leanmq("purge", "billing", "-o", "json"), "error", 4)
+    gone = check_answer(shop.leanmq("purge", "billing", "--yes", "-o", "json"), "purge", 0)["purged"]
+    assert gone["billing"]["ready"] == 1
+    back = check_answer(shop.leanmq("purge", "--undo", "billing", "-o", "json"), "purge", 0)
+    assert back["restored"] == {"billing": 1}
 
 
 def count_dead(shop: Shop) -> int:
@@ -180,7 +207,7 @@ def test_the_embedded_broker_is_told_as_documented(tmp_path: Path):
 
 
 def test_every_command_with_an_output_option_is_seen_to_succeed():
-    elsewhere = {("run",), ("server", "start"), ("server", "url")}
+    elsewhere = {("dlq", "show"), ("run",), ("server", "start"), ("server", "url")}
     assert {command_of(words) for words in SUCCESSES} | elsewhere == set(WITH_OUTPUT)
 
 
@@ -198,6 +225,13 @@ FAILURES: list[tuple[tuple[str, ...], str, int]] = [
     (("send", "nobody", "{}"), "error", 3),
     (("send", "billing", '{"total": "much"}'), "error", 3),
     (("dlq", "list", "nobody"), "error", 3),
+    (("dlq", "show", "nobody"), "error", 1),
+    (("dlq", "replay", "--id", "nobody"), "dlq-replay", 1),
+    (("dlq", "discard", "--id", "nobody"), "dlq-discard", 1),
+    (("purge", "nobody"), "error", 3),
+    (("purge", "--undo", "billing"), "error", 4),
+    (("pause", "nobody"), "error", 3),
+    (("peek", "nobody"), "error", 3),
     (("plan", *NOWHERE), "error", 5),
     (("apply", *NOWHERE), "error", 5),
     (("send", "billing", "--example", *NOWHERE), "error", 5),

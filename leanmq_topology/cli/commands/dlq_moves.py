@@ -92,10 +92,9 @@ def _move(
     with open_link(call, client_name="leanmq-dlq") as (link, namespace):
         names = choose_queues(link, queues, namespace)
         chosen = choose_dead_letters(link, names, selection, limit=limit)
-        if not call.output.is_json:
-            _show_chosen(call, chosen)
         if chosen.count and not dry_run:
             if asks and not yes:
+                _show_counts(call, chosen)
                 deed = f"{verb} {count_letters(chosen.count)}"
                 ask_approval(call, [f"queues.{name}" for name in chosen.counts], deed)
             with _telling(call, verb, treated):
@@ -105,10 +104,15 @@ def _move(
     _finish(call, verb, chosen, treated, dry_run=dry_run)
 
 
-def _show_chosen(call: Invocation, chosen: Chosen) -> None:
+def _show_counts(call: Invocation, chosen: Chosen) -> None:
     """How many of which queue, for the person who decides."""
-    for queue, count in chosen.counts.items():
-        call.output.note(f"{queue}: {count:,}")
+    if not call.output.is_json:
+        for line in _counts(chosen):
+            call.output.note(line)
+
+
+def _counts(chosen: Chosen) -> list[str]:
+    return [f"{queue}: {count:,}" for queue, count in chosen.counts.items()]
 
 
 @contextmanager
@@ -148,6 +152,7 @@ def _render(verb: str, chosen: Chosen, treated: list[Treated], *, dry_run: bool)
         rest = Counter(FATES[item.fate.value] for item in failed[FAILED_SHOWN:])
         yield from (f"{count:,} more: {what}" for what, count in rest.items())
     if dry_run:
+        yield from _counts(chosen)
         yield f"{count_letters(chosen.count)} would be {_past(verb)}"
     elif chosen.count:
         yield f"{_count_done(treated):,} {_past(verb)}"
