@@ -57,8 +57,12 @@ def read_options(
     """Check what a caller said. Raises `SettingError` for a value, `InvalidMessageError` for a header."""
     if (type, id, ttl, delay, headers, correlation_id, durability) == _NOTHING:
         return PLAIN
-    if id is not None and not _ID.fullmatch(id):
+    if id is not None and not (isinstance(id, str) and _ID.fullmatch(id)):
         raise SettingError("id", "must be 1 to 128 printable ASCII characters without spaces")
+    if type is not None and not isinstance(type, str):
+        raise SettingError("type", "must be text, the name of a message type")
+    if headers is not None and not isinstance(headers, Mapping):
+        raise SettingError("headers", "must be a mapping of names to text")
     ttl_ms = None if ttl is None else _read_duration("ttl", ttl, LONGEST_TTL_MS)
     if ttl_ms == 0:
         raise SettingError("ttl", "must be longer than 0")

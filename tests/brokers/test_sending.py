@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
-from leanmq_topology import connect, connect_sync
+from leanmq_topology import connect
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import Keys
@@ -28,6 +28,7 @@ from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Target, Topology
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.factories import make_topology, run, write_topology
+from tests.support.senders import Sender, open_sender
 from tests.support.servers import Server
 from tests.support.stage import COLOURS
 
@@ -36,30 +37,6 @@ ORDER = MessageType(
     version=2,
     schema={"type": "object", "required": ["total"], "properties": {"total": {"type": "number"}}},
 )
-
-
-@dataclass
-class Sender:
-    """A client of either colour, called like a function."""
-
-    send: Callable[..., str]
-    send_many: Callable[..., list[str]]
-
-
-@contextmanager
-def open_sender(colour: str, topology: Topology, url: str) -> Iterator[Sender]:
-    if colour == "blocking":
-        with connect_sync(topology, url=url) as mq:
-            yield Sender(mq.send, mq.send_many)
-        return
-    with asyncio.Runner() as runner:
-        opened = connect(topology, url=url)
-        client = runner.run(opened.__aenter__())
-        yield Sender(
-            lambda *words, **options: runner.run(client.send(*words, **options)),
-            lambda *words, **options: runner.run(client.send_many(*words, **options)),
-        )
-        runner.run(opened.__aexit__(None, None, None))
 
 
 @dataclass

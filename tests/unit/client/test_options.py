@@ -33,10 +33,19 @@ def test_a_delay_that_makes_no_sense_is_refused(value: Any):
     assert caught.value.name == "delay"
 
 
-@pytest.mark.parametrize("value", ["", "a b", "x" * 129, "naïve", "a\nb"])
-def test_an_id_that_could_not_be_shown_is_refused(value: str):
-    with pytest.raises(SettingError):
+@pytest.mark.parametrize("value", ["", "a b", "x" * 129, "x" * 1000, "naïve", "a\nb", "a\x00", 5, b"m"])
+def test_an_id_that_could_not_be_shown_is_refused(value: Any):
+    with pytest.raises(SettingError) as caught:
         read_options(id=value)
+    assert caught.value.name == "id"
+
+
+@pytest.mark.parametrize(("name", "value"), [("type", 5), ("headers", ["a"]), ("headers", "a=b")])
+def test_an_option_of_the_wrong_kind_is_named(name: str, value: Any):
+    options: dict[str, Any] = {name: value}
+    with pytest.raises(SettingError) as caught:
+        read_options(**options)
+    assert caught.value.name == name
 
 
 def test_a_correlation_id_is_a_header():

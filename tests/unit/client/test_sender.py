@@ -1,0 +1,214 @@
+"""From data to what leaves the process, without a server."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from leanmq_topology.brokers.protocol import Duplicate, Full, Stale, Stored
+from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.options import read_options
+from leanmq_topology.client.sender import MOST_COPIES, Batch, Slices, write_batch
+from leanmq_topology.errors import (
+    BatchTooLargeError,
+    BrokerUnavailableError,
+    InvalidMessageError,
+    QueueFullError,
+    TopologyNotAppliedError,
+)
+from leanmq_topology.messages.envelope import Once
+from leanmq_topology.messages.routing import Destination
+from leanmq_topology.topology.model import Deduplication, FanoutRoute, Queue, Target
+from leanmq_topology.topology.specs import address_digests, digest, resource_specs
+from tests.support.factories import make_topology
+
+TEN_MINUTES_MS = 600_000
+TOPOLOGY = make_topology(
+    "shop",
+    Queue(name="billing"),
+    Queue(name="emails", deduplication=Deduplication(window_ms=5000, key="/order_id")),
+    Queue(name="small", max_message_size=1024),
+    routes=(
+        FanoutRoute(name="events", to=(Target(queue="billing"), Target(queue="emails"))),
+        FanoutRoute(
+            name="choosy",
+            to=(Target(queue="billing"), Target(queue="emails", match={"data.notify": True})),
+        ),
+    ),
+)
+
+
+@pytest.fixture
+def view() -> AppliedView:
+    return AppliedView(TOPOLOGY)
+
+
+def learn(view: AppliedView, name: str) -> Destination:
+    specs = resource_specs(TOPOLOGY)
+    fields: dict[str, Any] = {
+        address: {"hash": digest(spec), "spec": spec} for address, spec in specs.items()
+    }
+    return view.learn(name, fields | {f"@{key}": value for key, value in address_digests(specs).items()})
+
+
+def write(target: str, *items: Any, **options: Any) -> Batch:
+    return write_batch(target, items, read_options(**options), now_ms=0)
+
+
+def marks(view: AppliedView, target: str, data: Any, **options: Any) -> tuple[Once, ...]:
+    [outgoing] = write(target, data, **options).address(learn(view, target), view)
+    return outgoing.once
+
+
+# -- duplicates -----------------------------------------------------------------------------------------
+
+
+def test_a_plain_send_is_never_a_duplicate(view: AppliedView):
+    assert marks(view, "billing", {}) == ()
+
+
+def test_an_id_of_ones_own_is_remembered_where_it_was_sent_to(view: AppliedView):
+    assert marks(view, "billing", {}, id="m") == (Once(b"id:m", TEN_MINUTES_MS),)
+
+
+def test_a_queue_that_declares_it_decides_alone_for_its_own_name(view: AppliedView):
+    by_key = Once(b'key:"A"', 5000, "emails")
+    assert marks(view, "emails", {"order_id": "A"}) == (by_key,)
+    assert marks(view, "emails", {"order_id": "A"}, id="m") == (by_key,)
+    assert marks(view, "emails", {}, id="m") == (Once(b"id:m", 5000, "emails"),)
+
+
+def test_a_route_leaves_the_choice_to_each_queue_and_remembers_named_ids_itself(view: AppliedView):
+    by_key = Once(b'key:"A"', 5000, "emails")
+    assert marks(view, "events", {"order_id": "A"}) == (by_key,)
+    assert marks(view, "events", {"order_id": "A"}, id="m") == (Once(b"id:m", TEN_MINUTES_MS), by_key)
+
+
+def test_a_queue_that_gets_no_copy_remembers_nothing(view: AppliedView):
+    assert marks(view, "choosy", {"order_id": "A", "notify": False}) == ()
+    assert len(marks(view, "choosy", {"order_id": "A", "notify": True})) == 1
+
+
+def test_a_duplicate_yields_the_first_id(view: AppliedView):
+    batch = write("billing", {}, {})
+    [first, _] = [draft.id for draft in batch.drafts]
+    assert batch.read([Stored(first, 1), Duplicate("old", False)], view) == [first, "old"]
+
+
+@pytest.mark.parametrize("result", [Duplicate("old", True), Stored("old", 1, differs=True)], ids=str)
+def test_other_data_under_the_same_identity_is_warned_of_once_a_target(
+    view: AppliedView, result: Any, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert write("billing", {}).read([result], view) == ["old"]
+        write("emails", {}).read([Duplicate("other", False)], view)
+    [record] = caplog.records
+    assert "old" in record.message
+    assert "'billing'" in record.message
+
+
+# -- answers --------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_addressed_anew_when_its_target_changed(view: AppliedView):
+    learn(view, "billing")
+    assert write("billing", {}).read([Stale("billing", "new")], view) is None
+    assert view.find("billing") is None
+
+
+def test_a_target_that_is_gone_or_full_is_named(view: AppliedView):
+    with pytest.raises(TopologyNotAppliedError):
+        write("billing", {}).read([Stale("billing", None)], view)
+    with pytest.raises(QueueFullError) as caught:
+        write("events", {}).read([Full("billing", 5)], view)
+    assert caught.value.queue == "billing"
+
+
+# -- bounds ---------------------------------------------------------------------------------------------
+
+
+def test_every_copy_counts_towards_what_one_step_carries(view: AppliedView):
+    destination = learn(view, "events")
+    assert len(write("events", *[{}] * 500).address(destination, view)) == 500
+    with pytest.raises(BatchTooLargeError) as caught:
+        write("events", *[{}] * 501).address(destination, view)
+    assert (caught.value.copies, caught.value.size) == (1002, 2004)
+
+
+def test_a_message_too_large_for_its_queue_is_refused(view: AppliedView):
+    destination = learn(view, "small")
+    [fits] = write("small", {"x": "a" * 1016}).address(destination, view)
+    assert len(fits.envelope.data) == 1024
+    with pytest.raises(InvalidMessageError, match="1025 bytes"):
+        write("small", {"x": "a" * 1017}).address(destination, view)
+
+
+# -- calls that are not atomic --------------------------------------------------------------------------
+
+
+def slices(items: Any) -> Slices:
+    return Slices("billing", items, read_options(), lambda: 0)
+
+
+def test_items_are_taken_as_they_are_sent():
+    taken = []
+
+    def produce() -> Iterator[dict[str, int]]:
+        for n in range(2 * MOST_COPIES + 1):
+            taken.append(n)
+            yield {"n": n}
+
+    under_way = slices(produce())
+    sizes = []
+    while batch := under_way.next():
+        sizes.append((len(batch.drafts), len(taken)))
+    assert sizes == [(1000, 1000), (1000, 2000), (1, 2001)]
+
+
+def test_a_batch_that_is_too_large_goes_on_as_its_halves_in_order():
+    under_way = slices([{"n": n} for n in range(5)])
+    whole = under_way.next()
+    assert whole is not None
+    assert under_way.goes_on(BatchTooLargeError(copies=5, size=0))
+    halves = [under_way.next(), under_way.next()]
+    assert [draft for half in halves if half for draft in half.drafts] == list(whole.drafts)
+    assert under_way.next() is None
+
+
+def test_a_single_message_that_is_too_large_fails():
+    under_way = slices([{}])
+    under_way.next()
+    assert not under_way.goes_on(BatchTooLargeError(copies=1, size=5_000_000))
+
+
+def test_a_failure_is_told_what_is_stored_and_what_may_be():
+    under_way = slices([{}] * (MOST_COPIES + 2))
+    first = under_way.next()
+    assert first is not None
+    under_way.stored += [draft.id for draft in first.drafts]
+    second = under_way.next()
+    assert second is not None
+
+    lost = BrokerUnavailableError("gone", unknown=True)
+    assert not under_way.goes_on(lost)
+    assert lost.stored_ids == tuple(draft.id for draft in first.drafts)
+    assert lost.unknown_ids == tuple(draft.id for draft in second.drafts)
+
+    refused = QueueFullError("billing", 5)
+    under_way.goes_on(refused)
+    assert refused.unknown_ids == ()
+
+
+def test_data_that_cannot_be_encoded_fails_its_step_and_no_other():
+    under_way = slices([{}] * MOST_COPIES + [{"x": float("nan")}])
+    first = under_way.next()
+    assert first is not None
+    under_way.stored += [draft.id for draft in first.drafts]
+    with pytest.raises(InvalidMessageError) as caught:
+        under_way.next()
+    under_way.goes_on(caught.value)
+    assert len(caught.value.stored_ids) == MOST_COPIES
