@@ -10,6 +10,7 @@ from leanmq_topology.plan.render import (
     describe_backlog,
     describe_change,
     durability_line,
+    history_line,
     list_fields,
     shows_backlog,
     summary_line,
@@ -33,8 +34,9 @@ def render_markdown(plan: Plan, *, name: str, durability: str = "memory") -> str
         lines += ["", *_table(plan)]
     if plan.record_reason and not plan.writes:
         lines += ["", f"The record on the server is to be written: {plan.record_reason}."]
-    if plan.differs and durability_line(durability):
-        lines += ["", durability_line(durability)]
+    for line in (history_line(plan), durability_line(durability)):
+        if plan.differs and line:
+            lines += ["", line]
     return "\n".join(lines)
 
 

@@ -20,6 +20,8 @@ _WIDTH = 100
 _MOST_FIELDS = 12
 """Field changes shown for one resource; a rewritten schema would fill the screen."""
 
+_MOST_NAMES = 5
+
 _LOSSES = {
     "memory": "a server that stops abruptly may lose messages not yet written or copied elsewhere",
 }
@@ -31,7 +33,8 @@ def render_text(plan: Plan, *, durability: str = "memory", color: bool = False) 
         return f"No changes: the server matches the file (generation {plan.generation})."
     width = min(max((len(change.address) for change in plan.changes), default=0), _WIDEST_ADDRESS)
     lines = [line for change in plan.changes for line in _change_lines(change, width, color)]
-    footer = [line for line in (summary_line(plan), _record_line(plan), durability_line(durability)) if line]
+    ends = (summary_line(plan), _record_line(plan), history_line(plan), durability_line(durability))
+    footer = [line for line in ends if line]
     return "\n".join([*lines, "", *footer] if lines else footer)
 
 
@@ -72,6 +75,21 @@ def durability_line(durability: str) -> str:
     """What the chosen durability does not cover, in one calm line; empty where it covers all it names."""
     loss = _LOSSES.get(durability)
     return f"Durability {durability}: {loss}." if loss else ""
+
+
+def history_line(plan: Plan) -> str:
+    """What keeping acknowledged messages costs, in one line; empty where no queue begins to."""
+    names = [
+        change.address.partition(".")[2]
+        for change in plan.changes
+        if isinstance(change, Create | Update)
+        and change.after.get("keep_acked")
+        and not (change.before or {}).get("keep_acked")
+    ]
+    if not names:
+        return ""
+    shown = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+    return f"History kept (keep_acked) in {shown}: an acknowledgement there costs about six times as much."
 
 
 def describe_change(change: Change) -> str:

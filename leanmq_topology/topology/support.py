@@ -58,10 +58,7 @@ def _handler_key(*path: str) -> tuple[Unsupported, ...]:
 UNSUPPORTED: tuple[Unsupported, ...] = (
     Unsupported(("broker", "durability"), "write memory, or leave it out", _ABOVE_MEMORY),
     *_queue_key("max_crashes"),
-    *_queue_key("keep_acked"),
     *_queue_key("durability"),
-    *_queue_key("dead_letter", "ttl"),
-    *_queue_key("dead_letter", "max_length"),
     *_queue_key("lifecycle", "on_remove"),
     Unsupported(
         ("routes", ANY, "type"),

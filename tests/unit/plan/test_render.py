@@ -9,7 +9,7 @@ from leanmq_topology.plan.changes import ACTIONS
 from leanmq_topology.plan.live_state import Damage, LiveState, QueueState
 from leanmq_topology.plan.markdown import MOST_ROWS, render_markdown
 from leanmq_topology.plan.render import format_age, plan_to_dict, render_text
-from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Target
+from leanmq_topology.topology.model import FanoutRoute, KeepAcked, MessageType, Queue, Target
 from tests.support.factories import make_topology
 from tests.support.live_states import make_live_state, make_plan
 
@@ -55,6 +55,20 @@ Durability memory: a server that stops abruptly may lose messages not yet writte
 
 def test_a_plan_as_text():
     assert render_text(PLAN) == EXPECTED
+
+
+def test_what_keeping_a_history_costs_is_said_once_in_one_line():
+    keeping = [Queue(name=name, keep_acked=KeepAcked(count=5)) for name in "abcdefg"]
+    cost = "an acknowledgement there costs about six times as much."
+    plan = make_plan(make_topology("shop", *keeping), LiveState())
+    assert f"History kept (keep_acked) in a, b, c, d, e, …: {cost}" in render_text(plan).splitlines()
+    assert f"History kept (keep_acked) in a, b, c, d, e, …: {cost}" in render_markdown(plan, name="shop")
+
+    live = make_live_state(make_topology("shop", *keeping))
+    longer = replace(keeping[0], keep_acked=KeepAcked(count=6))
+    changed = make_plan(make_topology("shop", longer, *keeping[1:]), live)
+    assert "~ update  queues.a" in render_text(changed)
+    assert cost not in render_text(changed)
 
 
 def test_colour_adds_nothing_but_colour():

@@ -25,9 +25,6 @@ from leanmq_topology.topology.model import (
 
 EXAMPLE = Path(__file__).parents[2] / "cli" / "cases" / "design-example" / "topology.yaml"
 NOT_YET = [
-    "queues.billing.dead_letter.ttl",
-    "queues.billing.dead_letter.max_length",
-    "queues.audit-log.keep_acked",
     "routes.get-quote.type",
     "routes.audit.type",
     "routes.ticker.type",

@@ -22,7 +22,7 @@ queues:
   a: {ttl: 10 minutes, max_delivries: 3}
   b: {accepts: [payed], retry: {delay: 10m, max_delay: ${UNSET}}}
   b: {}
-  c: {keep_acked: 1d}
+  c: {max_crashes: 2}
 routes:
   r: {type: fanout, to: {d: {}}}
 """

@@ -54,10 +54,7 @@ def test_every_entry_is_a_key_of_the_published_schema(entry: Unsupported):
 REFUSED = {
     ("broker", "durability"): "broker: {durability: replicated:1}",
     ("queues", ANY, "max_crashes"): "queues: {q: {max_crashes: 3}}",
-    ("queues", ANY, "keep_acked"): "queues: {q: {keep_acked: 1d}}",
     ("queues", ANY, "durability"): "queues: {q: {durability: memory}}",
-    ("queues", ANY, "dead_letter", "ttl"): "queues: {q: {dead_letter: {ttl: 1d}}}",
-    ("queues", ANY, "dead_letter", "max_length"): "queues: {q: {dead_letter: {max_length: 5}}}",
     ("queues", ANY, "lifecycle", "on_remove"): "queues: {q: {lifecycle: {on_remove: retain}}}",
     ("routes", ANY, "type"): "routes: {q: {type: ephemeral}}",
     ("handlers", ANY, "batch"): "queues: {r: {}}\nhandlers: {q: {queue: r, call: 'm.n:f', batch: {size: 5}}}",
@@ -95,10 +92,7 @@ def test_a_key_that_does_not_work_yet_is_refused_and_nothing_else_is(path: tuple
 def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple[str, ...], tmp_path: Path):
     values = {
         "max_crashes": "3",
-        "keep_acked": "1d",
         "durability": "memory",
-        "ttl": "1d",
-        "max_length": "5",
         "on_remove": "retain",
         "batch": "{size: 5}",
         "then": "a",
@@ -115,7 +109,9 @@ def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple
 def test_values_that_do_work_are_not_refused(tmp_path: Path):
     text = """
 broker: {durability: memory}
-queues: {a: {overflow: drop_oldest, max_length: 5, deduplication: {window: 1m}}}
+queues:
+  a: {overflow: drop_oldest, max_length: 5, deduplication: {window: 1m}}
+  b: {keep_acked: 1d, dead_letter: {ttl: 1d, max_length: 5}}
 routes: {r: {type: fanout, to: {a: {}}}}
 """
     assert errors(check(tmp_path, HEADER + text)) == []
@@ -132,14 +128,12 @@ def test_only_the_chosen_environment_is_judged(tmp_path: Path):
 def test_what_is_left_out_of_a_copy_is_exactly_what_is_refused():
     values = {
         "broker": {"durability": "disk", "namespace": "shop"},
-        "queues": {
-            "a": {"max_crashes": 3, "ttl": "1d", "overflow": "reject", "dead_letter": {"ttl": "none"}}
-        },
+        "queues": {"a": {"max_crashes": 3, "ttl": "1d", "lifecycle": {"on_remove": "drain"}}},
     }
 
     assert without_unsupported(values) == {
         "broker": {"namespace": "shop"},
-        "queues": {"a": {"ttl": "1d", "overflow": "reject", "dead_letter": {}}},
+        "queues": {"a": {"ttl": "1d", "lifecycle": {}}},
     }
     assert values["queues"]["a"]["max_crashes"] == 3, "the original must stay as it was"
 
