@@ -145,7 +145,7 @@ class DurableSender(Protocol):
     def send_confirmed(
         self, flush: Flush, level: Durability, *, within_ms: int, examination: Examination
     ) -> Operation[list[SendResult]]:
-        """What `send` does, answered once the flush is as durable as `level` asks, `Unconfirmed` after `within_ms`.
+        """What `send` does, answered once the flush is as durable as `level`, or with `Unconfirmed` in time.
 
         Everything else on its connection waits meanwhile, so it needs one of its own.
         """
