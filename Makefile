@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 2 ] && echo $$n || echo 2)
 TESTS ?= tests
 
-.PHONY: help install lint types test test-fast bench verify format lock clean
+.PHONY: help install lint types test test-fast bench soak verify format lock clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -38,6 +38,9 @@ test-fast: $(INSTALLED) ## the pure tests, in seconds
 bench: $(INSTALLED) ## the measurements behind the figures in the documents
 	$(BIN)/python -m tests.benchmarks.topology_10k
 	$(BIN)/python -m tests.benchmarks.delivery
+
+soak: $(INSTALLED) ## all faults at length, a quarter of an hour; the table of docs/reliability.md
+	$(BIN)/python -m tests.faults.report --long --write
 
 verify: lint types test ## what CI runs
 

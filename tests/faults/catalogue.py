@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -66,12 +67,16 @@ FAULTS: Final[dict[str, Entry]] = {
 }
 
 
+Number = int | float | str | list[float]
+"""What a test measures: a count, seconds, a word, or many times."""
+
+
 class Measured(msgspec.Struct):
-    """One row's figures."""
+    """What one test measured of one fault."""
 
     fault: str
     test: str
-    text: str
+    numbers: dict[str, Number]
 
 
 class Figures:
@@ -80,29 +85,34 @@ class Figures:
     def __init__(self, test: str) -> None:
         self._test = test
 
-    def report(self, fault: str, **numbers: object) -> None:
+    def report(self, fault: str, **numbers: Number) -> None:
         """Say it on the output, and in the file of the report if one is being made."""
         assert fault in FAULTS, fault
-        text = ", ".join(f"{name.replace('_', ' ')} {_show(value)}" for name, value in numbers.items())
-        print(f"{fault}: {text}")
+        print(f"{fault}: {', '.join(describe(name, [value]) for name, value in numbers.items())}")
         path = os.environ.get(FIGURES_VARIABLE)
         if path:
-            line = msgspec.json.encode(Measured(fault, self._test, text)) + b"\n"
+            line = msgspec.json.encode(Measured(fault, self._test, numbers)) + b"\n"
             with Path(path).open("ab") as file:
                 file.write(line)
 
 
-def _show(value: object) -> str:
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+def describe(name: str, values: Sequence[Number]) -> str:
+    """One figure of one or several runs: counts add up, times are pooled, words are listed."""
+    title = name.removesuffix("_s").replace("_", " ")
+    if all(isinstance(value, int) for value in values):
+        return f"{title} {sum(values):,}"  # type: ignore[arg-type]
+    if all(isinstance(value, str) for value in values):
+        return f"{title} {'/'.join(dict.fromkeys(map(str, values)))}"
+    times = [time for value in values for time in (value if isinstance(value, list) else [value])]
+    return f"{title} {describe_times([float(time) for time in times])}"
 
 
-def spread(seconds: list[float]) -> dict[str, object]:
-    """p50, p99 and the largest of some times."""
-    if not seconds:
-        return {}
-    ordered = sorted(seconds)
-
-    def at(share: float) -> str:
-        return f"{ordered[min(int(len(ordered) * share), len(ordered) - 1)]:.2f} s"
-
-    return {"p50": at(0.5), "p99": at(0.99), "max": at(1.0)}
+def describe_times(times: Sequence[float]) -> str:
+    """p50, p99 and the largest, in seconds."""
+    if not times:
+        return "-"
+    ordered = sorted(times)
+    if len(ordered) < 4:
+        return f"{ordered[-1]:.2f} s"
+    p50, p99 = (ordered[int((len(ordered) - 1) * share)] for share in (0.5, 0.99))
+    return f"p50 {p50:.2f} s, p99 {p99:.2f} s, max {ordered[-1]:.2f} s"

@@ -94,7 +94,7 @@ async def test_a_cancelled_call_never_shifts_the_answers_of_a_shared_connection(
 
         swept = await sweep(lambda steps: connection.execute(echo(f"gone {steps}")), others_are_right)
     await nothing_left(server, namespace)
-    figures.report("F12", server=server.kind, call="execute", cancelled_at=f"{swept} steps", wrong_answers=0)
+    figures.report("F12", server=server.kind, call="execute", cancelled_at_steps=swept, wrong_answers=0)
 
 
 async def test_opening_a_connection_that_is_cancelled_leaves_none_behind(
@@ -108,7 +108,7 @@ async def test_opening_a_connection_that_is_cancelled_leaves_none_behind(
 
     swept = await sweep(lambda steps: open_and_close(), fine)
     await nothing_left(server, namespace)
-    figures.report("F12", server=server.kind, call="connect", cancelled_at=f"{swept} steps", left_open=0)
+    figures.report("F12", server=server.kind, call="connect", cancelled_at_steps=swept, left_open=0)
 
 
 async def test_a_cancelled_send_is_stored_once_or_not_at_all_and_others_get_their_own_ids(
@@ -126,7 +126,7 @@ async def test_a_cancelled_send_is_stored_once_or_not_at_all_and_others_get_thei
     assert len(stored) == len(set(stored))
     assert set(kept) <= set(stored)
     assert "gone-0" not in stored, "what was cancelled before it left is withdrawn"
-    figures.report("F12", server=server.kind, call="send", cancelled_at=f"{swept} steps", stored_twice=0)
+    figures.report("F12", server=server.kind, call="send", cancelled_at_steps=swept, stored_twice=0)
 
 
 async def test_a_cancelled_read_loses_nothing_that_was_handed_out(
@@ -145,7 +145,7 @@ async def test_a_cancelled_read_loses_nothing_that_was_handed_out(
         rest = await connection.execute(broker.fetch(["work"], "me", count=1000, block_ms=0))
         found = [one.envelope.id for one in [*own, *rest]]  # type: ignore[union-attr]
     assert found == [f"sent-{steps}" for steps in range(swept)]
-    figures.report("F12", server=server.kind, call="fetch", cancelled_at=f"{swept} steps", stranded=0)
+    figures.report("F12", server=server.kind, call="fetch", cancelled_at_steps=swept, stranded=0)
 
 
 def stored_ids(server: Server, topology: Topology) -> list[str]:

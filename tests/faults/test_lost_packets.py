@@ -195,7 +195,7 @@ def test_a_line_that_goes_silent_is_noticed_in_time(arena: Build, figures: Figur
             place.wait_until_drained(seconds=DETECTION_S + 5)
         noticed = time.monotonic() - at
         found = place.judge()
-    figures.report("F28", sent=found.sent, lost=len(found.lost), working_again_within=noticed)
+    figures.report("F28", sent=found.sent, lost=len(found.lost), working_again_within_s=noticed)
     found.assert_sound()
     assert noticed < DETECTION_S + 2, "the answer took longer than a wait and its margin"
     assert "no answer" in worker.said

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.faults.catalogue import Figures, spread
+from tests.faults.catalogue import Figures, Number
 from tests.faults.conftest import Build
 from tests.support.arena import ALWAYS, EVERY_SECOND, LEASE_S, Arena
 from tests.support.checker import Findings
@@ -106,7 +106,7 @@ def test_a_paused_server_loses_nothing(arena: Build, figures: Figures, scope: st
     found.assert_sound()
 
 
-def report(figures: Figures, fault: str, found: Findings, **more: object) -> None:
+def report(figures: Figures, fault: str, found: Findings, **more: Number) -> None:
     figures.report(
         fault,
         **more,
@@ -114,5 +114,5 @@ def report(figures: Figures, fault: str, found: Findings, **more: object) -> Non
         unknown_and_run=len(found.recovered),
         lost=len(found.lost),
         run_twice=len(found.duplicates),
-        **{f"resumed_{name}": value for name, value in spread(found.resumptions_s).items()},
+        resumed_after_s=found.resumptions_s,
     )

@@ -138,4 +138,4 @@ def test_a_log_with_a_wrong_byte_in_its_middle_is_not_started_from(
     path.write_bytes(content[:middle] + b"?" + content[middle + 1 :])
     with pytest.raises(RuntimeError, match="did not start"):
         replace(server, process=None).start()
-    figures.report("F16", server=server.kind, started=False)
+    figures.report("F16", server=server.kind, started=0)

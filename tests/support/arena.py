@@ -300,7 +300,9 @@ class Arena:
 def start_server(kind: str, arguments: Sequence[str] = MEMORY) -> Server:
     """A server of the test's own, to be killed at will; skips where this kind is missing at home."""
     binary = find_binary(kind)
-    if binary is None:
-        reason = f"{kind} is not installed"
-        pytest.fail(reason) if missing_is_a_failure(kind) else pytest.skip(reason)
-    return Server(kind, binary, arguments=tuple(arguments)).start()
+    if binary is not None:
+        return Server(kind, binary, arguments=tuple(arguments)).start()
+    reason = f"{kind} is not installed"
+    if missing_is_a_failure(kind):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -125,8 +125,10 @@ class Onlooker:
     def scan(self, pattern: str) -> Iterator[str]:
         cursor = b"0"
         while True:
-            cursor, keys = self.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)  # type: ignore[misc]
-            yield from (key.decode() for key in keys)
+            answer = self.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            assert isinstance(answer, list)
+            cursor, found = answer
+            yield from (key.decode() for key in found)
             if cursor == b"0":
                 return
 
