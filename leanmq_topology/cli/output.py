@@ -154,9 +154,9 @@ def _abandon_stdout(failure: OutputError, output: Output) -> int:
     """Say it on stderr, whatever form was asked for; to a reader that went away there is nothing to say."""
     if sys.stdout is not None:  # what is still buffered must not fail once more when the process ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if not failure.reader_left:
-        _report(Output(color=output.color), "", failure.message, None, failure.exit_code)
-    return failure.exit_code
+    if failure.reader_left:
+        return 0
+    return _report(Output(color=output.color), "", failure.message, None, failure.exit_code)
 
 
 def _report_bug(output: Output, failure: BaseException) -> int:
