@@ -57,18 +57,22 @@ def read_options(
     """Check what a caller said. Raises `SettingError` for a value, `InvalidMessageError` for a header."""
     if (type, id, ttl, delay, headers, correlation_id, durability) == _NOTHING:
         return PLAIN
-    if id is not None and not (isinstance(id, str) and _ID.fullmatch(id)):
-        raise SettingError("id", "must be 1 to 128 printable ASCII characters without spaces")
-    if type is not None and not isinstance(type, str):
-        raise SettingError("type", "must be text, the name of a message type")
-    if headers is not None and not isinstance(headers, Mapping):
-        raise SettingError("headers", "must be a mapping of names to text")
+    _check_kinds(type, id, headers)
     ttl_ms = None if ttl is None else _read_duration("ttl", ttl, LONGEST_TTL_MS)
     if ttl_ms == 0:
         raise SettingError("ttl", "must be longer than 0")
     delay_ms = None if delay is None else _read_duration("delay", delay, LONGEST_DELAY_MS)
     level = None if durability is None else _read_durability(durability)
     return SendOptions(type, id, ttl_ms, delay_ms, _read_headers(headers or {}, correlation_id), level)
+
+
+def _check_kinds(kind: Any, message_id: Any, headers: Any) -> None:
+    if message_id is not None and not (isinstance(message_id, str) and _ID.fullmatch(message_id)):
+        raise SettingError("id", "must be 1 to 128 printable ASCII characters without spaces")
+    if kind is not None and not isinstance(kind, str):
+        raise SettingError("type", "must be text, the name of a message type")
+    if headers is not None and not isinstance(headers, Mapping):
+        raise SettingError("headers", "must be a mapping of names to text")
 
 
 def _read_durability(value: Any) -> Durability:

@@ -191,6 +191,14 @@ def test_a_duplicate_needs_no_room(stage: Stage):
     assert once(stage, "small", "m") == [Duplicate("m", False)]
 
 
+def test_a_copy_that_is_known_needs_no_room_either(stage: Stage):
+    send(stage, stage.outgoing("small", "m1", once=by_id("x", "small")))
+    stage.send("small", "a", "b")
+    again = stage.outgoing("both", "m2", "small", "plain", once=by_id("x", "small"))
+    assert send(stage, again) == [Stored("m2", 1)]
+    assert ids(stage, "plain") == ["m2"]
+
+
 def test_a_withheld_flush_remembers_and_counts_nothing(stage: Stage):
     once(stage, "plain", "old")
     sends = [stage.outgoing("plain", name, once=by_id(name)) for name in ("old", "new")]
@@ -372,6 +380,14 @@ def test_a_delayed_message_is_never_the_one_that_makes_room(stage: Stage):
         *(Stored(f"later{n}", 1) for n in range(LIMIT)),
         Full("dropping", LIMIT),
     ]
+
+
+def test_within_one_flush_too_only_what_is_ready_makes_room(stage: Stage):
+    sends = [stage.outgoing("dropping", "later", delay_ms=60_000)]
+    sends += [stage.outgoing("dropping", name) for name in ("a", "b", "c")]
+    assert send(stage, *sends) == [Stored(outgoing.envelope.id, 1) for outgoing in sends]
+    assert ids(stage, "dropping") == ["b", "c"]
+    assert stage.look("dropping").delayed == 1
 
 
 def test_a_withheld_flush_drops_nothing(stage: Stage):

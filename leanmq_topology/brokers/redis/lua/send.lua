@@ -349,8 +349,9 @@ local function remove(queue, entry)
 end
 
 local function clear_swept(queue)
-  if not wrote and #queue.swept > 0 then
-    redis.call('XACK', queue.stream, group, '0-0') -- a mere move, which the memory limit must not stop
+  if #queue.swept > 0 then
+    -- A move between homes, which the memory limit must not stop; what is new was held to it by now.
+    redis.call('XACK', queue.stream, group, '0-0')
   end
   for _, entry in ipairs(queue.swept) do
     if not queue.discards then
