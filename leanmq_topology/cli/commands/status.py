@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from leanmq_topology.topology.model import Queue, Route
 
 COUNTERS = ("sent", "acked", "retried", "dead_lettered", "expired")
-RARE_COUNTERS = ("duplicates", "conflicts", "dropped", "overflowed")
+RARE_COUNTERS = ("duplicates", "conflicts", "dropped", "overflowed", "dead_expired")
 """Shown in a line of their own, where there are any."""
 COUNTS_OF_A_WORKER = ("held", "running", "handled", "retried", "dead-lettered", "discarded", "released")
 
@@ -63,6 +63,7 @@ def _describe_queue(state: QueueState) -> dict[str, Any]:
         "ready": state.ready,
         "in_flight": state.in_flight,
         "delayed": state.delayed,
+        "parked": state.parked,
         "dead": state.dead,
         "kept": state.kept,
         "oldest_age_seconds": state.oldest_age_seconds,
@@ -105,6 +106,8 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
     for name, state in status.states.items():
         if rare := _list_rare(state):
             yield f"{name}: {rare}"
+        if state.parked:
+            yield f"{name}: {state.parked:,} parked: its dead-letter queue is full; replay or discard some"
         if state.problem:
             yield f"{name}: {state.problem}"
     if any(is_alarming(status.queues[name], status.states[name]) for name in status.queues):
@@ -124,8 +127,8 @@ HEADINGS = ("queue", "ready", "in flight", "delayed", "dead", "oldest", "consume
 
 
 def _list_rare(state: QueueState) -> str:
-    counters = state.counters or {}
-    return ", ".join(f"{counters[name]:,} {name}" for name in RARE_COUNTERS if counters.get(name))
+    counters = {**(state.counters or {}), "kept": state.kept}
+    return ", ".join(f"{counters[name]:,} {name}" for name in ("kept", *RARE_COUNTERS) if counters.get(name))
 
 
 def is_alarming(queue: Queue, state: QueueState) -> bool:
