@@ -427,8 +427,10 @@ class WorkerState:
 class Roster(Protocol):
     """Who runs. For display only: leases decide who owns what."""
 
-    def heartbeat(self, worker: str, facts: Mapping[str, str], *, lifetime_ms: int) -> Operation[None]:
-        """Be listed as running for `lifetime_ms`."""
+    def heartbeat(
+        self, worker: str, facts: Mapping[str, str], *, lifetime_ms: int, queues: Sequence[str] = ()
+    ) -> Operation[None]:
+        """Be listed as running for `lifetime_ms`, also where nothing was ever read of these queues."""
         ...
 
     def leave(self, worker: str, queues: Sequence[str]) -> Operation[int]:

@@ -46,6 +46,14 @@ class Status:
     """By queue; each of `queues` has one."""
     workers: Sequence[WorkerState]
 
+    def workers_of(self, queue: str) -> list[WorkerState]:
+        """Running workers that handle this queue."""
+        return [worker for worker in self.workers if queue in _names(worker, "queues")]
+
+    def workers_that_paused(self, queue: str) -> list[WorkerState]:
+        """Those among them that confirmed not to read it any more."""
+        return [worker for worker in self.workers if queue in _names(worker, "paused")]
+
 
 def read_status(link: Link, namespace: str) -> Status:
     """Look without touching. Raises `TopologyNotAppliedError` where nothing was ever applied."""
@@ -76,3 +84,7 @@ def _read_resources(record: AppliedRecord) -> tuple[dict[str, Queue], dict[str, 
             case route:
                 routes[route.name] = route
     return queues, routes
+
+
+def _names(worker: WorkerState, fact: str) -> list[str]:
+    return worker.facts.get(fact, "").split(",")

@@ -69,7 +69,7 @@ class Lane:
         self.damage: Damage | None = None
         """What is wrong with its keys on the server; it is not read until that is mended."""
         self.paused = False
-        """By an operator: what was read is handled, nothing more is read."""
+        """By an operator: what has started ends, nothing more is started."""
         self._suspended_until = 0.0
         self._settle = settle
         self._log, self._counters = log, counters
@@ -113,7 +113,9 @@ class Lane:
     def note_health(self, health: QueueHealth) -> bool:
         """Go by what was found on the server; True if reading has to be planned anew."""
         before = self.readable and not self._suspended_until
-        self.damage, self.paused = health.damage, health.paused
+        if health.damage is None and health.paused is not self.paused:
+            self._note_pause(health.paused)
+        self.damage = health.damage
         if health.damage is None:
             self._suspended_until = 0.0
         return self.readable is not before
@@ -125,6 +127,8 @@ class Lane:
         for item in arrived:
             if isinstance(item, Undecodable):
                 self._refuse(item)
+            elif self.paused and item.entry_id not in self.held:
+                self.release(item)  # it was on its way when the pause began
             elif (known := self.held.get(item.entry_id)) is not None:
                 known.renew(item, lease_ends)  # our own lease had lapsed, and we took it over from ourselves
             else:
@@ -132,6 +136,16 @@ class Lane:
                 fresh.append(message)
         if fresh:
             self.crew.give(fresh, self.pipeline)
+
+    def _note_pause(self, paused: bool) -> None:
+        self.paused = paused
+        released = self.release_unstarted() if paused else 0
+        logger.info(
+            "queue %s is %s",
+            self.name,
+            f"paused: {self.running} running, {released} handed back unstarted" if paused else "read again",
+            extra={"event": "paused" if paused else "resumed", "queue": self.name},
+        )
 
     def finish(self, message: Incoming, verdict: Verdict) -> None:
         """A message has its outcome. Called by the crew, in the loop."""

@@ -160,8 +160,12 @@ class Maintenance:
         self._highest_offset_ms = max(self._highest_offset_ms, offset_ms)
 
     async def _look(self) -> None:
-        if self._watch.due:
-            await self._watch.look()
+        if not self._watch.due:
+            return
+        before = self._watch.paused
+        await self._watch.look()
+        if self._watch.paused != before:
+            self._beat_at = 0.0  # whoever paused a queue waits to see that it is so
 
     async def _claim_all(self) -> None:
         for scan in self._scans:

@@ -16,8 +16,8 @@ from leanmq_topology.runner.lane import Lane
 
 logger = logging.getLogger("leanmq.runner")
 
-LOOK_SECONDS = 1.0
-"""A paused queue is read no longer than this; what was lost is noticed as fast."""
+LOOK_SECONDS = 0.75
+"""With a tick of upkeep a second. No paused queue is read for longer; what was lost is noticed as fast."""
 LOOKS_PER_LEASE = 4
 QUEUES_A_LOOK = 250
 MOST_NAMED = 5
@@ -56,6 +56,11 @@ class Watch:
     def damaged(self) -> list[Lane]:
         return [lane for lane in self._lanes.values() if lane.damage is not None]
 
+    @property
+    def paused(self) -> list[str]:
+        """Queues that this worker does not read, because an operator said so."""
+        return [lane.name for lane in self._lanes.values() if lane.paused]
+
     def look_soon(self) -> None:
         """Somebody met something odd: look at the next tick."""
         self._due_at = 0.0
@@ -70,7 +75,8 @@ class Watch:
             found += await self._connection.execute(self._broker.survey(part, self._consumer))
         for health in found:
             if health.damage is Damage.GROUP_GONE and await self._rescue_group(health.name):
-                found[found.index(health)] = QueueHealth(health.name)
+                paused = self._lanes[health.name].paused
+                found[found.index(health)] = QueueHealth(health.name, paused=paused)
         self._take_note(found)
 
     def is_wanted(self, lane: Lane) -> bool:
@@ -101,9 +107,12 @@ class Watch:
             self.look_soon()
 
     def facts(self) -> dict[str, str]:
-        """For the heartbeat: what is lost, in one word a queue."""
+        """For the heartbeat: what is lost, in one word a queue, and what an operator paused."""
         words = [f"{lane.name}={lane.damage}" for lane in self.damaged]
-        return {"damaged": ",".join(["topology=missing"] * self.topology_gone + words)}
+        return {
+            "damaged": ",".join(["topology=missing"] * self.topology_gone + words),
+            "paused": ",".join(self.paused),
+        }
 
     def _interval(self) -> float:
         """Several looks a lease: what lapses was seen in other hands before."""

@@ -200,7 +200,8 @@ class Worker:
             **{name: str(count) for name, count in self.counters.as_dict().items()},
         }
         lifetime_ms = int(3 * HEARTBEAT_SECONDS * 1000)
-        await self._connection.execute(self._broker.heartbeat(self.name, facts, lifetime_ms=lifetime_ms))
+        beat = self._broker.heartbeat(self.name, facts, lifetime_ms=lifetime_ms, queues=list(self._lanes))
+        await self._connection.execute(beat)
 
     async def _adopt_generation(self) -> None:
         """Somebody applied: go by the new limits and schemas. A queue that is gone is left to the reader."""

@@ -195,8 +195,10 @@ class RedisBroker:
 
     # -- workers ----------------------------------------------------------------------------------------
 
-    def heartbeat(self, worker: str, facts: Mapping[str, str], *, lifetime_ms: int) -> Call[None]:
-        return workers.heartbeat(self.keys, worker, facts, lifetime_ms)
+    def heartbeat(
+        self, worker: str, facts: Mapping[str, str], *, lifetime_ms: int, queues: Sequence[str] = ()
+    ) -> Call[None]:
+        return workers.heartbeat(self.keys, worker, facts, lifetime_ms, queues)
 
     def leave(self, worker: str, queues: Sequence[str]) -> Call[int]:
         return workers.leave(self.keys, worker, queues)

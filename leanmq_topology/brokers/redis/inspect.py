@@ -30,6 +30,9 @@ COUNTERS = (
     "conflicts",
     "dropped",
     "overflowed",
+    "replayed",
+    "purged",
+    "dead_discarded",
 )
 
 _LOST = {

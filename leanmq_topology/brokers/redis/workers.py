@@ -10,14 +10,16 @@ from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
 
 
-def heartbeat(keys: Keys, worker: str, facts: Mapping[str, str], lifetime_ms: int) -> Call[None]:
+def heartbeat(
+    keys: Keys, worker: str, facts: Mapping[str, str], lifetime_ms: int, queues: Sequence[str]
+) -> Call[None]:
     """Be listed as running for so long."""
     words: list[Word] = [word for pair in facts.items() for word in pair]
     return Call(
         "heartbeat",
         load_script("heartbeat"),
-        (keys.worker(worker),),
-        (lifetime_ms, *words),
+        (keys.worker(worker), *map(keys.queue, queues)),
+        (lifetime_ms, GROUP, worker, *words),
         lambda reply: None,
     )
 

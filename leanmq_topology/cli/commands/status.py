@@ -19,7 +19,16 @@ if TYPE_CHECKING:
     from leanmq_topology.topology.model import Queue, Route
 
 COUNTERS = ("sent", "acked", "retried", "dead_lettered", "expired")
-RARE_COUNTERS = ("duplicates", "conflicts", "dropped", "overflowed", "dead_expired")
+RARE_COUNTERS = (
+    "duplicates",
+    "conflicts",
+    "dropped",
+    "overflowed",
+    "dead_expired",
+    "replayed",
+    "purged",
+    "dead_discarded",
+)
 """Shown in a line of their own, where there are any."""
 COUNTS_OF_A_WORKER = ("held", "running", "handled", "retried", "dead-lettered", "discarded", "released")
 
@@ -51,13 +60,14 @@ def describe(status: Status) -> dict[str, Any]:
     """The shape of `leanmq.status/v1`."""
     return {
         "generation": status.generation,
-        "queues": {name: _describe_queue(status.states[name]) for name in status.queues},
+        "queues": {name: _describe_queue(status, name) for name in status.queues},
         "routes": {name: _describe_route(route) for name, route in status.routes.items()},
         "workers": [_describe_worker(worker) for worker in status.workers],
     }
 
 
-def _describe_queue(state: QueueState) -> dict[str, Any]:
+def _describe_queue(status: Status, name: str) -> dict[str, Any]:
+    state = status.states[name]
     counters = state.counters or {}
     return {
         "ready": state.ready,
@@ -69,6 +79,8 @@ def _describe_queue(state: QueueState) -> dict[str, Any]:
         "oldest_age_seconds": state.oldest_age_seconds,
         "consumers": state.consumers,
         "paused": state.state == "paused",
+        "paused_workers": len(status.workers_that_paused(name)),
+        "workers": len(status.workers_of(name)),
         **{name: counters.get(name, 0) for name in (*COUNTERS, *RARE_COUNTERS)},
         "problem": state.problem,
     }
@@ -107,7 +119,11 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
         if rare := _list_rare(state):
             yield f"{name}: {rare}"
         if state.parked:
+            yield f"{name}: {state.parked:,} parked, because its dead-letter queue is full: replay or discard some"
+        if state.parked:
             yield f"{name}: {state.parked:,} parked: its dead-letter queue is full; replay or discard some"
+        if state.state == "paused":
+            yield f"{name}: paused, {_tell_obedience(status, name)}"
         if state.problem:
             yield f"{name}: {state.problem}"
     if any(is_alarming(status.queues[name], status.states[name]) for name in status.queues):
@@ -126,9 +142,20 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
 HEADINGS = ("queue", "ready", "in flight", "delayed", "dead", "oldest", "consumers", *COUNTERS)
 
 
+def _tell_obedience(status: Status, queue: str) -> str:
+    workers, obeying = len(status.workers_of(queue)), len(status.workers_that_paused(queue))
+    if not workers:
+        return "and no worker reads it"
+    return f"and {obeying:,} of {workers:,} worker{'' if workers == 1 else 's'} stopped reading it"
+
+
 def _list_rare(state: QueueState) -> str:
     counters = {**(state.counters or {}), "kept": state.kept}
-    return ", ".join(f"{counters[name]:,} {name}" for name in ("kept", *RARE_COUNTERS) if counters.get(name))
+    return ", ".join(
+        f"{counters[name]:,} {name.replace('_', ' ')}"
+        for name in ("kept", *RARE_COUNTERS)
+        if counters.get(name)
+    )
 
 
 def is_alarming(queue: Queue, state: QueueState) -> bool:
