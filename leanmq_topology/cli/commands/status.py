@@ -119,8 +119,6 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
         if rare := _list_rare(state):
             yield f"{name}: {rare}"
         if state.parked:
-            yield f"{name}: {state.parked:,} parked, because its dead-letter queue is full: replay or discard some"
-        if state.parked:
             yield f"{name}: {state.parked:,} parked: its dead-letter queue is full; replay or discard some"
         if state.state == "paused":
             yield f"{name}: paused, {_tell_obedience(status, name)}"
