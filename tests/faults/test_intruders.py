@@ -107,7 +107,6 @@ def test_a_step_that_meets_a_key_of_another_type_moves_no_message_half_way(
     after = read_messages(server, namespace)
     connection.close()
     assert not failed or after == before
-    assert stage.keys.due == wrong or key in {"delayed", "bodies", "dead"} or after == before
     figures.report("F47", server=server.kind, step=name, key=key, moved_half_way=0)
 
 

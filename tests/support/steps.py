@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from leanmq_topology.brokers.protocol import Dying, Retrying
+from leanmq_topology.brokers.protocol import Dying, Retrying, Revival
 from leanmq_topology.brokers.redis.calls import Call
+from leanmq_topology.brokers.redis.keys import GROUP
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.topology.model import FanoutRoute, Queue, Target
+from tests.support.processes import wait_until
 from tests.support.stage import Stage
 
 FAILURE = Failure("ValueError", "no")
@@ -80,7 +82,76 @@ def promote(stage: Stage) -> Call[Any]:
     return stage.broker.maintain(["work", "more"])
 
 
+def crash(stage: Stage) -> Call[Any]:
+    items = held(stage, "a", "b")
+    return stage.broker.crash("work", "me", items)
+
+
+def sweep(stage: Stage) -> Call[Any]:
+    stage.send("work", "a", "b", ttl_ms=1)
+    stored_at = stage.server_ms()
+    wait_until(lambda: stage.server_ms() > stored_at + 1, "the end of two short lives")
+    return stage.broker.sweep(["work"])
+
+
+def rescue(stage: Stage) -> Call[Any]:
+    """Two messages are handed out and held by nobody."""
+    for one in held(stage, "a", "b"):
+        stage.raw("XACK", stage.keys.queue("work"), GROUP, one.entry_id)
+    return stage.broker.rescue("work")
+
+
+def rescue_delayed(stage: Stage) -> Call[Any]:
+    stage.send("work", "a", "b", delay_ms=60_000)
+    stage.raw("DEL", stage.keys.delayed("work"), stage.keys.due)
+    return stage.broker.rescue_delayed("work")
+
+
+def rescue_group(stage: Stage) -> Call[Any]:
+    held(stage, "a", "b")
+    stage.raw("XGROUP", "DESTROY", stage.keys.queue("work"), GROUP)
+    return stage.broker.rescue_group("work")
+
+
+def replay(stage: Stage) -> Call[Any]:
+    return stage.broker.replay("work", [Revival(entry, {}) for entry in dead(stage, "a", "b")])
+
+
+def discard_dead_letters(stage: Stage) -> Call[Any]:
+    return stage.broker.discard_dead_letters("work", dead(stage, "a", "b"))
+
+
+def dead(stage: Stage, *ids: str) -> list[str]:
+    """Entry ids of dead letters."""
+    dying = [Dying(one, DeadReason.FAILED, FAILURE) for one in held(stage, *ids)]
+    stage.carry(stage.broker.dead_letter("work", "me", dying))
+    letters = stage.carry(stage.broker.read_dead_letters("work", after="", count=10))
+    return [letter.entry_id for letter in letters]
+
+
+def purge(stage: Stage) -> Call[Any]:
+    held(stage, "a", "b")
+    stage.send("work", "c")
+    stage.send("work", "d", delay_ms=60_000)
+    return stage.broker.purge("work", "one", keep_ms=60_000)
+
+
+def undo_purge(stage: Stage) -> Call[Any]:
+    gone = stage.carry(purge(stage))
+    return stage.broker.undo_purge(gone, count=100)
+
+
+def purge_dead_letters(stage: Stage) -> Call[Any]:
+    dead(stage, "a", "b")
+    return stage.broker.purge_dead_letters("work", "one", keep_ms=60_000)
+
+
 STEPS: dict[str, Step] = {
     step.__name__: step
-    for step in (send, send_delayed, publish, ack, retry, dead_letter, discard, release, claim, promote)
+    for step in (
+        *(send, send_delayed, publish, promote, sweep),
+        *(ack, retry, dead_letter, discard, release, crash),
+        *(claim, rescue, rescue_delayed, rescue_group),
+        *(replay, discard_dead_letters, purge, undo_purge, purge_dead_letters),
+    )
 }

@@ -20,9 +20,10 @@ if done then
   local _, _, _, ready, flying, waiting = unpack(cjson.decode(done))
   return {ready, flying, waiting}
 end
-if redis.call('TYPE', stream).ok ~= 'stream' or redis.call('EXISTS', meta) == 0 then
+if redis.call('TYPE', stream).ok ~= 'stream' or redis.call('HLEN', meta) == 0 then
   return false
 end
+redis.call('ZCARD', KEYS[2]) -- like HLEN, fails here and not between two writes if it holds something else
 local summary = redis.pcall('XPENDING', stream, group)
 local flying = summary.err and 0 or summary[1]
 local ready = math.max(redis.call('XLEN', stream) - flying, 0)

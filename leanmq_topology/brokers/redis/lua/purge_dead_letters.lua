@@ -13,7 +13,7 @@ local done = redis.call('HGET', purges, purge_id)
 if done then
   return cjson.decode(done)[4]
 end
-if redis.call('EXISTS', meta) == 0 then
+if redis.call('HLEN', meta) == 0 then -- fails here, not between two writes, if it holds something else
   return false
 end
 local count = redis.call('XLEN', dead)

@@ -22,9 +22,14 @@ local group, queue, purge_id, budget = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[
 if redis.call('HEXISTS', purges, purge_id) == 0 or redis.call('EXISTS', old_stream, old_delayed) == 0 then
   return {'unknown'}
 end
-if redis.call('TYPE', stream).ok ~= 'stream' or redis.call('EXISTS', meta) == 0 then
+if redis.call('TYPE', stream).ok ~= 'stream' or redis.call('HLEN', meta) == 0 then
   return {'missing'}
 end
+
+-- Like HLEN, these fail here and not between two writes if a key holds something else.
+redis.call('ZCARD', KEYS[2])
+redis.call('HLEN', bodies)
+redis.call('HLEN', crashes)
 
 -- What is parked lies at a time that never comes; its move is tried soon all the same.
 local function note_next_due()
