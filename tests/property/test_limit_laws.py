@@ -149,9 +149,17 @@ def open_play(server: Server) -> Iterator[Play]:
     connection.close()
 
 
+def by_one(*acts: Callable[[Play, str], None]) -> list[tuple[Callable[[Play, str], None], str]]:
+    return [(act, "one") for act in acts]
+
+
 @settings(max_examples=40, deadline=None)
 @given(steps=some.lists(some.tuples(some.sampled_from(ACTIONS), some.sampled_from(WORKERS)), max_size=40))
-@example(steps=[(Play.fetch, "one"), (Play.crash, "one"), (Play.claim, "one"), (Play.crash, "one")])
+@example(steps=by_one(Play.fetch, Play.crash, Play.claim, Play.crash))
+@example(steps=by_one(Play.fetch, *(Play.lapse, Play.claim) * 3))
+@example(steps=by_one(*(Play.fetch,) * 3, Play.fail, Play.promote, Play.fetch, *(Play.lapse, Play.claim) * 2))
+@example(steps=by_one(Play.fetch, Play.release, Play.lose_answer, Play.claim))
+@example(steps=by_one(Play.fetch, Play.lapse, Play.claim, Play.release, Play.claim, Play.lapse, Play.claim))
 def test_a_message_is_started_exactly_as_often_as_its_queue_allows(
     server: Server, steps: list[tuple[Callable[[Play, str], None], str]]
 ):
