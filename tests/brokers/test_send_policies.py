@@ -12,7 +12,7 @@ from leanmq_topology.brokers.protocol import Duplicate, Full, Stored
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-from leanmq_topology.errors import BrokerFullError
+from leanmq_topology.errors import BrokerError, BrokerFullError
 from leanmq_topology.messages.codec import DeadLetter, decode_dead_letter
 from leanmq_topology.messages.envelope import Envelope, Once, Outgoing
 from leanmq_topology.messages.outcome import DeadReason
@@ -456,6 +456,17 @@ def test_a_full_dead_letter_queue_takes_no_overflow(stage: Stage):
     assert stage.send("crypt", "d", "e") == [Stored("d", 1), Full("crypt", LIMIT)]
     assert [letter.envelope.id for letter in dead(stage, "crypt")] == ["d"]
     assert ids(stage, "crypt") == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("kind", ["dead", "crashes"])
+@pytest.mark.parametrize("queue", ["small", "dropping", "burying"])
+def test_a_foreign_key_in_the_way_is_met_before_anything_is_written(stage: Stage, queue: str, kind: str):
+    expire_head(stage, queue, "e1", "e2", "e3")
+    stage.raw("SET", getattr(stage.keys, kind)(queue), "not ours")
+    with pytest.raises(BrokerError):
+        send(stage, stage.outgoing("both", "m", "plain", queue))
+    assert ids(stage, queue) == ["e1", "e2", "e3"]
+    assert ids(stage, "plain") == []
 
 
 def test_a_full_server_dead_letters_no_overflow(stage: Stage):

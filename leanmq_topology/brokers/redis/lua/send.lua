@@ -19,17 +19,12 @@
 -- for. The producer's marker makes a resend after a lost answer harmless: it holds the last sequence of a producer
 -- with its result.
 --
+-- Functions are made anew each time a script runs, so what only limits or markers need is made when there are any.
+--
 -- include clock
--- include entries
 -- include delayed
--- include dead_letters
--- include crashes
--- include room
 
 local KEYS_PER_QUEUE = 6
-local DATA_DIGEST = 8
-local OVERFLOW = '{"type":"Overflow","message":"the queue was at its max_length of %d"}'
-local EXPIRED = '{"type":"Expired","message":"expired %d ms before it could start"}'
 
 local sequence, marker_life = tonumber(ARGV[1]), ARGV[2]
 local together, confirmed, group = ARGV[3] == '1', ARGV[4] == '1', ARGV[5]
@@ -70,7 +65,7 @@ local function read_queue(first)
   local queue = {
     name = next_word(), stream = KEYS[first], meta = KEYS[first + 1], index = KEYS[first + 2],
     bodies = KEYS[first + 3], dead = KEYS[first + 4], crashes = KEYS[first + 5], due = KEYS[3],
-    counts = {}, swept = {}, dropped = {}, placed = {}, first_placed = 1, dying = 0,
+    counts = {},
   }
   local found = redis.call('HMGET', queue.meta, 'state', 'max_length', 'ttl_ms', 'delay_ms', 'overflow', 'on_expire')
   local refuses = found[1] == 'draining' or found[1] == 'retired'
@@ -80,6 +75,7 @@ local function read_queue(first)
   queue.overflow, queue.discards = found[5], found[6] == 'discard'
   if queue.limit and not queue.gone then
     queue.room = queue.limit - redis.call('XLEN', queue.stream) - redis.call('ZCARD', queue.index)
+    queue.swept, queue.dropped, queue.placed, queue.first_placed, queue.dying = {}, {}, {}, 1, 0
   end
   return queue
 end
@@ -132,148 +128,258 @@ local function read_form()
   return form
 end
 
+local is_limited, is_marked = false, false
 for place = 1, tonumber(ARGV[8]) do
-  forms[place] = read_form()
+  local form = read_form()
+  forms[place] = form
+  is_limited, is_marked = is_limited or form.limited, is_marked or form.markers > 0
 end
 local first_send = at
 
 -- What becomes of each send. A copy of a send may have a fate of its own: 'known' (sent before), 'dead' (over the
 -- limit, dead-lettered), 'dropped' (made room for a later one of the same flush).
 
-local remembered, new_markers, hits, fates = {}, {}, {}, {}
+local fates, wrote = {}, false
 
-local function recall(place)
-  if remembered[place] == nil then
-    remembered[place] = redis.call('GET', KEYS[markers_before + place])
-  end
-  return remembered[place]
+local function count(counts, name, more)
+  counts[name] = (counts[name] or 0) + (more or 1)
 end
 
--- Returns the answer for a send that is known as a whole, the copies that are known, and what was found.
-local function find_known(form, body)
-  local digest, known, found, first, differs, copies = ARGV[body + 3], {}, {}, nil, false, 0
-  for word = body + 4, body + 3 * form.markers + 1, 3 do
-    local place, copy = tonumber(ARGV[word]), tonumber(ARGV[word + 1])
-    local value = recall(place)
-    if value then
-      local other = string.sub(value, 1, DATA_DIGEST) ~= digest
-      local counts = (form.copies[copy] and form.copies[copy].queue or form.address).counts
-      found[#found + 1] = {place = place, life = ARGV[word + 2], differs = other, counts = counts}
-      first, differs = first or string.sub(value, DATA_DIGEST + 1), differs or other
-      known[copy], copies = true, copies + 1
+local function open_markers()
+  local DATA_DIGEST = 8
+  local remembered, new_markers, hits = {}, {}, {}
+
+  local function recall(place)
+    if remembered[place] == nil then
+      remembered[place] = redis.call('GET', KEYS[markers_before + place])
+    end
+    return remembered[place]
+  end
+
+  -- Returns the answer for a send that is known as a whole, the copies that are known, and what was found.
+  local function find_known(form, body)
+    local digest, known, found, first, differs = ARGV[body + 3], {}, {}, nil, false
+    for word = body + 4, body + 3 * form.markers + 1, 3 do
+      local place, copy = tonumber(ARGV[word]), tonumber(ARGV[word + 1])
+      local value = recall(place)
+      if value then
+        local other = string.sub(value, 1, DATA_DIGEST) ~= digest
+        local counts = (form.copies[copy] and form.copies[copy].queue or form.address).counts
+        found[#found + 1] = {place = place, life = ARGV[word + 2], differs = other, counts = counts}
+        first, differs = first or string.sub(value, DATA_DIGEST + 1), differs or other
+        known[copy] = true
+      end
+    end
+    local whole = first and (known[0] or #found == #form.copies)
+    return whole and {'duplicate', first, differs and '1' or '0'}, known, found, differs
+  end
+
+  local function note(found)
+    for _, hit in ipairs(found) do
+      hits[#hits + 1] = hit
     end
   end
-  local whole = first and (known[0] or copies == #form.copies)
-  return whole and {'duplicate', first, differs and '1' or '0'}, known, found, differs
-end
 
-local function remember(form, body)
-  local value = ARGV[body + 3] .. ARGV[body + 1]
-  for word = body + 4, body + 3 * form.markers + 1, 3 do
-    local place = tonumber(ARGV[word])
-    if not recall(place) then
-      remembered[place] = value
-      new_markers[#new_markers + 1] = {place, value, ARGV[word + 2]}
+  local function remember(form, body)
+    local value = ARGV[body + 3] .. ARGV[body + 1]
+    for word = body + 4, body + 3 * form.markers + 1, 3 do
+      local place = tonumber(ARGV[word])
+      if not recall(place) then
+        remembered[place] = value
+        new_markers[#new_markers + 1] = {place, value, ARGV[word + 2]}
+      end
     end
   end
-end
 
-local function note_hits(found)
-  for _, hit in ipairs(found) do
-    hits[#hits + 1] = hit
-  end
-end
-
-local function may_dead_letter(queue)
-  queue.letters = queue.letters or open_dead_letters(queue, queue.name, now)
-  return not queue.letters.room or queue.letters.room > queue.dying
-end
-
-local function may_sweep(queue)
-  local may = queue.discards or may_dead_letter(queue)
-  queue.dying = queue.dying + (may and not queue.discards and 1 or 0)
-  return may
-end
-
--- What this flush placed itself is younger than all that lay there before.
-local function can_drop(queue)
-  return peek_head(queue, group) or is_head_taken(queue) and queue.placed[queue.first_placed]
-end
-
-local function can_take(queue)
-  return has_room(queue, group, now, may_sweep)
-    or queue.overflow == 'drop_oldest' and can_drop(queue)
-    or queue.overflow == 'dead_letter' and may_dead_letter(queue)
-end
-
-local function drop_one(queue)
-  local oldest = peek_head(queue, group)
-  if oldest then
-    take_head(queue)
-    queue.dropped[#queue.dropped + 1] = oldest
-  else
-    local own = queue.placed[queue.first_placed]
-    queue.first_placed = queue.first_placed + 1
-    fates[own.send] = fates[own.send] or {}
-    fates[own.send][own.copy] = 'dropped'
-  end
-end
-
--- Takes the room that `can_take` found. Returns the fate of the copy.
-local function take(queue, wait, send, copy)
-  if queue.room >= 1 then
-    queue.room = queue.room - 1
-  elseif queue.overflow == 'drop_oldest' then
-    drop_one(queue)
-  else
-    queue.dying = queue.dying + 1
-    return 'dead'
-  end
-  if queue.overflow == 'drop_oldest' and wait == 0 then
-    queue.placed[#queue.placed + 1] = {send = send, copy = copy}
-  end
-  return nil
-end
-
-local function fit(form, known, send)
-  for copy, target in ipairs(form.copies) do
-    if target.queue.limit and not known[copy] and not can_take(target.queue) then
-      return {'full', target.queue.name, target.queue.limit}
+  local function write_markers()
+    for _, new in ipairs(new_markers) do
+      redis.call('SET', KEYS[markers_before + new[1]], new[2], 'PX', new[3])
+    end
+    for _, hit in ipairs(hits) do
+      count(hit.counts, 'duplicates')
+      count(hit.counts, 'conflicts', hit.differs and 1 or 0)
+      if confirmed then -- WAIT confirms only what was written
+        redis.call('PEXPIRE', KEYS[markers_before + hit.place], hit.life)
+      end
     end
   end
-  local fate = {}
-  for copy, target in ipairs(form.copies) do
-    fate[copy] = known[copy] and 'known' or target.queue.limit and take(target.queue, target.wait, send, copy)
-  end
-  fates[send] = fate
-  return nil
+
+  return {find_known = find_known, note = note, remember = remember, write = write_markers}
 end
+
+local function open_limits()
+-- include entries
+-- include dead_letters
+-- include crashes
+-- include room
+  local OVERFLOW = '{"type":"Overflow","message":"the queue was at its max_length of %d"}'
+  local EXPIRED = '{"type":"Expired","message":"expired %d ms before it could start"}'
+
+  -- A key that holds something else must fail here, not between two writes.
+  local function check_homes(queue)
+    if not queue.is_checked then
+      redis.call('XLEN', queue.dead)
+      redis.call('HLEN', queue.crashes)
+      queue.is_checked = true
+    end
+  end
+
+  local function may_dead_letter(queue)
+    queue.letters = queue.letters or open_dead_letters(queue, queue.name, now)
+    return not queue.letters.room or queue.letters.room > queue.dying
+  end
+
+  local function may_sweep(queue)
+    local may = queue.discards or may_dead_letter(queue)
+    queue.dying = queue.dying + (may and not queue.discards and 1 or 0)
+    return may
+  end
+
+  -- What this flush placed itself is younger than all that lay there before.
+  local function can_drop(queue)
+    return peek_head(queue, group) or is_head_taken(queue) and queue.placed[queue.first_placed]
+  end
+
+  local function can_take(queue)
+    if queue.room < 1 then
+      check_homes(queue)
+    end
+    return has_room(queue, group, now, may_sweep)
+      or queue.overflow == 'drop_oldest' and can_drop(queue)
+      or queue.overflow == 'dead_letter' and may_dead_letter(queue)
+  end
+
+  local function drop_one(queue)
+    local oldest = peek_head(queue, group)
+    if oldest then
+      take_head(queue)
+      queue.dropped[#queue.dropped + 1] = oldest
+    else
+      local own = queue.placed[queue.first_placed]
+      queue.first_placed = queue.first_placed + 1
+      fates[own.send] = fates[own.send] or {}
+      fates[own.send][own.copy] = 'dropped'
+    end
+  end
+
+  -- Takes the room that `can_take` found. Returns the fate of the copy.
+  local function take(queue, wait, send, copy)
+    if queue.room >= 1 then
+      queue.room = queue.room - 1
+    elseif queue.overflow == 'drop_oldest' then
+      drop_one(queue)
+    else
+      queue.dying = queue.dying + 1
+      return 'dead'
+    end
+    if queue.overflow == 'drop_oldest' and wait == 0 then
+      queue.placed[#queue.placed + 1] = {send = send, copy = copy}
+    end
+    return nil
+  end
+
+  -- Finds room for all copies of a send or takes none. Returns the answer for one that does not fit.
+  local function fit(form, known, send)
+    for copy, target in ipairs(form.copies) do
+      if target.queue.limit and not known[copy] and not can_take(target.queue) then
+        return {'full', target.queue.name, target.queue.limit}
+      end
+    end
+    local fate = {}
+    for copy, target in ipairs(form.copies) do
+      fate[copy] = known[copy] and 'known' or target.queue.limit and take(target.queue, target.wait, send, copy)
+    end
+    fates[send] = fate
+    return nil
+  end
+
+  local function bury(target, form, id, data)
+    local fields = {'id', id, 'type', form.type, 'data', data, 'headers', form.headers, 'attempt', '0',
+      'expires', target.expires}
+    add_dead_letter(target.queue.letters, fields, '', 'overflow', string.format(OVERFLOW, target.queue.limit))
+    count(target.queue.counts, 'overflowed')
+    wrote = true
+  end
+
+  local function remove(queue, entry)
+    forget_crashes(queue.crashes, entry[1], entry[2])
+    redis.call('XDEL', queue.stream, entry[1])
+  end
+
+  local function clear_swept(queue)
+    if #queue.swept > 0 then
+      -- A move between homes, which the memory limit must not stop; what is new was held to it by now.
+      redis.call('XACK', queue.stream, group, '0-0')
+    end
+    for _, entry in ipairs(queue.swept) do
+      if not queue.discards then
+        local late = now - tonumber(find_value(entry[2], 'expires'))
+        add_dead_letter(queue.letters, entry[2], '', 'expired', string.format(EXPIRED, late))
+      end
+      remove(queue, entry)
+    end
+    if queue.discards and #queue.swept > 0 then
+      count(queue.counts, 'expired', #queue.swept)
+      count(queue.counts, 'discarded', #queue.swept)
+    end
+  end
+
+  local function clear_dropped(queue)
+    for _, entry in ipairs(queue.dropped) do
+      remove(queue, entry)
+    end
+    if #queue.dropped > 0 then
+      count(queue.counts, 'dropped', #queue.dropped)
+    end
+  end
+
+  local function clear(queue, withheld)
+    clear_swept(queue)
+    if not withheld then
+      clear_dropped(queue)
+    end
+    if queue.letters then
+      count_dead_letters(queue.letters)
+    end
+  end
+
+  return {fit = fit, bury = bury, clear = clear}
+end
+
+local markers = is_marked and open_markers()
+local limits = is_limited and open_limits()
 
 local NOTHING = {}
+
+local function judge_marked(form, body, send)
+  local answer, known, found, differs = markers.find_known(form, body)
+  if not answer and form.limited then
+    local full = limits.fit(form, known, send)
+    if full then
+      return full
+    end
+  elseif not answer and found[1] then
+    fates[send] = {}
+    for copy in pairs(known) do
+      fates[send][copy] = 'known'
+    end
+  end
+  markers.note(found)
+  if answer then
+    return answer
+  end
+  markers.remember(form, body)
+  local copies = #form.copies - #found
+  return differs and {'partial', copies} or copies
+end
 
 local function judge(form, body, send)
   if form.refusal then
     return form.refusal
+  elseif form.markers > 0 then
+    return judge_marked(form, body, send)
   end
-  local answer, known, found, differs = nil, NOTHING, NOTHING, false
-  if form.markers > 0 then
-    answer, known, found, differs = find_known(form, body)
-  end
-  if not answer and (form.limited or found[1]) then
-    local full = fit(form, known, send)
-    if full then
-      return full
-    end
-  end
-  note_hits(found)
-  if answer then
-    return answer
-  end
-  if form.markers > 0 then
-    remember(form, body)
-  end
-  local copies = #form.copies - #found
-  return differs and {'partial', copies} or copies
+  return form.limited and limits.fit(form, NOTHING, send) or #form.copies
 end
 
 local function is_refused(result)
@@ -297,11 +403,7 @@ end
 
 -- Writing: what is new, then what makes room for it, then markers and counters.
 
-local wrote, due = false, {}
-
-local function count(counts, name, more)
-  counts[name] = (counts[name] or 0) + (more or 1)
-end
+local due = {}
 
 local function add(target, form, id, data)
   local queue, expires = target.queue, target.expires
@@ -316,19 +418,11 @@ local function add(target, form, id, data)
   wrote = true
 end
 
-local function bury(target, form, id, data)
-  local fields = {'id', id, 'type', form.type, 'data', data, 'headers', form.headers, 'attempt', '0',
-    'expires', target.expires}
-  add_dead_letter(target.queue.letters, fields, '', 'overflow', string.format(OVERFLOW, target.queue.limit))
-  count(target.queue.counts, 'overflowed')
-  wrote = true
-end
-
 local function write(form, body, send)
   local fate = fates[send] or NOTHING
   for copy, target in ipairs(form.copies) do
     if fate[copy] == 'dead' then
-      bury(target, form, ARGV[body + 1], ARGV[body + 2])
+      limits.bury(target, form, ARGV[body + 1], ARGV[body + 2])
     elseif fate[copy] == 'dropped' then
       count(target.queue.counts, 'dropped')
     elseif fate[copy] ~= 'known' then
@@ -343,38 +437,6 @@ local function write(form, body, send)
   end
 end
 
-local function remove(queue, entry)
-  forget_crashes(queue.crashes, entry[1], entry[2])
-  redis.call('XDEL', queue.stream, entry[1])
-end
-
-local function clear_swept(queue)
-  if #queue.swept > 0 then
-    -- A move between homes, which the memory limit must not stop; what is new was held to it by now.
-    redis.call('XACK', queue.stream, group, '0-0')
-  end
-  for _, entry in ipairs(queue.swept) do
-    if not queue.discards then
-      local late = now - tonumber(find_value(entry[2], 'expires'))
-      add_dead_letter(queue.letters, entry[2], '', 'expired', string.format(EXPIRED, late))
-    end
-    remove(queue, entry)
-  end
-  if queue.discards and #queue.swept > 0 then
-    count(queue.counts, 'expired', #queue.swept)
-    count(queue.counts, 'discarded', #queue.swept)
-  end
-end
-
-local function clear_dropped(queue)
-  for _, entry in ipairs(queue.dropped) do
-    remove(queue, entry)
-  end
-  if #queue.dropped > 0 then
-    count(queue.counts, 'dropped', #queue.dropped)
-  end
-end
-
 local function write_counts(place)
   for name, more in pairs(place.counts) do
     redis.call('HINCRBY', place.meta, name, more)
@@ -384,8 +446,8 @@ end
 
 if not withheld then
   at = first_send
-  for send = 1, #results do
-    local form, result = forms[tonumber(ARGV[at])], results[send]
+  for send, result in ipairs(results) do
+    local form = forms[tonumber(ARGV[at])]
     if type(result) == 'number' or result[1] == 'partial' then
       write(form, at, send)
     end
@@ -393,28 +455,15 @@ if not withheld then
   end
 end
 for _, queue in ipairs(queues) do
-  clear_swept(queue)
-  if not withheld then
-    clear_dropped(queue)
+  if queue.room then
+    limits.clear(queue, withheld)
   end
 end
-if not withheld then
-  for _, new in ipairs(new_markers) do
-    redis.call('SET', KEYS[markers_before + new[1]], new[2], 'PX', new[3])
-  end
-  for _, hit in ipairs(hits) do
-    count(hit.counts, 'duplicates')
-    count(hit.counts, 'conflicts', hit.differs and 1 or 0)
-    if confirmed then -- WAIT confirms only what was written
-      redis.call('PEXPIRE', KEYS[markers_before + hit.place], hit.life)
-    end
-  end
+if markers and not withheld then
+  markers.write()
 end
 for _, queue in ipairs(queues) do
   write_counts(queue)
-  if queue.letters then
-    count_dead_letters(queue.letters)
-  end
 end
 for queue, when in pairs(due) do
   redis.call('ZADD', KEYS[3], 'LT', when, queue.name)
