@@ -211,6 +211,9 @@ class Reader:
             operation = self._broker.fetch_own(lane.name, self._consumer, known=list(lane.held))
             try:
                 lane.take(await self._connection.execute(operation))
-            except TopologyNotAppliedError:
+            except BrokerUnavailableError:
+                raise
+            except (TopologyNotAppliedError, BrokerError):
                 lane.suspend(SUSPENDED_SECONDS)  # what was on it is gone with it
+                self._look_soon()
         self._suspect = False

@@ -31,6 +31,7 @@ LONGEST_SCAN_SECONDS = 5.0
 LARGEST_CLAIM = 100
 FRONT = "0-0"
 HEARTBEAT_SECONDS = 5.0
+REPEATED_SECONDS = 60.0
 CLOCK_STEP_MS = 1000
 """The server's clock went back by more than this: leases would run that much longer."""
 
@@ -80,8 +81,11 @@ class Maintenance:
         self._generation_changed = generation_changed
         self._beat, self._beat_at = beat, 0.0
         self._highest_offset_ms = clock.offset_ms
+        self._promoted = True
+        """The last round went well."""
         self._working_since = 0.0
-        self._said: dict[str, str] = {}
+        self._said: dict[str, tuple[str, float]] = {}
+        """What failed last in each part, and when that was logged."""
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -121,20 +125,20 @@ class Maintenance:
                 raise
             except LeanMQError as failure:
                 self._report(name, failure)
-            else:
-                self._said.pop(name, None)
-        return TICK_SECONDS if "promotion" in self._said else self._rest()
+        return self._rest()
 
     def _report(self, part: str, failure: LeanMQError) -> None:
-        """Once, until that part went well again."""
+        """The same once a minute at most."""
         self._watch.look_soon()
-        if self._said.get(part) != failure.message:
-            self._said[part] = failure.message
+        now, (said, said_at) = time.monotonic(), self._said.get(part, ("", 0.0))
+        if said != failure.message or now - said_at >= REPEATED_SECONDS:
+            self._said[part] = (failure.message, now)
             logger.error("upkeep failed (%s): %s", part, failure, extra={"event": "upkeep_failed"})
 
     async def _promote(self) -> None:
-        waiting = self._seen.waiting
+        waiting, self._promoted = self._seen.waiting, False
         self._seen = await maintain(self._broker, self._connection, waiting, self._consumer, self._clock)
+        self._promoted = True
         self._note_time()
         await self._note_topology(self._seen)
 
@@ -213,7 +217,7 @@ class Maintenance:
         seen = self._seen
         if any(scan.cursor != FRONT and scan.lane.room for scan in self._scans):
             return WORK_SECONDS
-        if seen.next_due_ms is None:
+        if seen.next_due_ms is None or not self._promoted:
             return TICK_SECONDS
         if seen.next_due_ms > seen.now_ms:
             return min((seen.next_due_ms - seen.now_ms) / 1000, TICK_SECONDS)

@@ -62,7 +62,7 @@ REPLIES: Final[dict[str, _Meaning]] = {
     "MASTERDOWN": _Meaning(
         BrokerUnavailableError, "this replica has lost its primary", "name the primary instead"
     ),
-    "UNBLOCKED": _Meaning(BrokerUnavailableError, "the server ended a waiting read: it changed its role"),
+    "UNBLOCKED": _Meaning(BrokerUnavailableError, "the server ended a waiting read: a queue was deleted, or its role changed"),
     "TRYAGAIN": _Meaning(BrokerUnavailableError, "the cluster is moving these keys", "try again shortly"),
     "CLUSTERDOWN": _Meaning(BrokerUnavailableError, "the cluster is down"),
     "MOVED": _Meaning(
