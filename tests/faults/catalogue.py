@@ -51,7 +51,10 @@ FAULTS: Final[dict[str, Entry]] = {
         "maxmemory is reached", "sends fail with BrokerFullError, workers drain, all recovers unaided"
     ),
     "F38": Entry("maxclients is reached", "a typed error for newcomers; others go on"),
-    "F44": Entry("XGROUP DESTROY, then apply", "what was unfinished is run again"),
+    "F41": Entry("a worker's clock is wrong by a day", "no effect on lifetimes and delays"),
+    "F42": Entry("FLUSHALL", "noticed within 10 s, at most a line a second, work goes on after apply"),
+    "F44": Entry("XGROUP DESTROY under load", "made again at the start; lost 0"),
+    "F45": Entry("XGROUP DELCONSUMER of a worker that holds messages", "found within 60 s; lost 0"),
     "F46": Entry("somebody deletes messages that are in flight", "nothing crashes, the rest is run"),
     "F47": Entry("a key is replaced by one of another type", "a typed error before anything is written"),
     "F48": Entry("many workers claim the same lapsed message", "one gets it"),

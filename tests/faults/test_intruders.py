@@ -13,6 +13,7 @@ from leanmq_topology.errors import LeanMQError
 from tests.faults.catalogue import Figures
 from tests.faults.conftest import Build
 from tests.support.append_log import Content, read_content
+from tests.support.arena import Arena
 from tests.support.factories import make_topology
 from tests.support.history import Fault, Kind
 from tests.support.processes import wait_until
@@ -84,6 +85,81 @@ def test_messages_deleted_under_their_workers_harm_no_other(arena: Build, figure
     assert vanished > 0
     assert len(found.lost) <= vanished
     assert set(found.violations) <= {"I1", "I3"}, found.violations
+
+
+@pytest.mark.parametrize("kind", ["valkey9", "redis62"])
+def test_a_destroyed_group_is_made_again_and_hands_out_what_was_unfinished(
+    arena: Build, figures: Figures, kind: str
+):
+    place = arena(kind)
+    for _ in range(2):
+        place.start_worker()
+    place.start_producer(work_ms=20)
+    for _ in range(3):
+        time.sleep(place.dice.uniform(0.5, 1.0))  # the pace of the nemesis
+        with place.everybody_met(Fault.OWNERSHIP_LOST):
+            place.onlooker.ask("XGROUP", "DESTROY", place.onlooker.keys.queue("work"), "g")
+            wait_until(lambda: groups(place) == 1, "the group again")
+    found = place.judge(max_deliveries=8)
+    figures.report(
+        "F44", server=kind, destroyed=3, sent=found.sent, lost=len(found.lost),
+        run_twice=len(found.duplicates), resumed_after_s=found.resumptions_s,
+    )  # fmt: skip
+    found.assert_sound()
+
+
+def groups(place: Arena) -> int:
+    found = place.onlooker.ask("XINFO", "GROUPS", place.onlooker.keys.queue("work"))
+    assert isinstance(found, list)
+    return len(found)
+
+
+@pytest.mark.soak
+def test_what_a_deleted_consumer_held_is_rescued(arena: Build, figures: Figures):
+    """Its worker lives, runs what it has, and settles it; what it had not started is found by somebody."""
+    place = arena(prefetch=64, concurrency=1)
+    place.start_worker()
+    place.start_producer(count=100, pause_ms=1, work_ms=20, wishes={"done": 1.0})
+    place.wait_for_record(lambda record: record.kind is Kind.END, "work under way")
+    victim = place.living[0]
+    at = time.monotonic()
+    for name in consumers(place):
+        place.onlooker.ask("XGROUP", "DELCONSUMER", place.onlooker.keys.queue("work"), "g", name)
+    place.nemesis.fault(Fault.OWNERSHIP_LOST, at=at, until=time.monotonic())
+    place.kill_worker(victim)
+    place.start_worker()
+    rescued_s = place.wait_until_drained(seconds=90)
+    found = place.judge(recovery_s=None)
+    figures.report("F45", sent=found.sent, lost=len(found.lost), drained_within_s=rescued_s)
+    found.assert_sound()
+
+
+def consumers(place: Arena) -> list[bytes]:
+    found = place.onlooker.ask("XINFO", "CONSUMERS", place.onlooker.keys.queue("work"), "g")
+    assert isinstance(found, list)
+    return [dict(zip(flat[::2], flat[1::2], strict=True))[b"name"] for flat in found]
+
+
+def test_a_wiped_server_is_noticed_and_work_goes_on_after_an_apply(arena: Build, figures: Figures):
+    place = arena()
+    worker = place.start_worker()
+    place.start_producer(count=10)
+    place.wait_until_drained()
+    at = time.monotonic()
+    place.onlooker.ask("FLUSHALL")
+    worker.wait_for("not on the server any more")
+    noticed_s = time.monotonic() - at
+    lines = worker.said.count("\n")
+    time.sleep(3)  # the length of the measurement
+    logged = worker.said.count("\n") - lines
+    place.apply()
+    place.start_producer(count=10)
+    place.wait_until_drained()
+    records = place.happened()
+    figures.report("F42", noticed_after_s=noticed_s, lines_a_second=logged / 3)
+    assert noticed_s < 10
+    assert logged <= 3
+    assert {record.key for record in records if record.kind is Kind.END} >= {f"p1-{n}" for n in range(10)}
 
 
 @pytest.mark.parametrize("key", ["queue", "meta", "delayed", "bodies", "dead", "due"])

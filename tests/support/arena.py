@@ -51,7 +51,7 @@ broker: {{url: "{url}"}}
 messages:
   task: {{schema: {{type: object, required: [key], properties: {{key: {{type: string}}}}}}}}
 queues:
-  work: {{accepts: [task], ttl: none, visibility_timeout: {lease_ms}ms, {limits}}}
+  work: {{accepts: [task], visibility_timeout: {lease_ms}ms, {limits}}}
 handlers:
   take: {{queue: work, call: "tasks:work", concurrency: {concurrency}, prefetch: {prefetch}}}
 """
