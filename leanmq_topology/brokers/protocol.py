@@ -209,11 +209,31 @@ class Dying:
     """False: this hand-out was never run (expired, past its limit), so it does not count as an attempt."""
 
 
+@dataclass(frozen=True, slots=True)
+class OutputsSent:
+    """What became of a delivery and of what its handler sends."""
+
+    ours: bool
+    """False: somebody else owns the delivery by now, and nothing was done."""
+    results: tuple[SendResult, ...] = ()
+    """One for each send. With a `Stale` or `Full` among them nothing was done; the delivery is still ours."""
+
+
 class Settler(Protocol):
     """Each verb is one atomic step; each answer says, per delivery, whether it was still ours (True)."""
 
-    def ack(self, queue: str, entry_ids: Sequence[str]) -> Operation[int]:
-        """Acknowledge and remove; returns how many were still there."""
+    def ack(self, queue: str, entry_ids: Sequence[str], *, late: int = 0) -> Operation[int]:
+        """Acknowledge and remove; returns how many were still there.
+
+        A former owner's word is taken: the work is done. It says how many came `late`, to be counted.
+        """
+        ...
+
+    def ack_with_outputs(self, consumer: str, delivered: Delivered, flush: Flush) -> Operation[OutputsSent]:
+        """Acknowledge and send, in one step: all of the flush and the acknowledgement, or neither.
+
+        Not held to the server's memory limit, as the message itself goes.
+        """
         ...
 
     def retry(self, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Operation[list[bool]]: ...

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from leanmq_topology.brokers.protocol import Dying, Full, Retrying, Swept
+from leanmq_topology.brokers.protocol import Dying, Flush, Full, OutputsSent, Retrying, Stale, Stored, Swept
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.messages.codec import DeadLetter, decode_dead_letter, decode_fields
-from leanmq_topology.messages.envelope import Undecodable
+from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.topology import model
 from leanmq_topology.topology.model import KeepAcked, OnExpire, Queue
@@ -406,6 +406,70 @@ def test_a_lowered_limit_of_crashes_holds_at_the_next_claim(stage: Stage):
     assert [letter.reason for letter in dead_letters(stage, "plain")] == [DeadReason.CRASHED]
 
 
+# -- late settlements, and what a handler sends ---------------------------------------------------------
+
+
+def test_a_late_acknowledgement_is_taken_and_counted_as_late(stage: Stage):
+    stage.send("plain", "m1")
+    first = stage.fetch_one("plain")
+    stage.lapse("plain", first)
+    claim(stage, "plain", "thief")
+    assert stage.carry(stage.broker.ack("plain", [first.entry_id], late=1)) == 1
+    assert stage.carry(stage.broker.ack("plain", [first.entry_id], late=1)) == 0  # repeated: nothing to count
+    counters = stage.look("plain").counters
+    assert counters is not None
+    assert (counters["acked"], counters["late"]) == (1, 1)
+
+
+def send_from(stage: Stage, delivered: Delivered, flush: Flush, consumer: str = "me") -> OutputsSent:
+    return stage.carry(stage.broker.ack_with_outputs(consumer, delivered, flush))
+
+
+def test_outputs_are_sent_with_the_acknowledgement_in_one_step(stage: Stage):
+    stage.send("dated", "in")
+    outputs = stage.flush(stage.outgoing("plain", "out"), stage.outgoing("mortal", "more", delay_ms=DAY_MS))
+    done = send_from(stage, stage.fetch_one("dated"), outputs)
+    assert done == OutputsSent(True, (Stored("out", 1), Stored("more", 1)))
+    assert stage.fetch_one("plain").envelope == outputs.sends[0].envelope
+    assert stage.look("mortal").delayed == 1
+    state = stage.look("dated")
+    assert (state.in_flight, state.ready, state.kept) == (0, 0, 1)
+    assert state.counters is not None
+    assert state.counters["acked"] == 1
+
+
+def test_outputs_sent_twice_after_a_lost_answer_are_stored_once(stage: Stage):
+    stage.send("dated", "in")
+    delivered, outputs = stage.fetch_one("dated"), stage.flush(stage.outgoing("plain", "out"))
+    first = send_from(stage, delivered, outputs)
+    assert send_from(stage, delivered, outputs) == first
+    assert stage.look("plain").ready == 1
+    assert stage.look("dated").kept == 1
+
+
+def test_a_former_owner_neither_sends_nor_acknowledges(stage: Stage):
+    stage.send("dated", "in")
+    delivered = stage.fetch_one("dated")
+    stage.lapse("dated", delivered)
+    [again] = claim(stage, "dated", "thief")
+    assert send_from(stage, delivered, stage.flush(stage.outgoing("plain", "out"))) == OutputsSent(False)
+    assert stage.look("plain").ready == 0
+    assert send_from(stage, again, stage.flush(stage.outgoing("plain", "out")), "thief").ours
+
+
+def test_outputs_that_find_no_room_leave_the_message_with_its_worker(stage: Stage):
+    stage.send("tight", "a", "b")
+    stage.send("plain", "in")
+    delivered = stage.fetch_one("plain")
+    outputs = stage.flush(stage.outgoing("mortal", "out"), stage.outgoing("tight", "more"))
+    assert send_from(stage, delivered, outputs) == OutputsSent(True, (Full("tight", 2), Full("tight", 2)))
+    assert (stage.look("plain").in_flight, stage.look("mortal").ready) == (1, 0)
+    stale = stage.flush(stage.outgoing("mortal", "out", digest="old"))
+    assert send_from(stage, delivered, stale).results == (Stale("mortal", stage.digests["mortal"]),)
+    assert stage.look("plain").in_flight == 1
+    assert ack(stage, "plain", delivered) == 1
+
+
 # -- foreign entries ------------------------------------------------------------------------------------
 
 
@@ -513,7 +577,8 @@ def test_a_full_server_still_keeps_parks_sweeps_and_buries(full: Stage):
     full.send("narrow", "dead", "parked")
     full.send("plain", "poison", "crashing")
     expire(full, "mortal", "late")
-    kept_one = full.fetch_one("dated")
+    full.send("counted", "in")
+    kept_one, source = full.fetch_one("dated"), full.fetch_one("counted")
     dead, parked = full.fetch("narrow")
     poison, crashing = full.fetch("plain")
     full.raw(
@@ -525,6 +590,9 @@ def test_a_full_server_still_keeps_parks_sweeps_and_buries(full: Stage):
     assert claim(full, "plain") == []
     assert crash(full, "plain", crashing) == [True]
     assert full.carry(full.broker.sweep(["mortal"])).expired == 1
+    assert send_from(full, source, full.flush(full.outgoing("forgetful", "out"))).results == (
+        Stored("out", 1),
+    )
     full.raw("XTRIM", full.keys.dead("narrow"), "MAXLEN", 0)
     full.raw("CONFIG", "SET", "maxmemory", 0)
     assert [full.look(queue).dead for queue in ("plain", "mortal")] == [1, 1]

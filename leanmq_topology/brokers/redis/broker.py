@@ -15,6 +15,7 @@ from leanmq_topology.brokers.protocol import (
     LockHeld,
     LockLost,
     NoRoom,
+    OutputsSent,
     OwnedByAnother,
     Purge,
     QueueHealth,
@@ -127,8 +128,11 @@ class RedisBroker:
 
     # -- settling ---------------------------------------------------------------------------------------
 
-    def ack(self, queue: str, entry_ids: Sequence[str]) -> Call[int]:
-        return settling.ack(self.keys, queue, entry_ids)
+    def ack(self, queue: str, entry_ids: Sequence[str], *, late: int = 0) -> Call[int]:
+        return settling.ack(self.keys, queue, entry_ids, late)
+
+    def ack_with_outputs(self, consumer: str, delivered: Delivered, flush: Flush) -> Call[OutputsSent]:
+        return settling.ack_with_outputs(self.keys, consumer, delivered, flush)
 
     def retry(self, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Call[list[bool]]:
         return settling.retry(self.keys, queue, consumer, retrying)

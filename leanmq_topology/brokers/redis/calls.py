@@ -23,7 +23,7 @@ T = TypeVar("T")
 Word = bytes | str | int
 """What hiredis packs: text as UTF-8, numbers in decimal."""
 
-_INCLUDE = re.compile(rb"^-- include ([a-z_]+)\n", re.MULTILINE)
+_INCLUDE = re.compile(rb"^-- (include|embed) ([a-z_]+)\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,10 @@ class Script:
 def load_script(name: str) -> Script:
     """The script `lua/<name>.lua`, read once a process.
 
-    A line `-- include <part>` in it stands for `lua/shared/<part>.lua`: scripts cannot call each other.
+    Scripts cannot call each other. A line `-- include <part>` stands for `lua/shared/<part>.lua`, and
+    `-- embed <script>` for the whole of another script.
     """
-    text = _INCLUDE.sub(
-        lambda found: _read_lua("shared", f"{found[1].decode()}.lua"), _read_lua(f"{name}.lua")
-    )
+    text = _read_lua(f"{name}.lua")
     return Script(name, text, sha1(text, usedforsecurity=False).hexdigest())
 
 
@@ -92,7 +91,13 @@ class Call(Generic[T]):
 
 
 def _read_lua(*path: str) -> bytes:
-    return files("leanmq_topology.brokers.redis").joinpath("lua", *path).read_bytes()
+    text = files("leanmq_topology.brokers.redis").joinpath("lua", *path).read_bytes()
+    return _INCLUDE.sub(_expand, text)
+
+
+def _expand(line: re.Match[bytes]) -> bytes:
+    name = f"{line[2].decode()}.lua"
+    return _read_lua(name) if line[1] == b"embed" else _read_lua("shared", name)
 
 
 def pack_words(words: tuple[Word, ...]) -> bytes:

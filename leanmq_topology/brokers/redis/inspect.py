@@ -24,6 +24,7 @@ COUNTERS = (
     "expired",
     "discarded",
     "dead_expired",
+    "late",
     "vanished",
     "rescued",
     "duplicates",

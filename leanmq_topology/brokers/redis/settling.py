@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from leanmq_topology.brokers.protocol import Dying, Retrying
+from leanmq_topology.brokers.protocol import Dying, Flush, OutputsSent, Retrying
+from leanmq_topology.brokers.redis import sending
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
 from leanmq_topology.brokers.redis.receiving import not_applied
@@ -17,12 +19,28 @@ MOST_SETTLED: Final = 1000
 """Deliveries a call settles, so that no script holds the server for long."""
 
 
-def ack(keys: Keys, queue: str, entry_ids: Sequence[str]) -> Call[int]:
+def ack(keys: Keys, queue: str, entry_ids: Sequence[str], late: int) -> Call[int]:
     """Success. No ownership check: the work is done, whoever holds the lease by now."""
     _check_bound(entry_ids)
-    history, crashes, purges = keys.acked(queue), keys.crashes(queue), keys.purges(queue)
-    places = (keys.queue(queue), keys.meta(queue), history, crashes, purges)
-    return Call("ack", load_script("ack"), places, (GROUP, *entry_ids), int)
+    return Call("ack", load_script("ack"), _ack_places(keys, queue), (GROUP, late, *entry_ids), int)
+
+
+def ack_with_outputs(keys: Keys, consumer: str, delivered: Delivered, flush: Flush) -> Call[OutputsSent]:
+    """Success, and what the handler sends, in one step."""
+    sends = sending.send(keys, replace(flush, all_or_none=True))
+
+    def read(reply: Any) -> OutputsSent:
+        ours = reply[0] == 1
+        return OutputsSent(ours, tuple(sends.read(reply[1])) if ours else ())
+
+    return Call(
+        "ack_with_outputs",
+        load_script("ack_with_outputs"),
+        (*_ack_places(keys, delivered.queue), *sends.keys),
+        (GROUP, consumer, *_lease(delivered), *sends.arguments),
+        read,
+        read_error=not_applied(keys, [delivered.queue]),
+    )
 
 
 def retry(keys: Keys, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Call[list[bool]]:
@@ -68,6 +86,16 @@ def extend(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered
     """Renew leases."""
     words = (GROUP, consumer, *_leases(deliveries))
     return _settle("extend", keys, queue, (keys.queue(queue), keys.meta(queue)), words, deliveries)
+
+
+def _ack_places(keys: Keys, queue: str) -> tuple[str, ...]:
+    return (
+        keys.queue(queue),
+        keys.meta(queue),
+        keys.acked(queue),
+        keys.crashes(queue),
+        keys.purges(queue),
+    )
 
 
 def _settle(

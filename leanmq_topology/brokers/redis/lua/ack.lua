@@ -1,7 +1,7 @@
 -- Acknowledge deliveries: they are done and leave the queue, for its history where one is kept. Safe to repeat.
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:a:<queue>   4 {ns}:c:<queue>   5 {ns}:t:<queue>
--- ARGV   1 group   2… entry ids, at most 1,000
+-- ARGV   1 group   2 how many of them are late: their lease had lapsed   3… entry ids, at most 1,000
 -- Returns how many were still there
 --
 -- No ownership check: the work is done, and refusing a late acknowledgement would only run it again. XACK comes
@@ -14,6 +14,7 @@
 -- include history
 -- include crashes
 
+local FIRST = 3
 local stream, meta, history, crashes, purges = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 
 local kept = redis.call('HMGET', meta, 'keep_acked_ms', 'keep_acked_count')
@@ -22,8 +23,8 @@ local keeps = (keep_ms or keep_count) and redis.call('XLEN', history) >= 0 -- fa
 local crashed = redis.call('EXISTS', crashes) == 1
 
 local removed = 0
-local done = redis.call('XACK', stream, ARGV[1], unpack(ARGV, 2))
-for at = 2, (keeps or crashed) and #ARGV or 1 do
+local done = redis.call('XACK', stream, ARGV[1], unpack(ARGV, FIRST))
+for at = FIRST, (keeps or crashed) and #ARGV or 0 do
   local fields = read_entry(stream, ARGV[at])
   if fields and crashed then
     forget_crashes(crashes, ARGV[at], fields)
@@ -33,18 +34,21 @@ for at = 2, (keeps or crashed) and #ARGV or 1 do
     removed = removed + redis.call('XDEL', stream, ARGV[at]) -- at once: an id given twice is kept once
   end
 end
-removed = removed + redis.call('XDEL', stream, unpack(ARGV, 2))
+removed = removed + redis.call('XDEL', stream, unpack(ARGV, FIRST))
 if keeps then
   trim_history(history, keep_ms, keep_count, read_clock())
 end
 if removed > 0 then
   redis.call('HINCRBY', meta, 'acked', removed)
+  if ARGV[2] ~= '0' then
+    redis.call('HINCRBY', meta, 'late', ARGV[2])
+  end
 end
 if done > removed then -- somebody deleted entries under the worker
   redis.call('HINCRBY', meta, 'vanished', done - removed)
 end
-local upto = removed < #ARGV - 1 and tonumber(redis.call('HGET', purges, 'upto') or '')
-for at = 2, upto and #ARGV or 1 do
+local upto = removed < #ARGV - FIRST + 1 and tonumber(redis.call('HGET', purges, 'upto') or '')
+for at = FIRST, upto and #ARGV or 0 do
   if tonumber(string.match(ARGV[at], '^%d+')) <= upto then
     redis.call('HSET', purges, ARGV[at], '')
   end

@@ -28,7 +28,9 @@ def test_a_script_is_sent_with_what_it_includes():
     shared = files("leanmq_topology.brokers.redis").joinpath("lua", "shared", "ownership.lua").read_bytes()
     assert shared in load_script("extend").text
     for name in SCRIPTS:
-        assert b"-- include" not in load_script(name).text
+        assert b"\n-- include" not in load_script(name).text
+        assert b"\n-- embed" not in load_script(name).text
+    assert load_script("send").text in load_script("ack_with_outputs").text
 
 
 def test_a_bare_command_is_written_as_it_is():
