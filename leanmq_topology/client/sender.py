@@ -154,13 +154,11 @@ class Form:
     __slots__ = (
         "_contract",
         "_destination",
-        "_everyone",
         "_headers",
         "_is_marked",
         "_is_named",
         "_options",
         "_type",
-        "_width",
     )
 
     def __init__(self, destination: Destination, options: SendOptions, time: str, view: AppliedView) -> None:
@@ -168,30 +166,27 @@ class Form:
         self._type = choose_type(destination, options.type)
         self._contract = _find_contract(self._type, destination, view)
         self._headers = _write_headers(options.headers, time, self._contract)
-        subscribers = destination.subscribers
-        is_choosy = any(one.matcher is not None for one in subscribers)
-        self._everyone = None if is_choosy else tuple(one.queue for one in subscribers)
-        self._width = min((one.max_message_size for one in subscribers), default=0)
         # A send that could not be confirmed is sent again with its id, which the server must know then.
         is_durable = (options.durability or destination.durability) != MEMORY
         self._is_named = options.id is not None or is_durable
-        self._is_marked = self._is_named or any(one.once for one in subscribers)
+        self._is_marked = self._is_named or destination.remembers
 
     def address(self, draft: Draft) -> Outgoing:
         """Validate a message and make its copies. Raises `InvalidMessageError`."""
         check_data(self._contract, draft.data)
-        queues = self._everyone
-        if queues is None or len(draft.raw) > self._width:
+        destination = self._destination
+        queues = destination.everyone
+        if queues is None or len(draft.raw) > destination.widest_for_all:
             queues = route(
-                self._destination,
+                destination,
                 type=self._type,
                 headers=self._headers,
                 data=draft.data,
                 size=len(draft.raw),
             )
         return Outgoing(
-            self._destination.name,
-            self._destination.digest,
+            destination.name,
+            destination.digest,
             queues,
             Envelope(draft.id, self._type, draft.raw, self._headers),
             self._options.ttl_ms,

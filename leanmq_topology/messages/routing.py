@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from leanmq_topology.contracts.matching import Matcher
@@ -50,6 +51,20 @@ class Destination:
     """Accepted types; empty takes any JSON object."""
     durability: Durability = MEMORY
     """The least that covers every queue behind it; a send may raise it."""
+    everyone: tuple[str, ...] | None = field(init=False)
+    """Its queues where each of them wants every message; None: `route` must ask them."""
+    widest_for_all: int = field(init=False)
+    """Data up to this size fits into every queue."""
+    remembers: bool = field(init=False)
+    """Some queue declares deduplication."""
+
+    def __post_init__(self) -> None:
+        subscribers = self.subscribers
+        wanting = tuple(one.queue for one in subscribers if one.matcher is None)
+        fill = partial(object.__setattr__, self)
+        fill("everyone", wanting if len(wanting) == len(subscribers) else None)
+        fill("widest_for_all", min((one.max_message_size for one in subscribers), default=0))
+        fill("remembers", any(one.once is not None for one in subscribers))
 
 
 def choose_type(destination: Destination, given: str | None) -> str:

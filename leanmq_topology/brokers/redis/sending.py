@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -103,6 +104,7 @@ class _Layout:
             self._send_words += (marker, copy, once.window_ms)
 
 
+@lru_cache(maxsize=10_000)
 def _queue_keys(keys: Keys, queue: str) -> tuple[str, ...]:
     return (
         keys.queue(queue),
