@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from leanmq_topology.plan.changes import Change, Plan, Risk
 from leanmq_topology.plan.render import (
     SYMBOLS,
     describe_backlog,
     describe_change,
-    durability_line,
     history_line,
     list_fields,
     shows_backlog,
@@ -24,7 +23,7 @@ _MOST_FIELDS = 6
 _LONGEST_CELL = 400
 
 
-def render_markdown(plan: Plan, *, name: str, durability: str = "memory") -> str:
+def render_markdown(plan: Plan, *, name: str, assurance: Sequence[str] = ()) -> str:
     """Blocked rows first, then risky ones, then the rest in the order of the file.
 
     The first line is a hidden mark, the same for every plan of one topology: a bot finds its comment by it.
@@ -34,7 +33,7 @@ def render_markdown(plan: Plan, *, name: str, durability: str = "memory") -> str
         lines += ["", *_table(plan)]
     if plan.record_reason and not plan.writes:
         lines += ["", f"The record on the server is to be written: {plan.record_reason}."]
-    for line in (history_line(plan), durability_line(durability)):
+    for line in (history_line(plan), *assurance):
         if plan.differs and line:
             lines += ["", line]
     return "\n".join(lines)

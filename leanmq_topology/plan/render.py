@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
@@ -22,18 +22,17 @@ _MOST_FIELDS = 12
 
 _MOST_NAMES = 5
 
-_LOSSES = {
-    "memory": "a server that stops abruptly may lose messages not yet written or copied elsewhere",
-}
 
+def render_text(plan: Plan, *, assurance: Sequence[str] = (), color: bool = False) -> str:
+    """One row a change, each beginning with its symbol; what needs a reader's eye below its row.
 
-def render_text(plan: Plan, *, durability: str = "memory", color: bool = False) -> str:
-    """One row a change, each beginning with its symbol; what needs a reader's eye below its row."""
+    `assurance` are lines on what the topology's durability covers.
+    """
     if not plan.differs:
         return f"No changes: the server matches the file (generation {plan.generation})."
     width = min(max((len(change.address) for change in plan.changes), default=0), _WIDEST_ADDRESS)
     lines = [line for change in plan.changes for line in _change_lines(change, width, color)]
-    ends = (summary_line(plan), _record_line(plan), history_line(plan), durability_line(durability))
+    ends = (summary_line(plan), _record_line(plan), history_line(plan), *assurance)
     footer = [line for line in ends if line]
     return "\n".join([*lines, "", *footer] if lines else footer)
 
@@ -69,12 +68,6 @@ def summary_line(plan: Plan) -> str:
 def _count(action: str, count: int) -> str:
     words = {"create": "to create", "update": "to update", "orphan": "orphan" if count == 1 else "orphans"}
     return f"{count:,} {words.get(action, action)}"
-
-
-def durability_line(durability: str) -> str:
-    """What the chosen durability does not cover, in one calm line; empty where it covers all it names."""
-    loss = _LOSSES.get(durability)
-    return f"Durability {durability}: {loss}." if loss else ""
 
 
 def history_line(plan: Plan) -> str:

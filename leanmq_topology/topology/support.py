@@ -35,7 +35,6 @@ class Unsupported:
 
 
 _LEAVE_OUT = "leave it out"
-_ABOVE_MEMORY = frozenset({"disk", "replicated", "replicated_disk"})
 
 
 def _queue_key(
@@ -56,9 +55,7 @@ def _handler_key(*path: str) -> tuple[Unsupported, ...]:
 
 
 UNSUPPORTED: tuple[Unsupported, ...] = (
-    Unsupported(("broker", "durability"), "write memory, or leave it out", _ABOVE_MEMORY),
     *_queue_key("max_crashes"),
-    *_queue_key("durability"),
     *_queue_key("lifecycle", "on_remove"),
     Unsupported(
         ("routes", ANY, "type"),

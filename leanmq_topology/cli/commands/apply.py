@@ -12,6 +12,7 @@ import click
 
 from leanmq_topology.cli.commands.plan import BLOCKED_EXIT, show_plan
 from leanmq_topology.cli.options import Invocation, common_options
+from leanmq_topology.clock import system_clock
 from leanmq_topology.plan.changes import Plan, Write
 from leanmq_topology.topology.model import Topology
 
@@ -31,15 +32,19 @@ def command(call: Invocation, file: Path | None, yes: bool, dry_run: bool) -> No
     again completes it.
     """
     from leanmq_topology.brokers.connect import open_blocking
+    from leanmq_topology.brokers.examination import insist
+    from leanmq_topology.operations.assurance import assure
     from leanmq_topology.reconciler import apply_changes, plan_changes, refuse_unapproved
 
     call = call.with_file(file)
     topology = call.load_topology()
     url, namespace = call.broker_url(topology), topology.broker.namespace
     with open_blocking(url, namespace=namespace, folder=topology.folder) as link:
+        examination = link.connection.execute(link.broker.examine(system_clock()))
+        insist(examination, (), where=link.url)
         plan = plan_changes(link, topology)
         if not call.output.is_json:
-            show_plan(call, topology, plan)
+            show_plan(call, topology, plan, assure(topology, examination))
         if dry_run:
             _finish(call, plan, (), plan.generation)
             raise click.exceptions.Exit(BLOCKED_EXIT if plan.blocked else 0)

@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from leanmq_topology.plan.assurance import describe_assurance
 from leanmq_topology.plan.changes import ACTIONS
 from leanmq_topology.plan.live_state import Damage, LiveState, QueueState
 from leanmq_topology.plan.markdown import MOST_ROWS, render_markdown
 from leanmq_topology.plan.render import format_age, plan_to_dict, render_text
+from leanmq_topology.topology.durability import MEMORY
 from leanmq_topology.topology.model import FanoutRoute, KeepAcked, MessageType, Queue, Target
 from tests.support.factories import make_topology
 from tests.support.live_states import make_live_state, make_plan
@@ -54,7 +56,7 @@ Durability memory: a server that stops abruptly may lose messages not yet writte
 
 
 def test_a_plan_as_text():
-    assert render_text(PLAN) == EXPECTED
+    assert render_text(PLAN, assurance=describe_assurance({MEMORY: []})) == EXPECTED
 
 
 def test_what_keeping_a_history_costs_is_said_once_in_one_line():
@@ -72,7 +74,7 @@ def test_what_keeping_a_history_costs_is_said_once_in_one_line():
 
 
 def test_colour_adds_nothing_but_colour():
-    colored = render_text(PLAN, color=True)
+    colored = render_text(PLAN, assurance=describe_assurance({MEMORY: []}), color=True)
 
     assert "\x1b[31m! blocked\x1b[0m" in colored
     for code in ("31", "32", "33", "36", "0"):

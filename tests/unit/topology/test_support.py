@@ -52,9 +52,7 @@ def test_every_entry_is_a_key_of_the_published_schema(entry: Unsupported):
 
 
 REFUSED = {
-    ("broker", "durability"): "broker: {durability: replicated:1}",
     ("queues", ANY, "max_crashes"): "queues: {q: {max_crashes: 3}}",
-    ("queues", ANY, "durability"): "queues: {q: {durability: memory}}",
     ("queues", ANY, "lifecycle", "on_remove"): "queues: {q: {lifecycle: {on_remove: retain}}}",
     ("routes", ANY, "type"): "routes: {q: {type: ephemeral}}",
     ("handlers", ANY, "batch"): "queues: {r: {}}\nhandlers: {q: {queue: r, call: 'm.n:f', batch: {size: 5}}}",
@@ -92,7 +90,6 @@ def test_a_key_that_does_not_work_yet_is_refused_and_nothing_else_is(path: tuple
 def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple[str, ...], tmp_path: Path):
     values = {
         "max_crashes": "3",
-        "durability": "memory",
         "on_remove": "retain",
         "batch": "{size: 5}",
         "then": "a",
@@ -108,7 +105,7 @@ def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple
 
 def test_values_that_do_work_are_not_refused(tmp_path: Path):
     text = """
-broker: {durability: memory}
+broker: {durability: replicated:1}
 queues:
   a: {overflow: drop_oldest, max_length: 5, deduplication: {window: 1m}}
   b: {keep_acked: 1d, dead_letter: {ttl: 1d, max_length: 5}}
@@ -118,16 +115,17 @@ routes: {r: {type: fanout, to: {a: {}}}}
 
 
 def test_only_the_chosen_environment_is_judged(tmp_path: Path):
-    text = "environments: {prod: {broker: {durability: disk}}}"
+    text = "environments: {prod: {lifespan: 'm.n:f'}}"
 
     assert errors(check(tmp_path, HEADER + text)) == []
     found = errors(check(tmp_path, HEADER + text, environment="prod"))
-    assert found == [("LMQ401", "broker.durability", "disk")]
+    assert found == [("LMQ401", "lifespan", "lifespan")]
 
 
 def test_what_is_left_out_of_a_copy_is_exactly_what_is_refused():
     values = {
-        "broker": {"durability": "disk", "namespace": "shop"},
+        "broker": {"namespace": "shop"},
+        "lifespan": "m.n:f",
         "queues": {"a": {"max_crashes": 3, "ttl": "1d", "lifecycle": {"on_remove": "drain"}}},
     }
 
