@@ -92,7 +92,8 @@ def report_failure(failure: BaseException, output: Output) -> int:
     try:
         return _report_failure(failure, output)
     except OutputError as unwritable:
-        return _abandon_stdout(unwritable, output)
+        _abandon_stdout(unwritable, output)
+        return USAGE_EXIT if isinstance(failure, click.ClickException) else getattr(failure, "exit_code", 1)
 
 
 def _report_failure(failure: BaseException, output: Output) -> int:

@@ -65,20 +65,21 @@ def test_a_usage_error_is_one_error_that_says_what_to_do(
 
 
 @pytest.mark.parametrize(
-    "words", [["render"], ["bogus", "-o", "json"], ["plan", "nowhere.yaml", "-o", "json"]]
+    ("words", "code"),
+    [(["render"], 0), (["bogus", "-o", "json"], 64), (["plan", "nowhere.yaml", "-o", "json"], 3)],
 )
-def test_a_reader_that_goes_away_is_met_with_silence(project: Path, words: list[str]):
+def test_a_reader_that_goes_away_is_met_with_silence(project: Path, words: list[str], code: int):
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as gone:
         done = leanmq(*words, folder=project, stdout=gone)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_apply_writes_nothing_when_its_plan_cannot_be_shown(project: Path, valkey: Server):
     with Path("/dev/full").open("wb") as full:
         done = leanmq("apply", folder=project, url=valkey.url, stdout=full)
-    assert done.returncode == 0
+    assert done.returncode == 1
     assert done.stderr == "error: standard output cannot be written: No space left on device\n"
     assert leanmq("status", folder=project, url=valkey.url).returncode == 4
 
