@@ -27,8 +27,8 @@ class Incoming:
         """Somebody else owns it now."""
         self._message: Message | None = None
 
-    def may_start(self, now: float) -> bool:
-        """Whether it is still ours to run at `now` (monotonic seconds)."""
+    def is_ours(self, now: float) -> bool:
+        """Whether it is still ours to run, or to settle in time, at `now` (monotonic seconds)."""
         return not self.lost and now < self.lease_ends
 
     def renew(self, delivered: Delivered, lease_ends: float) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from leanmq_topology.brokers.protocol import Damage, QueueHealth
 from leanmq_topology.messages.envelope import Delivered, Undecodable
-from leanmq_topology.messages.outcome import DeadReason, Failure, MoveToDeadLetters, Outcome, Released
+from leanmq_topology.messages.outcome import DeadReason, Done, Failure, MoveToDeadLetters, Outcome, Released
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.middleware.counters import Counters
@@ -24,7 +24,9 @@ logger = logging.getLogger("leanmq.runner")
 class Settle(Protocol):
     """Sends an outcome on its way (`Settlements.add`)."""
 
-    def __call__(self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool) -> None: ...
+    def __call__(
+        self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool, late: bool = False
+    ) -> None: ...
 
 
 Finish = Callable[[Incoming, Verdict], None]
@@ -154,7 +156,11 @@ class Lane:
             self._prefetch.measure(verdict.seconds)
         self._counters.count(verdict.outcome)
         self._log(message, verdict, self.queue)
-        self._settle(message.delivered, verdict.outcome, started=message.started_at is not None)
+        late = isinstance(verdict.outcome, Done) and not message.is_ours(time.monotonic())
+        if late:
+            self._report_late(message)
+        started = message.started_at is not None
+        self._settle(message.delivered, verdict.outcome, started=started, late=late)
 
     def forget(self, message: Incoming) -> None:
         """The lease lapsed before the message could start: it is somebody else's now."""
@@ -178,6 +184,14 @@ class Lane:
                 message.delivered.envelope.id,
                 extra={"event": "lease_lost", "queue": self.name},
             )
+
+    def _report_late(self, message: Incoming) -> None:
+        logger.warning(
+            "%s: %s was done after its lease had lapsed; that is taken, but it may run twice",
+            self.handler.name,
+            message.delivered.envelope.id,
+            extra={"event": "late", "queue": self.name},
+        )
 
     def settled(self, entry_id: str) -> None:
         self.held.pop(entry_id, None)

@@ -96,7 +96,7 @@ class LoopCrew:
                 self._turn_ends = time.monotonic() + TURN_SECONDS
                 continue
             message, pipeline = self._waiting.popleft()
-            if message.may_start(now):
+            if message.is_ours(now):
                 await self._run(message, pipeline)
             else:
                 self._forget(message)

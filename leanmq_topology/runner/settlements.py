@@ -31,6 +31,8 @@ class Settlement(NamedTuple):
     outcome: Outcome
     started: bool
     """Whether its handler was called: a hand-out that never ran does not count as an attempt."""
+    late: bool = False
+    """Its lease had lapsed by the time it was done."""
 
 
 Settled = Callable[[Sequence[Settlement]], None]
@@ -56,9 +58,11 @@ class Settlements:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def add(self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool) -> None:
+    def add(
+        self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool, late: bool = False
+    ) -> None:
         """Settle this with the next batch."""
-        self._gathered.append(Settlement(delivered, outcome, started))
+        self._gathered.append(Settlement(delivered, outcome, started, late))
         if not self._wake.is_set():
             self._wake.set()
             self._idle.clear()
@@ -126,7 +130,8 @@ class Settlements:
 
     def _operation(self, queue: str, kind: type[Outcome], part: Sequence[Settlement]) -> Operation[Any]:
         if kind is Done:
-            return self._broker.ack(queue, [item.delivered.entry_id for item in part])
+            late = sum(item.late for item in part)
+            return self._broker.ack(queue, [item.delivered.entry_id for item in part], late=late)
         if kind is RetryLater:
             return self._broker.retry(queue, self._consumer, list(_retrying(part)))
         if kind is MoveToDeadLetters:
@@ -138,13 +143,13 @@ class Settlements:
 
 
 def _retrying(part: Sequence[Settlement]) -> Iterator[Retrying]:
-    for delivered, outcome, _ in part:
+    for delivered, outcome, *_ in part:
         if isinstance(delivered, Delivered) and isinstance(outcome, RetryLater):
             yield Retrying(delivered, outcome.delay_ms)
 
 
 def _dying(part: Sequence[Settlement]) -> Iterator[Dying]:
-    for delivered, outcome, started in part:
+    for delivered, outcome, started, _ in part:
         if isinstance(outcome, MoveToDeadLetters):
             yield Dying(delivered, outcome.reason, outcome.failure, started)
 
@@ -152,6 +157,7 @@ def _dying(part: Sequence[Settlement]) -> Iterator[Dying]:
 def _report_lost(step: _Step, answer: int | Sequence[bool]) -> None:
     """A success counts whoever owns the message by now; anything else is the new owner's to decide."""
     if isinstance(answer, int):
+        _report_gone(step, answer)
         return
     for settlement, ours in zip(step.settlements, answer, strict=True):
         if not ours and not isinstance(settlement.outcome, Released):
@@ -162,3 +168,17 @@ def _report_lost(step: _Step, answer: int | Sequence[bool]) -> None:
                 step.operation.name,
                 extra={"event": "lease_lost", "queue": settlement.delivered.queue},
             )
+
+
+def _report_gone(step: _Step, acknowledged: int) -> None:
+    gone = len(step.settlements) - acknowledged
+    if gone > 0:
+        queue = step.settlements[0].delivered.queue
+        logger.warning(
+            "%d of %d acknowledged messages of queue %s were not there any more:"
+            " settled by another worker that took them over, or purged",
+            gone,
+            len(step.settlements),
+            queue,
+            extra={"event": "late", "queue": queue},
+        )

@@ -99,7 +99,7 @@ class ThreadCrew:
             client = None
             while (given := self._waiting.get()) is not None:
                 message, pipeline = given
-                if not message.may_start(time.monotonic()):
+                if not message.is_ours(time.monotonic()):
                     self._announce(message, None)
                     continue
                 verdict = pipeline.admit(message)

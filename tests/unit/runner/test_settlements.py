@@ -35,13 +35,14 @@ class Asked:
     name: str
     queue: str
     items: tuple[Any, ...]
+    late: int = 0
 
 
 class FakeBroker:
     """Makes operations that can be looked at."""
 
-    def ack(self, queue: str, entry_ids: Sequence[str]) -> Asked:
-        return Asked("ack", queue, tuple(entry_ids))
+    def ack(self, queue: str, entry_ids: Sequence[str], *, late: int = 0) -> Asked:
+        return Asked("ack", queue, tuple(entry_ids), late)
 
     def retry(self, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Asked:
         return Asked("retry", queue, tuple(retrying))
@@ -62,6 +63,8 @@ class FakeConnection:
 
     failures: list[Exception] = field(default_factory=list)
     ours: bool = True
+    acknowledged: int | None = None
+    """How many entries an acknowledgement finds; None: all."""
     seen: list[Asked] = field(default_factory=list)
     gate: asyncio.Event | None = None
 
@@ -71,7 +74,9 @@ class FakeConnection:
             await self.gate.wait()
         if self.failures:
             raise self.failures.pop(0)
-        return len(operation.items) if operation.name == "ack" else [self.ours] * len(operation.items)
+        if operation.name == "ack":
+            return len(operation.items) if self.acknowledged is None else self.acknowledged
+        return [self.ours] * len(operation.items)
 
 
 def delivered(number: int, queue: str = "work") -> Delivered:
@@ -232,3 +237,20 @@ async def test_an_error_of_our_own_is_not_swallowed():
 
 def test_the_bounds_fit_what_one_script_may_do():
     assert settlements.LARGEST_MOVE <= settlements.LARGEST_ACK <= 1000
+
+
+async def test_late_acknowledgements_travel_with_the_others_and_are_counted():
+    async with settling() as at:
+        for number in range(3):
+            at.settlements.add(delivered(number), Done(), started=True, late=number > 0)
+        await at.drained()
+    [call] = at.connection.seen
+    assert (call.name, len(call.items), call.late) == ("ack", 3, 2)
+
+
+async def test_an_acknowledgement_that_found_nothing_is_said(caplog: pytest.LogCaptureFixture):
+    async with settling(acknowledged=1) as at:
+        at.add(0, Done())
+        at.add(1, Done())
+        await at.drained()
+    assert "1 of 2 acknowledged messages of queue work were not there any more" in caplog.text

@@ -1,0 +1,64 @@
+"""One queue as a worker consumes it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leanmq_topology.messages.envelope import Delivered, Envelope
+from leanmq_topology.messages.outcome import Done, Failure, Outcome, RetryLater
+from leanmq_topology.runner.handlers import LoadedHandler
+from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.runner.lane import Lane
+from leanmq_topology.runner.middleware.counters import Counters
+from leanmq_topology.runner.middleware.event_log import EventLog
+from leanmq_topology.runner.pipeline import Pipeline, Verdict
+from leanmq_topology.topology.model import Handler, OnFalse, Queue
+
+DECLARED = Handler(name="charge", queue="billing", call="shop:charge")
+
+
+def make_lane(settled: list[tuple[Outcome, bool]]) -> Lane:
+    def settle(delivered: Any, outcome: Outcome, *, started: bool, late: bool = False) -> None:
+        settled.append((outcome, late))
+
+    binding: Any = None
+    pipeline = Pipeline(Queue(name="billing"), OnFalse.DEAD_LETTER, lambda *_: None, ())
+    return Lane(
+        LoadedHandler(DECLARED, binding, "shop.py:1"),
+        pipeline,
+        lambda finish, forget: binding,
+        settle,
+        EventLog(DECLARED, Path()),
+        Counters(),
+    )
+
+
+def make_message(*, lease_seconds: float, lost: bool = False) -> Incoming:
+    message = Incoming(
+        Delivered("billing", "1-0", Envelope("m", "t", b"{}")), time.monotonic() + lease_seconds
+    )
+    message.lost = lost
+    return message
+
+
+@pytest.mark.parametrize(
+    ("lease_seconds", "lost", "late"), [(60, False, False), (-1, False, True), (60, True, True)]
+)
+def test_a_success_after_the_lease_is_taken_and_flagged_late(
+    lease_seconds: float, lost: bool, late: bool, caplog: pytest.LogCaptureFixture
+):
+    settled: list[tuple[Outcome, bool]] = []
+    make_lane(settled).finish(make_message(lease_seconds=lease_seconds, lost=lost), Verdict(Done()))
+    assert settled == [(Done(), late)]
+    assert ("after its lease had lapsed" in caplog.text) is late
+
+
+def test_a_failure_after_the_lease_is_left_to_the_server_to_refuse():
+    settled: list[tuple[Outcome, bool]] = []
+    retry = RetryLater(1, Failure("E", ""))
+    make_lane(settled).finish(make_message(lease_seconds=-1), Verdict(retry))
+    assert settled == [(retry, False)]
