@@ -23,7 +23,12 @@ _MOST_SHOWN = 60
     "--ttl", metavar="DURATION", help="How long it may wait, such as 5m; the queue's own may be shorter."
 )
 @click.option("--delay", metavar="DURATION", help="Not before this time has passed, such as 30s.")
-@click.option("--id", "message_id", metavar="ID", help="The message's stable id; made up if left out.")
+@click.option(
+    "--id",
+    "message_id",
+    metavar="ID",
+    help="The message's stable id, made up if left out; again within 10 minutes, it is not stored twice.",
+)
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header; may be repeated.")
 @click.option("--example", is_flag=True, help="Send the first example of the type, from the topology file.")
 @common_options()
