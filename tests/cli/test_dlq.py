@@ -19,6 +19,7 @@ from leanmq_topology.cli.main import main
 from leanmq_topology.messages.codec import FIELDS, decode_fields, encode_failure, encode_fields
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.messages.outcome import DeadReason, Failure
+from leanmq_topology.operations.dead_letters import Pace
 from leanmq_topology.topology.model import Topology
 from tests.support.factories import run, write_topology
 from tests.support.servers import Server
@@ -243,6 +244,38 @@ def test_a_dry_run_counts_and_touches_nothing(shop: Shop, leanmq: Leanmq):
         done = leanmq("dlq", verb, "--dry-run")
         assert (done.code, done.out) == (0, f"billing: 1\n1 dead letter would be {verb}ed\n")
     assert shop.dead("billing") == 1
+
+
+def test_a_server_at_its_memory_limit_keeps_what_it_cannot_take_and_says_so(
+    shop: Shop, leanmq: Leanmq, request: pytest.FixtureRequest
+):
+    shop.add_dead("billing", "b1")
+    request.addfinalizer(lambda: run(shop.admin, "CONFIG", "SET", "maxmemory", 0))
+    run(shop.admin, "CONFIG", "SET", "maxmemory", 1)
+    done = leanmq("dlq", "replay", "--yes")
+    assert (done.code, done.out) == (1, "b1 stays: the server is at its memory limit\n0 replayed\n")
+    assert shop.dead("billing") == 1
+
+
+def test_an_interrupted_replay_says_how_far_it_came_and_goes_on_when_it_is_repeated(
+    shop: Shop, leanmq: Leanmq, monkeypatch: pytest.MonkeyPatch
+):
+    for number in range(5):
+        shop.add_dead("emails", f"e{number}")
+    waits: list[int] = []
+
+    def interrupt_the_third(pace: Pace, count: int) -> None:
+        waits.append(count)
+        if len(waits) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pace, "wait", interrupt_the_third)
+        done = leanmq("dlq", "replay", "--yes", "--rate", "4")
+    assert done.code == 130
+    assert "2 replayed so far; the rest is untouched" in done.err
+    assert leanmq("dlq", "replay", "--yes").out == "3 replayed\n"
+    assert ids(shop.ready("emails")) == ["e0", "e1", "e2", "e3", "e4"]
 
 
 def test_nothing_to_replay_is_no_failure(leanmq: Leanmq):
