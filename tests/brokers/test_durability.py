@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import threading
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from leanmq_topology import connect, connect_sync
 from leanmq_topology.brokers.redis.address import parse_address
@@ -449,3 +451,86 @@ def _wait_until(found: Any) -> None:
     while not found():
         assert time.monotonic() < deadline
         time.sleep(0.005)
+
+
+# -- a server that changes under its clients -------------------------------------------------------------
+
+
+@contextmanager
+def _later(work: Any, *, after: Any) -> Iterator[None]:
+    """Do it beside the body, once `after` holds."""
+    done = threading.Thread(target=lambda: (_wait_until(after), work()))
+    done.start()
+    yield
+    done.join(15)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_senders_outlast_a_primary_that_is_a_replica_for_a_while(kind: str, colour: str, namespace: str):
+    with started(kind) as server, set_scene(server, namespace) as scene, scene.sender(colour) as mq:
+        mq.send("plain", {})
+        entered = scene.calls("hello")
+        ask(server, "REPLICAOF", "127.0.0.1", "1")
+        with _later(
+            lambda: ask(server, "REPLICAOF", "NO", "ONE"), after=lambda: scene.calls("hello") >= entered + 2
+        ):
+            sent = mq.send("plain", {})
+        assert scene.ids()[1:] == [sent]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_replica_is_refused_at_the_first_connection(pair: Pair, scene: Scene, colour: str):
+    with (
+        pytest.raises(BrokerRefusedError, match="read-only replica") as caught,
+        scene.sender(colour, url=pair.replica.url),
+    ):
+        pass
+    assert caught.value.hint == "name the primary instead"
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_senders_outlast_too_few_replicas_and_a_busy_server(kind: str, colour: str, namespace: str):
+    with started(kind, "--lua-time-limit", "50") as server, set_scene(server, namespace) as scene:
+        with scene.sender(colour) as mq:
+            mq.send("plain", {})
+            ask(server, "CONFIG", "SET", "min-replicas-to-write", "1")
+            refused = scene.calls("evalsha")
+            with _later(
+                lambda: ask(server, "CONFIG", "SET", "min-replicas-to-write", "0"),
+                after=lambda: scene.calls("evalsha") > refused + 2,
+            ):
+                sent = mq.send("plain", {})
+            with _Intruder(server):
+                busy = mq.send("plain", {})
+        assert scene.ids()[1:] == [sent, busy]
+
+
+class _Intruder:
+    """A script that keeps the server busy, until it is killed half a second later."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def __enter__(self) -> None:
+        self._script = threading.Thread(target=self._run)
+        self._script.start()
+        _wait_until(self._is_busy)
+        self._end = threading.Timer(0.5, lambda: ask(self._server, "SCRIPT", "KILL"))
+        self._end.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._end.join()
+        self._script.join(10)
+
+    def _run(self) -> None:
+        with contextlib.suppress(ResponseError):
+            ask(self._server, "EVAL", "while true do end", "0")
+
+    def _is_busy(self) -> bool:
+        try:
+            ask(self._server, "PING")
+        except ResponseError as failure:
+            return "BUSY" in str(failure)
+        return False

@@ -106,5 +106,5 @@ def _await_replica(primary: Server) -> None:
 
 def ask(server: Server, *words: str) -> Any:
     """One command to a server of whichever role; our own connections refuse replicas."""
-    with Redis(unix_socket_path=str(server.socket_path)) as client:
+    with Redis(unix_socket_path=str(server.socket_path), protocol=2) as client:
         return client.execute_command(*words)

@@ -22,8 +22,10 @@ from leanmq_topology.brokers.protocol import Operation
 from leanmq_topology.brokers.redis.address import Address
 from leanmq_topology.brokers.redis.calls import Call, Refused, Script, Word, as_call, pack_words
 from leanmq_topology.brokers.redis.failures import (
+    CHANGED_ROLE,
     cannot_connect,
     client_error_text,
+    reply_code,
     timed_out,
     translate_client,
 )
@@ -120,7 +122,7 @@ class BlockingRedisConnection:
         try:
             socket.connect()
             reply = _speak(socket, GREETING, self._address.timeout_ms / 1000)
-            return socket, read_greeting(reply, where=where)
+            return socket, read_greeting(reply, where=where, again=self._greeting is not None)
         except ResponseError as failure:
             socket.disconnect()
             if "unknown command" in str(failure).lower():
@@ -146,7 +148,10 @@ class BlockingRedisConnection:
     def _translate(self, failure: Exception, call: Call[Any], timeout_s: float) -> Exception:
         where = self._address.masked
         if isinstance(failure, ResponseError):
-            meant = call.read_error(client_error_text(failure)) if call.read_error else None
+            text = client_error_text(failure)
+            if reply_code(text) in CHANGED_ROLE:
+                self._drop()
+            meant = call.read_error(text) if call.read_error else None
             return meant or translate_client(failure, where=where, unknown=False)
         self._drop()
         if isinstance(failure, ClientTimeoutError | TimeoutError):

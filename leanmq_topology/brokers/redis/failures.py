@@ -45,7 +45,7 @@ REPLIES: Final[dict[str, _Meaning]] = {
         "set a password on the server, or reach it from its own machine",
     ),
     "READONLY": _Meaning(
-        BrokerRefusedError, "this server is a read-only replica", "name the primary instead"
+        BrokerUnavailableError, "the server became a read-only replica", "name the primary instead"
     ),
     "NOREPLICAS": _Meaning(
         BrokerUnavailableError,
@@ -62,7 +62,9 @@ REPLIES: Final[dict[str, _Meaning]] = {
     "MASTERDOWN": _Meaning(
         BrokerUnavailableError, "this replica has lost its primary", "name the primary instead"
     ),
-    "UNBLOCKED": _Meaning(BrokerUnavailableError, "the server ended a waiting read: a queue was deleted, or its role changed"),
+    "UNBLOCKED": _Meaning(
+        BrokerUnavailableError, "the server ended a waiting read: a queue was deleted, or its role changed"
+    ),
     "TRYAGAIN": _Meaning(BrokerUnavailableError, "the cluster is moving these keys", "try again shortly"),
     "CLUSTERDOWN": _Meaning(BrokerUnavailableError, "the cluster is down"),
     "MOVED": _Meaning(
@@ -90,6 +92,9 @@ REPLIES: Final[dict[str, _Meaning]] = {
     "EXECABORT": _Meaning(BrokerError, "the server discarded a transaction"),
 }
 """First word of an error reply -> what it means."""
+
+CHANGED_ROLE: Final = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED"})
+"""What a connection hears that reached the wrong server, or may have: it connects anew for the next call."""
 
 CLIENT_ERRORS: Final[dict[str, str]] = {
     # Names of redis-py's exceptions -> first word of the reply they stand for, or how they are to be read:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from leanmq_topology.brokers.redis.address import Address
 from leanmq_topology.brokers.redis.calls import Word
-from leanmq_topology.errors import BrokerRefusedError
+from leanmq_topology.errors import BrokerRefusedError, BrokerUnavailableError
 
 OLDEST_VERSION: Final = (6, 2)
 
@@ -40,8 +40,12 @@ def entrance_words(address: Address, client_name: str) -> list[tuple[Word, ...]]
     return words
 
 
-def read_greeting(reply: Sequence[Any], *, where: str) -> Greeting:
-    """The greeting of a server that will do. Raises `BrokerRefusedError` for too old or another kind."""
+def read_greeting(reply: Sequence[Any], *, where: str, again: bool = False) -> Greeting:
+    """The greeting of a server that will do. Raises `BrokerRefusedError` for too old or another kind.
+
+    `again`: this connection was a primary's before. A replica in its place is then a failover under way, so
+    `BrokerUnavailableError`: another server may answer here soon.
+    """
     pairs = {_text(reply[at]): reply[at + 1] for at in range(0, len(reply) - 1, 2)}
     greeting = Greeting(
         connection_id=int(pairs.get("id", 0)),
@@ -52,6 +56,7 @@ def read_greeting(reply: Sequence[Any], *, where: str) -> Greeting:
     )
     _check_version(greeting, where)
     _check_kind(greeting, where)
+    _check_role(greeting, where, again)
     return greeting
 
 
@@ -76,8 +81,12 @@ def _check_kind(greeting: Greeting, where: str) -> None:
         )
     if greeting.mode == "cluster":
         raise BrokerRefusedError(f"{where} is a cluster node", hint="Redis Cluster is not supported yet")
+
+
+def _check_role(greeting: Greeting, where: str, again: bool) -> None:
     if greeting.role in {"replica", "slave"}:
-        raise BrokerRefusedError(f"{where} is a read-only replica", hint="name the primary instead")
+        kind = BrokerUnavailableError if again else BrokerRefusedError
+        raise kind(f"{where} is a read-only replica", hint="name the primary instead")
 
 
 def _text(value: object) -> str:

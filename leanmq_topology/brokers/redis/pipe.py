@@ -22,6 +22,7 @@ from leanmq_topology.brokers.protocol import Operation
 from leanmq_topology.brokers.redis.address import Address
 from leanmq_topology.brokers.redis.calls import Call, Refused, Script, Word, as_call, pack_words
 from leanmq_topology.brokers.redis.failures import (
+    CHANGED_ROLE,
     cannot_connect,
     connection_lost,
     reply_code,
@@ -71,6 +72,7 @@ class RespPipe(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answered_at = 0.0
+        self._retired = False
         self.failure: BrokerUnavailableError | None = None
         self.ended: asyncio.Future[None] = loop.create_future()
 
@@ -112,6 +114,11 @@ class RespPipe(asyncio.Protocol):
         self._open_room()
         if self._transport is not None:
             self._transport.abort()
+
+    def retire(self) -> None:
+        """Close once every call has its answer."""
+        self._retired = True
+        self._close_if_done()
 
     # -- what the event loop calls ----------------------------------------------------------------------
 
@@ -167,6 +174,12 @@ class RespPipe(asyncio.Protocol):
             exchange.answer.set_result(reply)
         if self._room is not None:
             self._open_room()
+        if self._retired:
+            self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if not self._waiting and not self._unwritten:
+            self.abort(connection_lost("it was left", where=self._where, unknown=False))
 
     def _arm(self) -> None:
         """One timer, for the oldest call that waits."""
@@ -271,8 +284,16 @@ class AsyncRedisConnection:
             if not isinstance(reply, hiredis.ReplyError):
                 return reply
             text = str(reply)
+        if reply_code(text) in CHANGED_ROLE:
+            self._leave(pipe)
         meant = call.read_error(text) if call.read_error else None
         raise meant or translate_reply(text, where=self._address.masked)
+
+    def _leave(self, pipe: RespPipe) -> None:
+        """The next call connects anew; what this pipe still waits for comes to its end."""
+        if self._pipe is pipe:
+            self._pipe = None
+        pipe.retire()
 
     async def _connected(self) -> RespPipe:
         async with self._connecting:
@@ -306,7 +327,7 @@ class AsyncRedisConnection:
                 if "unknown command" in str(reply).lower():
                     raise refuse_unknown_greeting(where=where)
                 raise translate_reply(str(reply), where=where)
-        return read_greeting(replies[-1], where=where)
+        return read_greeting(replies[-1], where=where, again=self._greeting is not None)
 
 
 def _converse(pipe: RespPipe, call: Call[Any], words: tuple[Word, ...], limit_s: float) -> Awaitable[Any]:

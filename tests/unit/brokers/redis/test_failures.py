@@ -69,7 +69,7 @@ def test_every_meaning_is_one_of_a_reply(meaning: str):
         ("NOAUTH Authentication required.", BrokerRefusedError),
         ("WRONGPASS invalid username-password pair", BrokerRefusedError),
         ("NOPERM this user has no permissions to run the 'xadd' command", BrokerRefusedError),
-        ("READONLY You can't write against a read only replica.", BrokerRefusedError),
+        ("READONLY You can't write against a read only replica.", BrokerUnavailableError),
         ("DENIED Redis is running in protected mode", BrokerRefusedError),
         ("LOADING Redis is loading the dataset in memory", BrokerUnavailableError),
         ("BUSY Redis is busy running a script.", BrokerUnavailableError),
