@@ -7,7 +7,7 @@ stands in small role protocols; what it cannot do is declared in `Capabilities` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
@@ -238,8 +238,13 @@ class Settler(Protocol):
 
     def retry(self, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Operation[list[bool]]: ...
     def dead_letter(self, queue: str, consumer: str, dying: Sequence[Dying]) -> Operation[list[bool]]: ...
-    def discard(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Operation[list[bool]]:
-        """Acknowledge, remove, and count as discarded (expired with `on_expire: discard`, `Discard()`)."""
+    def discard(
+        self, queue: str, consumer: str, deliveries: Sequence[Delivered], *, expired: Collection[str] = ()
+    ) -> Operation[list[bool]]:
+        """Acknowledge, remove, and count as discarded (`Discard()`, or expired with `on_expire: discard`).
+
+        `expired` are entry ids among them, counted as that too.
+        """
         ...
 
     def release(

@@ -86,7 +86,7 @@ def _retry(
 
 def _expire(queue: Queue, late_ms: int) -> Dropped | MoveToDeadLetters:
     if queue.on_expire is OnExpire.DISCARD:
-        return Dropped("expired")
+        return Dropped("expired", expired=True)
     return MoveToDeadLetters(
         DeadReason.EXPIRED, Failure("Expired", f"expired {late_ms} ms before it could start")
     )

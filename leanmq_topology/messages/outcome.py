@@ -59,6 +59,8 @@ class Dropped:
     """Acknowledge and forget, by the explicit wish of handler or topology; counted apart from success."""
 
     reason: str = "discarded"
+    expired: bool = False
+    """By `on_expire: discard`, not by the handler."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,14 @@ class Settlements:
             return self._broker.dead_letter(queue, self._consumer, list(_dying(part)))
         deliveries = [item.delivered for item in part if isinstance(item.delivered, Delivered)]
         if kind is Dropped:
-            return self._broker.discard(queue, self._consumer, deliveries)
+            return self._broker.discard(queue, self._consumer, deliveries, expired=_expired(part))
         return self._broker.release(queue, self._consumer, deliveries)
+
+
+def _expired(part: Sequence[Settlement]) -> set[str]:
+    return {
+        item.delivered.entry_id for item in part if isinstance(item.outcome, Dropped) and item.outcome.expired
+    }
 
 
 def _retrying(part: Sequence[Settlement]) -> Iterator[Retrying]:

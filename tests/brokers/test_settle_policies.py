@@ -523,6 +523,16 @@ def test_a_queue_may_discard_what_expired_and_counts_it(stage: Stage):
     assert (state.counters["expired"], state.counters["discarded"], state.dead, state.ready) == (2, 2, 0, 0)
 
 
+def test_a_discarded_message_counts_as_expired_only_where_it_was(stage: Stage):
+    stage.send("forgetful", "a", "b")
+    one, other = stage.fetch("forgetful")
+    operation = stage.broker.discard("forgetful", "me", [one, other], expired=[other.entry_id])
+    assert stage.carry(operation) == [True, True]
+    counters = stage.look("forgetful").counters
+    assert counters is not None
+    assert (counters["discarded"], counters["expired"]) == (2, 1)
+
+
 def test_a_sweep_is_bounded_and_shared_by_the_queues(stage: Stage):
     expire(stage, "plain", *(f"m{number}" for number in range(150)))
     expire(stage, "mortal", "x")

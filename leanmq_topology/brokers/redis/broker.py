@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from leanmq_topology.brokers.examination import Examination
@@ -140,8 +140,10 @@ class RedisBroker:
     def dead_letter(self, queue: str, consumer: str, dying: Sequence[Dying]) -> Call[list[bool]]:
         return settling.dead_letter(self.keys, queue, consumer, dying)
 
-    def discard(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
-        return settling.discard(self.keys, queue, consumer, deliveries)
+    def discard(
+        self, queue: str, consumer: str, deliveries: Sequence[Delivered], *, expired: Collection[str] = ()
+    ) -> Call[list[bool]]:
+        return settling.discard(self.keys, queue, consumer, deliveries, expired)
 
     def release(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
         return settling.release(self.keys, queue, consumer, deliveries)

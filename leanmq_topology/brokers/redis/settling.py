@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -61,10 +61,15 @@ def dead_letter(keys: Keys, queue: str, consumer: str, dying: Sequence[Dying]) -
     return _settle("settle_dead_letter", keys, queue, places, (GROUP, consumer, queue, *words), dying)
 
 
-def discard(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
+def discard(
+    keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered], expired: Collection[str]
+) -> Call[list[bool]]:
     """Acknowledge and forget."""
     places = (keys.queue(queue), keys.meta(queue), keys.crashes(queue))
-    return _settle("settle_discard", keys, queue, places, (GROUP, consumer, *_leases(deliveries)), deliveries)
+    words: list[Word] = []
+    for delivered in deliveries:
+        words += (*_lease(delivered), int(delivered.entry_id in expired))
+    return _settle("settle_discard", keys, queue, places, (GROUP, consumer, *words), deliveries)
 
 
 def release(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:

@@ -25,6 +25,7 @@ RARE_COUNTERS = (
     "dropped",
     "overflowed",
     "dead_expired",
+    "late",
     "replayed",
     "purged",
     "dead_discarded",

@@ -121,7 +121,7 @@ def test_an_expired_message_never_starts():
     assert isinstance(outcome, MoveToDeadLetters)
     assert outcome.reason is DeadReason.EXPIRED
     forgetful = Queue(name="q", on_expire=OnExpire.DISCARD)
-    assert decide_start(deliver(expires_ms=999), forgetful, 1000) == Dropped("expired")
+    assert decide_start(deliver(expires_ms=999), forgetful, 1000) == Dropped("expired", expired=True)
 
 
 def test_a_message_past_its_limit_is_never_run_again():

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +36,7 @@ class Asked:
     queue: str
     items: tuple[Any, ...]
     late: int = 0
+    expired: frozenset[str] = frozenset()
 
 
 class FakeBroker:
@@ -50,8 +51,10 @@ class FakeBroker:
     def dead_letter(self, queue: str, consumer: str, dying: Sequence[Dying]) -> Asked:
         return Asked("dead_letter", queue, tuple(dying))
 
-    def discard(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Asked:
-        return Asked("discard", queue, tuple(deliveries))
+    def discard(
+        self, queue: str, consumer: str, deliveries: Sequence[Delivered], *, expired: Collection[str] = ()
+    ) -> Asked:
+        return Asked("discard", queue, tuple(deliveries), expired=frozenset(expired))
 
     def release(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Asked:
         return Asked("release", queue, tuple(deliveries))
@@ -254,3 +257,12 @@ async def test_an_acknowledgement_that_found_nothing_is_said(caplog: pytest.LogC
         at.add(1, Done())
         await at.drained()
     assert "1 of 2 acknowledged messages of queue work were not there any more" in caplog.text
+
+
+async def test_what_expired_is_told_apart_from_what_a_handler_discarded():
+    async with settling() as at:
+        at.add(0, Dropped("old news"))
+        at.add(1, Dropped("expired", expired=True))
+        await at.drained()
+    [call] = at.connection.seen
+    assert (call.name, len(call.items), call.expired) == ("discard", 2, {"1-0"})

@@ -1,7 +1,7 @@
 -- Acknowledge and forget deliveries by explicit wish, counted apart from success.
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:c:<queue>
--- ARGV   1 group   2 consumer   then for each: entry id, delivery count
+-- ARGV   1 group   2 consumer   then for each: entry id, delivery count, '1' if it had expired
 -- Returns for each 1 (was ours and is gone) or 0 (somebody else's by now; nothing was changed)
 
 -- include ownership
@@ -14,8 +14,8 @@ local crashed = redis.call('EXISTS', crashes) == 1
 
 redis.call('HLEN', meta) -- fails here, not between two writes, if it holds something else
 
-local answer, removed = {}, 0
-for at = 3, #ARGV, 2 do
+local answer, removed, expired = {}, 0, 0
+for at = 3, #ARGV, 3 do
   local id = ARGV[at]
   local ours = is_ours(stream, group, consumer, id, tonumber(ARGV[at + 1]))
   answer[#answer + 1] = ours and 1 or 0
@@ -26,9 +26,13 @@ for at = 3, #ARGV, 2 do
     end
     redis.call('XACK', stream, group, id)
     removed = removed + redis.call('XDEL', stream, id)
+    expired = expired + tonumber(ARGV[at + 2])
   end
 end
 if removed > 0 then
   redis.call('HINCRBY', meta, 'discarded', removed)
+end
+if expired > 0 then
+  redis.call('HINCRBY', meta, 'expired', expired)
 end
 return answer

@@ -1,0 +1,28 @@
+"""What `leanmq status` says of queues that need a reader's eye."""
+
+from __future__ import annotations
+
+from leanmq_topology.cli.commands.status import describe, render
+from leanmq_topology.operations.status import Status
+from leanmq_topology.plan.live_state import QueueState
+from leanmq_topology.topology.model import Queue
+
+
+def make_status(state: QueueState) -> Status:
+    return Status(1, {state.name: Queue(name=state.name)}, {}, {state.name: state}, [])
+
+
+def test_parked_messages_are_told_with_what_to_do():
+    status = make_status(QueueState("billing", dead=10, parked=1200))
+    assert "billing: 1,200 parked: its dead-letter queue is full; replay or discard some" in render(status)
+    assert describe(status)["queues"]["billing"]["parked"] == 1200
+
+
+def test_the_history_and_what_left_it_are_told_where_there_is_any():
+    status = make_status(QueueState("audit", kept=5, counters={"dead_expired": 2}))
+    assert "audit: 5 kept, 2 dead expired" in render(status)
+    assert describe(status)["queues"]["audit"]["kept"] == 5
+
+
+def test_a_queue_with_neither_needs_no_line():
+    assert not [line for line in render(make_status(QueueState("plain"))) if line.startswith("plain:")]
