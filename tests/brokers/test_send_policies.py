@@ -177,6 +177,14 @@ def test_a_delayed_message_is_remembered_from_its_send(stage: Stage):
     assert stage.look("plain").delayed == 1
 
 
+def test_what_was_purged_may_be_sent_again(stage: Stage):
+    once(stage, "plain", "m")
+    stage.carry(stage.broker.purge("plain", "p1", keep_ms=60_000))
+    assert once(stage, "plain", "m") == [Stored("m", 1)]
+    assert once(stage, "plain", "m") == [Duplicate("m", False)]
+    assert ids(stage, "plain") == ["m"]
+
+
 def test_a_refused_send_is_not_remembered(stage: Stage):
     stage.send("small", "a", "b", "c")
     assert once(stage, "small", "m") == [Full("small", LIMIT)]

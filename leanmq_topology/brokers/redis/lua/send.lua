@@ -149,9 +149,23 @@ local function open_markers()
   local DATA_DIGEST = 8
   local remembered, new_markers, hits = {}, {}, {}
 
-  local function recall(place)
+  -- A marker is about what goes into one queue, or to an address.
+  local function find_scope(form, copy)
+    return copy > 0 and form.copies[copy].queue or form.address
+  end
+
+  local function count_purged(scope)
+    scope.purged = scope.purged or tonumber(redis.call('HGET', scope.meta, 'purged') or '0')
+    return scope.purged
+  end
+
+  -- {digest of the data, id} of what was sent first. What was purged since does not count.
+  local function recall(place, scope)
     if remembered[place] == nil then
-      remembered[place] = redis.call('GET', KEYS[markers_before + place])
+      local value = redis.call('GET', KEYS[markers_before + place]) or ''
+      local purged, id = string.match(string.sub(value, DATA_DIGEST + 1), '^(%d+):(.*)$')
+      local counts = purged and tonumber(purged) >= count_purged(scope)
+      remembered[place] = counts and {string.sub(value, 1, DATA_DIGEST), id}
     end
     return remembered[place]
   end
@@ -161,12 +175,12 @@ local function open_markers()
     local digest, known, found, first, differs = ARGV[body + 3], {}, {}, nil, false
     for word = body + 4, body + 3 * form.markers + 1, 3 do
       local place, copy = tonumber(ARGV[word]), tonumber(ARGV[word + 1])
-      local value = recall(place)
-      if value then
-        local other = string.sub(value, 1, DATA_DIGEST) ~= digest
-        local counts = (form.copies[copy] and form.copies[copy].queue or form.address).counts
-        found[#found + 1] = {place = place, life = ARGV[word + 2], differs = other, counts = counts}
-        first, differs = first or string.sub(value, DATA_DIGEST + 1), differs or other
+      local scope = find_scope(form, copy)
+      local first_sent = recall(place, scope)
+      if first_sent then
+        local other = first_sent[1] ~= digest
+        found[#found + 1] = {place = place, life = ARGV[word + 2], differs = other, counts = scope.counts}
+        first, differs = first or first_sent[2], differs or other
         known[copy] = true
       end
     end
@@ -181,12 +195,12 @@ local function open_markers()
   end
 
   local function remember(form, body)
-    local value = ARGV[body + 3] .. ARGV[body + 1]
+    local id, digest = ARGV[body + 1], ARGV[body + 3]
     for word = body + 4, body + 3 * form.markers + 1, 3 do
-      local place = tonumber(ARGV[word])
-      if not recall(place) then
-        remembered[place] = value
-        new_markers[#new_markers + 1] = {place, value, ARGV[word + 2]}
+      local place, scope = tonumber(ARGV[word]), find_scope(form, tonumber(ARGV[word + 1]))
+      if not recall(place, scope) then
+        remembered[place] = {digest, id}
+        new_markers[#new_markers + 1] = {place, digest .. count_purged(scope) .. ':' .. id, ARGV[word + 2]}
       end
     end
   end
