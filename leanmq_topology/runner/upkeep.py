@@ -7,7 +7,6 @@ that moves due messages is left alone by the others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -43,6 +42,11 @@ class Scan:
         self.lane = lane
         self.cursor = FRONT
         self.due_at = 0.0
+
+    @property
+    def goes_on(self) -> bool:
+        """It is in the middle of a round, and there is room for what it may find."""
+        return self.cursor != FRONT and self.lane.readable and self.lane.room > 0
 
     def plan_next(self, cursor: str) -> None:
         """Go on at once behind `cursor`; after a whole round, rest for a while."""
@@ -86,16 +90,18 @@ class Maintenance:
         self._working_since = 0.0
         self._said: dict[str, tuple[str, float]] = {}
         """What failed last in each part, and when that was logged."""
-        self._stopping = asyncio.Event()
+        self._stopping = False
+        self._rested: asyncio.Future[None] | None = None
 
     def stop(self) -> None:
         """End after the step under way: one that is cut off might have taken messages over unseen."""
-        self._stopping.set()
+        self._stopping = True
+        _wake(self._rested)
 
     async def run(self) -> None:
         """Keep things up until told to stop."""
         pauses = Pauses()
-        while not self._stopping.is_set():
+        while not self._stopping:
             try:
                 pause = await self._tick()
             except BrokerUnavailableError as failure:
@@ -103,9 +109,19 @@ class Maintenance:
                 pause = pauses.seconds()
             else:
                 pauses.reset()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
+            await self._sleep(pause)
+
+    async def _sleep(self, seconds: float) -> None:
+        """A timer and a future: an idle worker does little else, and a timeout costs several times that."""
+        if self._stopping:
+            return
+        loop = asyncio.get_running_loop()
+        self._rested = loop.create_future()
+        timer = loop.call_later(seconds, _wake, self._rested)
+        try:
+            await self._rested
+        finally:
+            timer.cancel()
 
     async def _tick(self) -> float:
         """Returns how long to rest, in seconds. A part that fails is no reason to leave out the others."""
@@ -117,7 +133,7 @@ class Maintenance:
             "heartbeat": self._beat_now_and_then,
         }
         for name, part in parts.items():
-            if self._stopping.is_set():
+            if self._stopping:
                 break
             try:
                 await part()
@@ -172,10 +188,11 @@ class Maintenance:
             self._beat_at = 0.0  # whoever paused a queue waits to see that it is so
 
     async def _claim_all(self) -> None:
+        now, free = time.monotonic(), self._watch.free
         for scan in self._scans:
-            if self._stopping.is_set():
+            if self._stopping:
                 return
-            if time.monotonic() >= scan.due_at or self._watch.has_free(scan.lane):
+            if now >= scan.due_at or scan.lane.name in free:
                 await self._claim(scan)
 
     async def _claim(self, scan: Scan) -> None:
@@ -188,7 +205,7 @@ class Maintenance:
         since = time.monotonic()
         try:
             await self._claim_some(scan)
-            while scan.cursor != FRONT and lane.room and time.monotonic() - since < WORK_SECONDS:
+            while scan.goes_on and time.monotonic() - since < WORK_SECONDS:
                 await self._claim_some(scan)
         except TopologyNotAppliedError:
             self._watch.look_soon()
@@ -215,12 +232,12 @@ class Maintenance:
     def _rest(self) -> float:
         """Until something is due, at most a tick. While there is much to do, work and rest take turns."""
         seen = self._seen
-        if any(scan.cursor != FRONT and scan.lane.room for scan in self._scans):
+        if any(scan.goes_on for scan in self._scans):
             return WORK_SECONDS
         if seen.next_due_ms is None or not self._promoted:
             return TICK_SECONDS
         if seen.next_due_ms > seen.now_ms:
-            return min((seen.next_due_ms - seen.now_ms) / 1000, TICK_SECONDS)
+            return min(max((seen.next_due_ms - seen.now_ms) / 1000, WORK_SECONDS), TICK_SECONDS)
         now = time.monotonic()
         if now - self._working_since < WORK_SECONDS:
             return 0.0
@@ -237,3 +254,8 @@ async def maintain(
     upkeep = await connection.execute(broker.maintain(queues, consumer))
     clock.adjust(upkeep.now_ms, asked_at=asked_at)
     return upkeep
+
+
+def _wake(sleeper: asyncio.Future[None] | None) -> None:
+    if sleeper is not None and not sleeper.done():
+        sleeper.set_result(None)

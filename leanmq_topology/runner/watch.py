@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Broker, Damage, QueueHealth
 from leanmq_topology.runner.lane import Lane
@@ -41,10 +41,15 @@ class Watch:
         lanes: Sequence[Lane],
         changed: Callable[[], None],
     ) -> None:
-        self._broker, self._connection, self._consumer = broker, connection, consumer
+        self._broker, self._connection = broker, connection
         self._lanes = {lane.name: lane for lane in lanes}
         self._changed = changed
+        names = list(self._lanes)
+        parts = [names[start : start + QUEUES_A_LOOK] for start in range(0, len(names), QUEUES_A_LOOK)]
+        self._surveys = [broker.survey(part, consumer) for part in parts]
         self._health: dict[str, QueueHealth] = {}
+        self.free: set[str] = set()
+        """Queues with messages that were handed back: they need not lapse to be claimed."""
         self._due_at = 0.0
         self.topology_gone = False
 
@@ -69,10 +74,8 @@ class Watch:
         """Ask the server, mend what may be mended, and tell lanes, log and reader what changed."""
         self._due_at = time.monotonic() + self._interval()
         found: list[QueueHealth] = []
-        names = list(self._lanes)
-        for start in range(0, len(names), QUEUES_A_LOOK):
-            part = names[start : start + QUEUES_A_LOOK]
-            found += await self._connection.execute(self._broker.survey(part, self._consumer))
+        for survey in self._surveys:
+            found += await self._connection.execute(survey)
         for health in found:
             if health.damage is Damage.GROUP_GONE and await self._rescue_group(health.name):
                 paused = self._lanes[health.name].paused
@@ -86,11 +89,6 @@ class Watch:
             return False
         known = sum(1 for message in lane.held.values() if not message.lost)
         return health.pending > health.own or health.own > known
-
-    def has_free(self, lane: Lane) -> bool:
-        """Whether messages were handed back, which need not lapse first."""
-        health = self._health.get(lane.name)
-        return health is not None and health.free > 0
 
     def note_topology(self, gone: bool) -> None:
         """Whether the whole applied record is missing."""
@@ -132,7 +130,8 @@ class Watch:
         )
         return True
 
-    def _take_note(self, found: Iterable[QueueHealth]) -> None:
+    def _take_note(self, found: Sequence[QueueHealth]) -> None:
+        self.free = {health.name for health in found if health.free}
         broken: defaultdict[Damage, list[str]] = defaultdict(list)
         mended: list[str] = []
         changed = False

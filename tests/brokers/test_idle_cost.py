@@ -1,0 +1,131 @@
+"""What idle queues and short-lived workers cost a server, and how soon a lost lease is taken over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leanmq_topology import Message
+from leanmq_topology.topology.model import Queue
+from tests.support.servers import Server
+from tests.support.workers import QUICK, Place, load, make_topology, work_queue, working
+
+MEASURED_SECONDS = 4.0
+QUEUES = 50
+
+
+async def no_work(data: Any) -> None: ...
+
+
+def place_of(server: Server, namespace: str, folder: Path, *queues: Queue) -> Place:
+    place = Place(server, make_topology(namespace, folder, *queues))
+    place.apply()
+    return place
+
+
+def count_calls(place: Place) -> Counter[str]:
+    """Commands that the server has carried out, those inside scripts too."""
+    lines = place.command("INFO", "commandstats").decode().splitlines()
+    found = (line.removeprefix("cmdstat_").partition(":calls=") for line in lines if ":calls=" in line)
+    return Counter({name: int(rest.partition(",")[0]) for name, _, rest in found})
+
+
+async def test_an_idle_worker_with_fifty_queues_costs_next_to_nothing(
+    server: Server, namespace: str, tmp_path: Path
+):
+    """Bounds with room for a busy machine; a quiet one shows a third of this."""
+    names = [f"q{number:02d}" for number in range(QUEUES)]
+    place = place_of(server, namespace, tmp_path, *(Queue(name=name) for name in names))
+    async with working(place, *(load(no_work, name) for name in names)):
+        await asyncio.sleep(1)  # until it has settled down
+        before, used = count_calls(place), time.process_time()
+        await asyncio.sleep(MEASURED_SECONDS)
+        used = time.process_time() - used
+        calls = count_calls(place) - before
+    assert calls["evalsha"] <= 10 * MEASURED_SECONDS, calls
+    assert calls["xreadgroup"] <= 1 + MEASURED_SECONDS / 2
+    assert calls.total() <= 400 * MEASURED_SECONDS, calls
+    assert used <= 0.03 * MEASURED_SECONDS
+
+
+async def test_a_queue_without_messages_is_never_searched_for_lapsed_leases(
+    server: Server, namespace: str, tmp_path: Path
+):
+    place = place_of(server, namespace, tmp_path, work_queue(visibility_timeout_ms=1000))
+    async with working(place, load(no_work)):
+        before = count_calls(place)
+        await asyncio.sleep(1.5)  # several scans, if there were any
+        assert (count_calls(place) - before)["xautoclaim"] == 0
+
+
+@pytest.mark.parametrize("lease_ms", [1000, 2000])
+async def test_what_a_dead_worker_held_is_run_within_the_bound(
+    server: Server, namespace: str, tmp_path: Path, lease_ms: int
+):
+    """Lease, a scan (a quarter of it, and a fifth), and one sweep; never before the lease is over."""
+    place = place_of(server, namespace, tmp_path, work_queue(visibility_timeout_ms=lease_ms))
+    ran: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def handler(data: Any) -> None:
+        ran.set_result(time.monotonic())
+
+    await place.send(1)
+    died = time.monotonic()
+    place.command("XREADGROUP", "GROUP", "g", "dead", "STREAMS", place.key("q", "work"), ">")
+    async with working(place, load(handler)), asyncio.timeout(15):
+        took = await ran - died
+    assert lease_ms / 1000 <= took <= lease_ms / 1000 * 1.3 + 1
+
+
+async def test_what_was_handed_back_is_taken_over_without_waiting_for_a_scan(
+    server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("leanmq_topology.runner.upkeep.LONGEST_SCAN_SECONDS", 600)
+    place = place_of(server, namespace, tmp_path, work_queue(visibility_timeout_ms=3_600_000))
+    attempt: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    async def handler(message: Message) -> None:
+        attempt.set_result(message.attempt)
+
+    with place.link() as link:
+        carry, broker = link.connection.execute, link.broker
+        carry(broker.pause(["work"]))
+        async with working(place, load(handler)):
+            await place.send(1)
+            held = carry(broker.fetch(["work"], "leaving", count=1, block_ms=0))
+            carry(broker.release("work", "leaving", held))
+            carry(broker.resume(["work"]))
+            async with asyncio.timeout(5):
+                assert await attempt == 1
+
+
+async def test_workers_that_come_and_go_leave_no_names_behind(server: Server, namespace: str, tmp_path: Path):
+    place = place_of(server, namespace, tmp_path, work_queue())
+    for number in range(10):
+        async with working(place, load(no_work)):
+            await place.send(number)
+            await place.until_settled()
+    assert place.state().consumers == 0
+
+
+async def test_names_of_killed_workers_are_forgotten(
+    server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A thousand of them; here five minutes are a moment, and turns come round faster."""
+    monkeypatch.setattr("leanmq_topology.runner.checkup.ASK_SECONDS", 0.2)
+    monkeypatch.setattr("leanmq_topology.runner.checkup.GOOD_FOR_SECONDS", 0.2)
+    monkeypatch.setattr("leanmq_topology.runner.checkup.FORGOTTEN_SECONDS", 0.05)
+    place = place_of(server, namespace, tmp_path, work_queue(retry=QUICK))
+    with place.link() as link:
+        for _ in range(1000):
+            name = os.urandom(6).hex()
+            link.connection.execute(link.broker.heartbeat(name, {"pid": "1"}, lifetime_ms=1, queues=["work"]))
+    assert place.state().consumers == 1000
+    async with working(place, load(no_work)):
+        await place.until(lambda state: state.consumers <= 1)
