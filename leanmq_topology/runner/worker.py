@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from leanmq_topology.brokers.connect import AsyncLink, open_blocking
+from leanmq_topology.brokers.examination import insist
 from leanmq_topology.brokers.protocol import Upkeep
+from leanmq_topology.clock import system_clock
 from leanmq_topology.errors import LeanMQError
 from leanmq_topology.plan.hazards import refuse_owner
 from leanmq_topology.runner.applied import Applied, check_applied, list_differences, read_applied
@@ -99,8 +101,11 @@ class Worker:
         """Handle messages until `stop`; `ready` is called when reading begins.
 
         Raises `TopologyNotAppliedError` if a queue or type of these handlers was never applied, and
-        `BrokerError` if the server cannot be reached at the start. Later outages are waited for.
+        `BrokerError` if the server cannot be reached at the start, or would delete messages unseen. Later
+        outages are waited for.
         """
+        examination = await self._connection.execute(self._broker.examine(system_clock()))
+        insist(examination, (), where=self._link.url)
         applied = await self._read_applied()
         queues = list(self._queues())
         seen = await maintain(self._broker, self._connection, queues, self.name, self._clock)

@@ -94,3 +94,39 @@ def test_the_embedded_broker_is_named(tmp_path: Path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("embedded broker, pid ")
     assert str(tmp_path / ".leanmq") in done.stdout.splitlines()[0]
+
+
+@pytest.fixture
+def evicting(durable: Server) -> Iterator[None]:
+    ask(durable, "CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+    yield
+    ask(durable, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+@pytest.mark.parametrize("words", [("apply",), ("send", "emails", "--example"), ("run",)], ids=" ".join)
+@pytest.mark.usefixtures("evicting")
+def test_nothing_is_entrusted_to_a_server_that_evicts(shop: Shop, words: tuple[str, ...]):
+    done = shop.leanmq(*words)
+    assert done.returncode == 5
+    assert "maxmemory-policy is volatile-lru" in done.stderr
+    assert "CONFIG SET maxmemory-policy noeviction" in done.stderr
+
+
+def test_a_server_that_evicts_can_still_be_looked_at(shop: Shop, durable: Server):
+    assert shop.leanmq("apply").returncode == 0
+    ask(durable, "CONFIG", "SET", "maxmemory-policy", "volatile-lru")
+    try:
+        assert shop.leanmq("status").returncode == 0
+        assert shop.leanmq("plan").returncode == 0
+    finally:
+        ask(durable, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+def test_plan_tells_what_a_level_covers_and_whether_the_server_gives_it(shop: Shop):
+    told = shop.leanmq("plan").stdout
+    assert told.rstrip().endswith("copied elsewhere. This server could give disk.")
+    (shop.folder / "prod.yaml").write_text("broker: {durability: replicated:1}\n")
+    told = shop.leanmq("plan", "-f", "topology.yaml", "-f", "prod.yaml").stdout
+    assert (
+        "This server cannot give it now: replicated:1 needs that many replicas in step, and none is" in told
+    )

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import unquote
 
 from leanmq_topology.diagnostics import did_you_mean
 from leanmq_topology.errors import SettingError
 from leanmq_topology.topology.values import parse_duration
+
+T = TypeVar("T")
 
 DEFAULT_PORT: Final = 6379
 DEFAULT_TIMEOUT_MS: Final = 10_000
@@ -68,14 +70,17 @@ class Address:
         return f"{'rediss' if self.tls else 'redis'}://{entrance}{host}:{self.port}/{self.database}"
 
     def tls_context(self) -> ssl.SSLContext:
-        """Certificate and host name are checked unless `tls_verify=false`; TLS 1.2 is the least."""
-        context = ssl.create_default_context(cafile=self.ca_file)
+        """Certificate and host name are checked unless `tls_verify=false`; TLS 1.2 is the least.
+
+        Raises `SettingError` for a file that cannot be used.
+        """
+        context = _use("ca_file", self.ca_file, lambda: ssl.create_default_context(cafile=self.ca_file))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if not self.tls_verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
-        if self.cert_file is not None:
-            context.load_cert_chain(self.cert_file, self.key_file)
+        if (certificate := self.cert_file) is not None:
+            _use("cert_file", certificate, lambda: context.load_cert_chain(certificate, self.key_file))
         return context
 
 
@@ -232,6 +237,14 @@ def _read_duration(name: str, parameters: Mapping[str, str], default_ms: int) ->
     if duration_ms < 1:
         raise _wrong(f"{name} must be longer than 0")
     return duration_ms
+
+
+def _use(name: str, file: str | None, load: Callable[[], T]) -> T:
+    """Load a file for TLS; the system's own errors do not name it."""
+    try:
+        return load()
+    except (OSError, ValueError) as failure:
+        raise _wrong(f"{name} {file!r} cannot be used: {failure}") from failure
 
 
 def _wrong(reason: str, *, hint: str | None = None) -> SettingError:

@@ -109,10 +109,10 @@ def _find_obstacles(level: Durability, seen: ServerFacts) -> Iterator[Obstacle]:
     if level.disk:
         yield from _find_disk_obstacles(level, seen)
     if level.replicas > seen.replicas:
-        connected = "none is" if seen.replicas == 0 else f"{seen.replicas} are"
+        connected = f"{seen.replicas or 'none'} {'are' if seen.replicas > 1 else 'is'} connected"
         yield (
             Verdict.FAILED,
-            f"{level} needs {level.replicas} replicas in step, {connected} connected",
+            f"{level} needs that many replicas in step, and {connected}",
             "connect replicas (REPLICAOF on each), or choose a lower durability",
         )
     if level.disk and seen.waits_for_disk and seen.fsync == "everysec":

@@ -25,6 +25,8 @@ from leanmq_topology.brokers.redis.failures import (
     CHANGED_ROLE,
     cannot_connect,
     client_error_text,
+    connecting_took_too_long,
+    refuse_tls,
     reply_code,
     timed_out,
     translate_client,
@@ -35,6 +37,7 @@ from leanmq_topology.brokers.redis.handshake import (
     read_greeting,
     refuse_unknown_greeting,
 )
+from leanmq_topology.errors import LeanMQError
 
 T = TypeVar("T")
 
@@ -123,16 +126,22 @@ class BlockingRedisConnection:
             socket.connect()
             reply = _speak(socket, GREETING, self._address.timeout_ms / 1000)
             return socket, read_greeting(reply, where=where, again=self._greeting is not None)
+        except LeanMQError:
+            socket.disconnect()
+            raise
         except ResponseError as failure:
             socket.disconnect()
             if "unknown command" in str(failure).lower():
                 raise refuse_unknown_greeting(where=where) from failure
             raise translate_client(failure, where=where, unknown=False) from failure
+        except (ClientTimeoutError, TimeoutError) as failure:
+            socket.disconnect()
+            raise connecting_took_too_long(where=where, tls=self._address.tls) from failure
         except (RedisError, OSError, ValueError) as failure:
             socket.disconnect()
             if isinstance(failure, ClientConnectionError) and type(failure) is not ClientConnectionError:
                 raise translate_client(failure, where=where, unknown=False) from failure
-            raise cannot_connect(str(failure), where=where) from failure
+            raise refuse_tls(failure, where=where) or cannot_connect(str(failure), where=where) from failure
         except BaseException:
             socket.disconnect()
             raise
@@ -186,6 +195,7 @@ def _make_socket(address: Address, client_name: str) -> _Socket:
     common |= {"host": address.host, "port": address.port, "socket_keepalive": True}
     if not address.tls:
         return cast(_Socket, kinds.Connection(**common))
+    address.tls_context()  # names what is wrong with its files, which redis-py would not
     tls = {
         "ssl_ca_certs": address.ca_file,
         "ssl_certfile": address.cert_file,

@@ -7,6 +7,7 @@ error behind a preamble, later servers put the place in the script after it.
 from __future__ import annotations
 
 import re
+import ssl
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +26,14 @@ class _Meaning:
 
 
 _CREDENTIALS = "check user and password in the broker's URL"
+
+_AUTHORITY = "name the certificate of the authority that signed it: `?ca_file=/path/to/ca.pem` in the URL"
+_CERTIFICATES: Final = {
+    # OpenSSL's numbers: X509_V_ERR_CERT_HAS_EXPIRED, _HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
+    10: "renew the server's certificate",
+    62: "use the host name that its certificate is made out to, or have it made out to this one",
+    64: "use the host name that its certificate is made out to, or have it made out to this one",
+}
 
 REPLIES: Final[dict[str, _Meaning]] = {
     "OOM": _Meaning(
@@ -188,6 +197,33 @@ def cannot_connect(reason: str, *, where: str) -> BrokerUnavailableError:
         f"cannot reach {where}: {reason[:_LONGEST]}",
         hint="start the server, or name another with --url; `embedded:` needs none",
     )
+
+
+def connecting_took_too_long(*, where: str, tls: bool) -> BrokerUnavailableError:
+    failure = cannot_connect("it did not answer in time", where=where)
+    if tls:  # a server without TLS takes the greeting for an unfinished command and waits for the rest
+        failure.hint = "is the server up, and is this its TLS port? Without TLS the URL begins with redis://"
+    return failure
+
+
+def refuse_tls(failure: BaseException, *, where: str) -> BrokerRefusedError | None:
+    """What a failed TLS handshake means; None where TLS is not what failed."""
+    found = _find_tls_failure(failure)
+    if found is None:
+        return None
+    if isinstance(found, ssl.SSLCertVerificationError):
+        text = f"{where} cannot be trusted: {found.verify_message.rstrip('.').lower()}"
+        return BrokerRefusedError(text, hint=_CERTIFICATES.get(found.verify_code, _AUTHORITY))
+    if found.reason == "WRONG_VERSION_NUMBER":
+        return BrokerRefusedError(f"{where} does not speak TLS", hint="use redis:// or name its TLS port")
+    return BrokerRefusedError(f"{where}: the TLS handshake failed: {found.reason or found}"[:_LONGEST])
+
+
+def _find_tls_failure(failure: BaseException | None) -> ssl.SSLError | None:
+    """redis-py wraps what the handshake raised."""
+    while failure is not None and not isinstance(failure, ssl.SSLError):
+        failure = failure.__cause__ or failure.__context__
+    return failure
 
 
 def timed_out(*, where: str, seconds: float) -> BrokerUnavailableError:

@@ -24,7 +24,9 @@ from leanmq_topology.brokers.redis.calls import Call, Refused, Script, Word, as_
 from leanmq_topology.brokers.redis.failures import (
     CHANGED_ROLE,
     cannot_connect,
+    connecting_took_too_long,
     connection_lost,
+    refuse_tls,
     reply_code,
     timed_out,
     translate_reply,
@@ -36,7 +38,7 @@ from leanmq_topology.brokers.redis.handshake import (
     read_greeting,
     refuse_unknown_greeting,
 )
-from leanmq_topology.errors import BrokerUnavailableError
+from leanmq_topology.errors import BrokerUnavailableError, SettingError
 
 T = TypeVar("T")
 
@@ -308,10 +310,12 @@ class AsyncRedisConnection:
         try:
             async with asyncio.timeout(address.connect_timeout_ms / 1000):
                 pipe = await _dial(address)
+        except SettingError:
+            raise
         except TimeoutError as failure:
-            raise cannot_connect("it did not answer in time", where=where) from failure
+            raise connecting_took_too_long(where=where, tls=address.tls) from failure
         except (OSError, ValueError) as failure:
-            raise cannot_connect(str(failure), where=where) from failure
+            raise refuse_tls(failure, where=where) or cannot_connect(str(failure), where=where) from failure
         try:
             return pipe, await self._enter(pipe)
         except BaseException:
