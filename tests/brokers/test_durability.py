@@ -256,6 +256,30 @@ async def test_a_cancelled_durable_send_leaves_the_next_one_its_own_answer(pair:
     assert scene.ids(server=pair.replica)[2] == kept
 
 
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dirty_failover_loses_nothing_that_was_confirmed(
+    kind: str, colour: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+):
+    if find_binary(kind) is None:
+        pytest.skip(f"{kind} is not installed")
+    with start_pair(kind) as pair, set_scene(pair.primary, namespace) as scene:
+        unknown = []
+        with scene.sender(colour, "replicated:1") as mq:
+            confirmed_ids = [mq.send("plain", {"n": n}) for n in range(20)]
+        monkeypatch.setattr(confirmed, "CONFIRM_MS", 300)
+        with scene.sender(colour, "replicated:1") as mq:
+            pair.line.hold()
+            for _ in range(2):
+                with pytest.raises(SendUnconfirmedError) as caught:
+                    mq.send("plain", {})
+                unknown.append(caught.value.message_id)
+            assert scene.ids() == [*confirmed_ids, *unknown]
+            pair.primary.kill()
+        ask(pair.replica, "REPLICAOF", "NO", "ONE")
+        assert scene.ids(server=pair.replica) == confirmed_ids, "and of the unknown ones nobody said they lie"
+
+
 # -- which level counts ----------------------------------------------------------------------------------
 
 
