@@ -1,0 +1,93 @@
+"""The seam between this package and a server.
+
+A broker operation is a value: it says what to do and how to read the answer. Two thin connections, one
+blocking and one asyncio, carry such values out, so no delivery rule is written twice. What a broker can do
+stands in small role protocols; what it cannot do is declared in `Capabilities` and never degrades silently.
+"""
+
+from __future__ import annotations
+
+from leanmq_topology.brokers.protocol.applying import (
+    Applier,
+    ApplyLock,
+    LockHeld,
+    LockLost,
+    OwnedByAnother,
+    Written,
+)
+from leanmq_topology.brokers.protocol.broker import Broker
+from leanmq_topology.brokers.protocol.looking import (
+    Browser,
+    DeadEntry,
+    Inspector,
+    MessagePlace,
+    Roster,
+    WaitingEntry,
+    WorkerState,
+)
+from leanmq_topology.brokers.protocol.operating import NoRoom, Operator, Purge, Replayed, Revival, Undone
+from leanmq_topology.brokers.protocol.operation import AsyncConnection, BlockingConnection, Operation
+from leanmq_topology.brokers.protocol.receiving import Receiver
+from leanmq_topology.brokers.protocol.sending import (
+    Duplicate,
+    DurableSender,
+    Flush,
+    Full,
+    Sender,
+    SendResult,
+    Stale,
+    Stored,
+    Unconfirmed,
+)
+from leanmq_topology.brokers.protocol.settling import Dying, OutputsSent, Retrying, Settler
+from leanmq_topology.brokers.protocol.upkeep import Examiner, Maintainer, QueueHealth, Stretch, Swept, Upkeep
+from leanmq_topology.plan.live_state import AppliedRecord, Damage, QueueState
+
+__all__ = [
+    "AppliedRecord",
+    "Applier",
+    "ApplyLock",
+    "AsyncConnection",
+    "BlockingConnection",
+    "Broker",
+    "Browser",
+    "Damage",
+    "DeadEntry",
+    "Duplicate",
+    "DurableSender",
+    "Dying",
+    "Examiner",
+    "Flush",
+    "Full",
+    "Inspector",
+    "LockHeld",
+    "LockLost",
+    "Maintainer",
+    "MessagePlace",
+    "NoRoom",
+    "Operation",
+    "Operator",
+    "OutputsSent",
+    "OwnedByAnother",
+    "Purge",
+    "QueueHealth",
+    "QueueState",
+    "Receiver",
+    "Replayed",
+    "Retrying",
+    "Revival",
+    "Roster",
+    "SendResult",
+    "Sender",
+    "Settler",
+    "Stale",
+    "Stored",
+    "Stretch",
+    "Swept",
+    "Unconfirmed",
+    "Undone",
+    "Upkeep",
+    "WaitingEntry",
+    "WorkerState",
+    "Written",
+]

@@ -1,0 +1,75 @@
+"""Making the server match a topology, under a lock that fences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from leanmq_topology.brokers.protocol.operation import Operation
+from leanmq_topology.plan.revision import Revision
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyLock:
+    """The apply lock of a namespace, held by us for `lifetime_ms` from each write or renewal."""
+
+    value: str
+    """What stands in the lock: fencing number, random token, holder. Every write checks it."""
+    lifetime_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LockHeld:
+    """Somebody else applies right now."""
+
+    holder: str
+    expires_in_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedByAnother:
+    """The namespace belongs to the topology of another name. Nothing was written."""
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class LockLost:
+    """The lock lapsed, or the namespace moved on; this step wrote nothing."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One step of an apply is done: these resources are made and recorded."""
+
+    addresses: tuple[str, ...] = ()
+    generation: int | None = None
+    """The new generation, with the last step."""
+
+
+class Applier(Protocol):
+    """Needs an admin's rights. Every write is fenced by the lock; every step may be done twice."""
+
+    def take_lock(
+        self, owner: str, holder: str, *, lifetime_ms: int
+    ) -> Operation[ApplyLock | LockHeld | OwnedByAnother]:
+        """`owner` is the topology's name, `holder` says who applies, for whoever finds the lock taken."""
+        ...
+
+    def renew_lock(self, lock: ApplyLock) -> Operation[bool]:
+        """False: it is not ours any more."""
+        ...
+
+    def release_lock(self, lock: ApplyLock) -> Operation[bool]: ...
+
+    def write_revision(
+        self, lock: ApplyLock, revision: Revision
+    ) -> Iterator[Operation[Written | LockLost | OwnedByAnother]]:
+        """The steps of one apply, each atomic and bounded, to be carried out in this order and to the end.
+
+        The last one makes the new generation visible and lets the lock go.
+        """
+        ...

@@ -1,0 +1,30 @@
+"""Everything a topology needs of a server."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from leanmq_topology.brokers.protocol.applying import Applier
+from leanmq_topology.brokers.protocol.looking import Browser, Inspector, Roster
+from leanmq_topology.brokers.protocol.operating import Operator
+from leanmq_topology.brokers.protocol.receiving import Receiver
+from leanmq_topology.brokers.protocol.sending import DurableSender, Sender
+from leanmq_topology.brokers.protocol.settling import Settler
+from leanmq_topology.brokers.protocol.upkeep import Examiner, Maintainer
+
+
+class Broker(
+    Sender,
+    DurableSender,
+    Receiver,
+    Settler,
+    Maintainer,
+    Examiner,
+    Inspector,
+    Browser,
+    Roster,
+    Operator,
+    Applier,
+    Protocol,
+):
+    """Everything a topology needs of a server."""

@@ -1,0 +1,110 @@
+"""Looking at queues, messages and workers without touching them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from leanmq_topology.brokers.protocol.operation import Operation
+from leanmq_topology.messages.codec import DeadLetter
+from leanmq_topology.messages.envelope import Envelope
+from leanmq_topology.plan.live_state import AppliedRecord, QueueState
+
+
+class Inspector(Protocol):
+    def read_record(self) -> Operation[AppliedRecord]:
+        """The whole applied record."""
+        ...
+
+    def read_addresses(self, names: Sequence[str]) -> Operation[Mapping[str, Any]]:
+        """The applied resources that sending to these names needs: targets behind them and types too."""
+        ...
+
+    def inspect_queues(self, names: Sequence[str]) -> Operation[list[QueueState]]:
+        """At most 500 names a call."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeadEntry:
+    """One dead letter, where it lies."""
+
+    queue: str
+    entry_id: str
+    failed_at_ms: int
+    """When it came there, by the server's clock."""
+    letter: DeadLetter
+
+
+class Browser(Protocol):
+    """Looks at messages without touching them."""
+
+    def read_dead_letters(self, queue: str, *, after: str, count: int) -> Operation[list[DeadEntry]]:
+        """The oldest `count` (at most 1,000) dead letters after this entry id (`""`: from the start)."""
+        ...
+
+    def peek(self, queue: str, *, count: int) -> Operation[list[WaitingEntry]]:
+        """Up to `count` (at most 1,000) messages in flight, as many ready, as many delayed, in order."""
+        ...
+
+
+class MessagePlace(StrEnum):
+    """Where a message of a queue stands."""
+
+    IN_FLIGHT = "in_flight"
+    READY = "ready"
+    DELAYED = "delayed"
+    PARKED = "parked"
+    """Past its limits, and waits for room in its dead-letter queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingEntry:
+    """One message of a queue, where it lies."""
+
+    queue: str
+    place: MessagePlace
+    entry_id: str
+    """Empty for a delayed message: it gets its entry when it is due."""
+    envelope: Envelope | None
+    """None for an entry that is not one of ours."""
+    since_ms: int | None
+    """Server time: when it came (ready), was handed out or renewed (in flight), or is due (delayed)."""
+    consumer: str = ""
+    """Who holds it, in flight."""
+    delivery_count: int = 0
+    """Hand-outs of this entry so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerState:
+    """One running worker, by its last heartbeat."""
+
+    name: str
+    """Its consumer name on the queues it reads."""
+    facts: Mapping[str, str]
+    """What it says of itself: host, pid, handlers, what it has done."""
+
+
+class Roster(Protocol):
+    """Who runs. For display only: leases decide who owns what."""
+
+    def heartbeat(
+        self, worker: str, facts: Mapping[str, str], *, lifetime_ms: int, queues: Sequence[str] = ()
+    ) -> Operation[None]:
+        """Be listed as running for `lifetime_ms`, also where nothing was ever read of these queues."""
+        ...
+
+    def leave(self, worker: str, queues: Sequence[str]) -> Operation[int]:
+        """Be listed no longer, and give the name back wherever nothing is held under it."""
+        ...
+
+    def list_consumers(self, queues: Sequence[str]) -> Operation[list[str]]:
+        """The names under which these queues were read; workers that are gone may be among them."""
+        ...
+
+    def inspect_workers(self, names: Sequence[str]) -> Operation[list[WorkerState]]:
+        """Those of these workers that are running."""
+        ...

@@ -1,0 +1,48 @@
+"""Taking deliveries from queues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from leanmq_topology.brokers.protocol.operation import Operation
+from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.topology.model import Queue
+
+
+class Receiver(Protocol):
+    def fetch(
+        self, queues: Sequence[str], consumer: str, *, count: int, block_ms: int
+    ) -> Operation[list[Delivered | Undecodable]]:
+        """New messages of any of these queues; waits up to `block_ms` for the first one (0: not at all).
+
+        `count` is per queue. Blocks, so it needs a connection of its own.
+        """
+        ...
+
+    def end_fetch(self, connection_id: int) -> Operation[bool]:
+        """Make a waiting `fetch` on the connection of that id answer at once, with nothing.
+
+        The way to stop a reader: closing its connection could strand messages on their way. False: it was not
+        waiting.
+        """
+        ...
+
+    def fetch_own(
+        self, queue: str, consumer: str, known: Sequence[str]
+    ) -> Operation[list[Delivered | Undecodable]]:
+        """What was handed to this consumer in an answer that got lost: all it holds but `known` entry ids.
+
+        Their leases run anew; their delivery count stays, because nobody ran them.
+        """
+        ...
+
+    def claim(
+        self, queue: Queue, consumer: str, *, cursor: str, count: int, held: Sequence[str] = ()
+    ) -> Operation[tuple[str, list[Delivered | Undecodable]]]:
+        """Take over deliveries whose lease has lapsed; returns the cursor to go on from, kept by caller.
+
+        `held` are entry ids that the consumer knows it holds: of these nothing is counted, and what is handed
+        out says only that they are its for another lease.
+        """
+        ...

@@ -1,0 +1,84 @@
+"""What becomes of a delivery: each verb is one atomic step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from leanmq_topology.brokers.protocol.operation import Operation
+from leanmq_topology.brokers.protocol.sending import Flush, SendResult
+from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.messages.outcome import DeadReason, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """A delivery to be handed out again after a delay."""
+
+    delivered: Delivered
+    delay_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dying:
+    """A delivery on its way to the dead-letter queue."""
+
+    delivered: Delivered | Undecodable
+    reason: DeadReason
+    failure: Failure
+    started: bool = True
+    """False: this hand-out was never run (expired, past its limit), so it does not count as an attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsSent:
+    """What became of a delivery and of what its handler sends."""
+
+    ours: bool
+    """False: somebody else owns the delivery by now, and nothing was done."""
+    results: tuple[SendResult, ...] = ()
+    """One for each send. With a `Stale` or `Full` among them nothing was done; the delivery is still ours."""
+
+
+class Settler(Protocol):
+    """Each verb is one atomic step; each answer says, per delivery, whether it was still ours (True)."""
+
+    def ack(self, queue: str, entry_ids: Sequence[str], *, late: int = 0) -> Operation[int]:
+        """Acknowledge and remove; returns how many were still there.
+
+        A former owner's word is taken: the work is done. It says how many came `late`, to be counted.
+        """
+        ...
+
+    def ack_with_outputs(self, consumer: str, delivered: Delivered, flush: Flush) -> Operation[OutputsSent]:
+        """Acknowledge and send, in one step: all of the flush and the acknowledgement, or neither.
+
+        Not held to the server's memory limit, as the message itself goes.
+        """
+        ...
+
+    def retry(self, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Operation[list[bool]]: ...
+    def dead_letter(self, queue: str, consumer: str, dying: Sequence[Dying]) -> Operation[list[bool]]: ...
+    def discard(
+        self, queue: str, consumer: str, deliveries: Sequence[Delivered], *, expired: Collection[str] = ()
+    ) -> Operation[list[bool]]:
+        """Acknowledge, remove, and count as discarded (`Discard()`, or expired with `on_expire: discard`).
+
+        `expired` are entry ids among them, counted as that too.
+        """
+        ...
+
+    def release(
+        self, queue: str, consumer: str, deliveries: Sequence[Delivered]
+    ) -> Operation[list[bool]]: ...
+    def extend(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Operation[list[bool]]: ...
+    def crash(
+        self, queue: str, consumer: str, deliveries: Sequence[Delivered | Undecodable]
+    ) -> Operation[list[bool]]:
+        """The process of `consumer` died while it ran these, each alone: count it, and let them go.
+
+        One that crashed `max_crashes` times is dead-lettered. Only who saw the process die may call this; a
+        lease that lapsed is no crash.
+        """
+        ...
