@@ -72,6 +72,11 @@ class Lane:
         """What is wrong with its keys on the server; it is not read until that is mended."""
         self.paused = False
         """By an operator: what has started ends, nothing more is started."""
+        self.owed = False
+        """A search for lapsed leases is due: the next room is for what it finds, before anything new is read.
+        A backlog would keep it waiting for ever otherwise."""
+        self.room_bell: Callable[[], None] | None = None
+        """Rung when there is room for what is owed."""
         self._suspended_until = 0.0
         self._settle = settle
         self._log, self._counters = log, counters
@@ -96,7 +101,11 @@ class Lane:
     def hungry(self) -> bool:
         """Whether reading is worth while: there is room, and either nothing waits or half of it is free."""
         room = self.room
-        if not self.readable or (self._suspended_until and time.monotonic() < self._suspended_until):
+        if (
+            not self.readable
+            or self.owed
+            or (self._suspended_until and time.monotonic() < self._suspended_until)
+        ):
             return False
         return room > 0 and (self.crew.unstarted == 0 or room * 2 >= self._prefetch.limit)
 
@@ -195,6 +204,8 @@ class Lane:
 
     def settled(self, entry_id: str) -> None:
         self.held.pop(entry_id, None)
+        if self.owed and self.room_bell is not None:
+            self.room_bell()
 
     def release_unstarted(self) -> int:
         """Hand back what waits for its turn; its delivery will not count. Returns how many."""

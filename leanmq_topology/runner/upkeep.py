@@ -74,8 +74,12 @@ class Maintenance:
         seen: Upkeep,
         generation_changed: Callable[[], Awaitable[None]],
         beat: Callable[[], Awaitable[None]],
+        room_again: Callable[[], None],
     ) -> None:
-        """`seen` is what the first round said, which the worker does before it starts."""
+        """`seen` is what the first round said, which the worker does before it starts.
+
+        `room_again` is called when a search that kept a queue from being read is over.
+        """
         self._broker, self._connection, self._consumer = broker, connection, consumer
         self._scans = [Scan(lane) for lane in lanes]
         self._clock, self._outage, self._watch = clock, outage, watch
@@ -84,6 +88,9 @@ class Maintenance:
         self._going_by = (seen.generation, seen.epoch)
         self._generation_changed = generation_changed
         self._beat, self._beat_at = beat, 0.0
+        self._room_again = room_again
+        for lane in lanes:
+            lane.room_bell = self._wake_up
         self._highest_offset_ms = clock.offset_ms
         self._promoted = True
         """The last round went well."""
@@ -110,6 +117,9 @@ class Maintenance:
             else:
                 pauses.reset()
             await self._sleep(pause)
+
+    def _wake_up(self) -> None:
+        _wake(self._rested)
 
     async def _sleep(self, seconds: float) -> None:
         """A timer and a future: an idle worker does little else, and a timeout costs several times that."""
@@ -192,15 +202,20 @@ class Maintenance:
         for scan in self._scans:
             if self._stopping:
                 return
-            if now >= scan.due_at or scan.lane.name in free:
+            if now >= scan.due_at or scan.lane.owed or scan.lane.name in free:
                 await self._claim(scan)
 
     async def _claim(self, scan: Scan) -> None:
         lane = scan.lane
-        if not lane.room or not lane.readable:
-            return  # asked again at the next tick: what lapsed may go to a worker that has room
+        if not lane.readable:
+            self._pay(lane)
+            return
         if scan.cursor == FRONT and not self._watch.is_wanted(lane):
             scan.plan_next(FRONT)
+            self._pay(lane)
+            return
+        if not lane.room:
+            lane.owed = True
             return
         since = time.monotonic()
         try:
@@ -210,6 +225,14 @@ class Maintenance:
         except TopologyNotAppliedError:
             self._watch.look_soon()
             scan.plan_next(FRONT)
+        finally:
+            self._pay(lane)
+
+    def _pay(self, lane: Lane) -> None:
+        """Nothing is owed any more: what room is left is for new messages."""
+        if lane.owed:
+            lane.owed = False
+            self._room_again()
 
     async def _claim_some(self, scan: Scan) -> None:
         lane = scan.lane
@@ -232,6 +255,8 @@ class Maintenance:
     def _rest(self) -> float:
         """Until something is due, at most a tick. While there is much to do, work and rest take turns."""
         seen = self._seen
+        if any(scan.lane.owed and scan.lane.room for scan in self._scans):
+            return 0.0
         if any(scan.goes_on for scan in self._scans):
             return WORK_SECONDS
         if seen.next_due_ms is None or not self._promoted:

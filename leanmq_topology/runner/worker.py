@@ -185,6 +185,9 @@ class Worker:
             if lane is not None:
                 lane.settled(settlement.delivered.entry_id)
         self._empty.set()
+        self._make_room_known()
+
+    def _make_room_known(self) -> None:
         if self._reader is not None:
             self._reader.make_room_known()
 
@@ -277,6 +280,7 @@ class Worker:
             seen,
             self._adopt_generation,
             self._beat,
+            self._make_room_known,
         )
 
     async def _start_leases(self, resources: contextlib.AsyncExitStack) -> LeaseKeeper:

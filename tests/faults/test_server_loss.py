@@ -32,7 +32,7 @@ def fight(place: Arena, kills: int, *, workers: bool) -> None:
             time.sleep(place.dice.uniform(0.0, 0.5))
         if workers and number % 2:
             place.kill_worker()
-            place.start_worker(wait=False)
+            place.start_worker()
 
 
 @pytest.mark.parametrize("kills", [pytest.param(3, id="short"), pytest.param(25, id="long", marks=LONG)])

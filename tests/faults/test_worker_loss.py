@@ -28,9 +28,9 @@ def test_what_killed_workers_held_is_run_by_others_in_time(
         place.start_worker()
     place.start_producer(tasks=6, pause_ms=20, work_ms=30)  # keeps two thirds of the hands busy
     for _ in range(kills):
-        time.sleep(place.dice.uniform(0.5, 1.0))  # the pace of the nemesis
+        time.sleep(place.dice.uniform(0.1, 0.5))  # the pace of the nemesis, with the start of a worker
         place.kill_worker()
-        place.start_worker(wait=False)
+        place.start_worker()
     found = place.judge()
     figures.report(
         "F1",
@@ -46,6 +46,24 @@ def test_what_killed_workers_held_is_run_by_others_in_time(
     assert found.sent > 20 * kills
     assert not found.lost
     assert found.recoveries_s, "no worker was killed at work"
+
+
+@pytest.mark.parametrize("hands", [1, 4])
+def test_what_a_killed_worker_held_does_not_wait_for_the_end_of_a_backlog(
+    arena: Build, figures: Figures, hands: int
+):
+    """The others have their hands full all the time, and take it over all the same."""
+    place = arena(prefetch=hands, concurrency=hands)
+    place.start_producer(count=250 * hands, batch=50, tasks=1, pause_ms=0, work_ms=30, wishes={"done": 1.0})
+    place.producers[0].end()
+    for _ in range(2):
+        place.start_worker()
+    place.wait_for_record(lambda record: record.kind is Kind.END, "work under way")
+    place.kill_worker()
+    found = place.judge()
+    figures.report("F1", backlog=250 * hands, lost=len(found.lost), recovery_s=found.recoveries_s)
+    found.assert_sound()
+    assert found.recoveries_s
 
 
 def test_a_worker_that_dies_before_a_handler_starts_leaves_all_it_read_to_others(

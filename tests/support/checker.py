@@ -321,9 +321,15 @@ class _Judge:
                 self._violate("I8", f"{slot} waited {again - died:.2f} s for another worker")
 
     def _in_time(self, since: float, until: float) -> bool:
-        """Within the bound, or a server fault came between."""
+        """Within the bound, or a server fault came between.
+
+        Whoever took it over may have died before starting it: each further death begins a bound of its own.
+        """
         bound = self.limits.recovery_s
-        return bound is None or until - since <= bound or any(self._faults_of("", since, until))
+        if bound is None or any(self._faults_of("", since, until)):
+            return True
+        deaths = sum(fault.note == Fault.KILLED and since < fault.at < until for fault in self.faults)
+        return until - since <= bound * (1 + deaths)
 
     def _check_resumption(self) -> None:
         starts = sorted(run.started for runs in self.runs.values() for run in runs)

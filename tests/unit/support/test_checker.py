@@ -281,6 +281,13 @@ def test_what_died_with_its_worker_is_started_again_in_time(restart: float, soun
     assert violated(found) == (set() if sound else {"I8"})
 
 
+@pytest.mark.parametrize(("restart", "sound"), [(7.0, True), (7.1, False)])
+def test_each_further_death_begins_a_bound_of_its_own(restart: float, sound: bool):
+    killed = [fault(Fault.KILLED, 3.0, worker="w1"), fault(Fault.KILLED, 4.5, worker="w3")]
+    found = verdict([*sent(), *run(1, None), *killed, *run(restart, 9, worker="w2", attempt=2)])
+    assert violated(found) == (set() if sound else {"I8"})
+
+
 def test_a_server_fault_excuses_a_late_recovery():
     records = [*sent(), *run(1, None), fault(Fault.KILLED, 3.0, worker="w1")]
     found = verdict([*records, fault(Fault.SERVER_KILLED, 4, 8), *run(9, 10, worker="w2", attempt=2)])
