@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -62,3 +62,23 @@ def test_a_failure_after_the_lease_is_left_to_the_server_to_refuse():
     retry = RetryLater(1, Failure("E", ""))
     make_lane(settled).finish(make_message(lease_seconds=-1), Verdict(retry))
     assert settled == [(retry, False)]
+
+
+def test_a_queue_that_owes_room_to_lapsed_messages_is_not_read_and_rings_when_there_is_some():
+    rung: list[int] = []
+
+    class Crew:
+        unstarted = running = 0
+
+    lane = make_lane([])
+    lane.crew = cast(Any, Crew())
+    lane.held = {"1-0": make_message(lease_seconds=60)}
+    lane.room_bell = lambda: rung.append(lane.room)
+    assert lane.hungry
+    lane.owed = True
+    assert not lane.hungry
+    lane.settled("1-0")
+    assert rung == [DECLARED.concurrency]
+    assert not lane.hungry, "a search comes first"
+    lane.owed = False
+    assert lane.hungry
