@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,18 +22,18 @@ from leanmq_topology.topology.model import Handler, OnFalse, Queue
 DECLARED = Handler(name="charge", queue="billing", call="shop:charge")
 
 
-def make_lane(settled: list[tuple[Outcome, bool]]) -> Lane:
+def make_lane(settled: list[tuple[Outcome, bool]], declared: Handler = DECLARED) -> Lane:
     def settle(delivered: Any, outcome: Outcome, *, started: bool, late: bool = False) -> None:
         settled.append((outcome, late))
 
     binding: Any = None
     pipeline = Pipeline(Queue(name="billing"), OnFalse.DEAD_LETTER, lambda *_: None, ())
     return Lane(
-        LoadedHandler(DECLARED, binding, "shop.py:1"),
+        LoadedHandler(declared, binding, "shop.py:1"),
         pipeline,
         lambda finish, forget: binding,
         settle,
-        EventLog(DECLARED, Path()),
+        EventLog(declared, Path()),
         Counters(),
     )
 
@@ -82,3 +83,15 @@ def test_a_queue_that_owes_room_to_lapsed_messages_is_not_read_and_rings_when_th
     assert not lane.hungry, "a search comes first"
     lane.owed = False
     assert lane.hungry
+
+
+def test_a_set_prefetch_caps_all_that_is_not_acknowledged_what_runs_and_what_waits_to_be_settled():
+    class Crew:
+        unstarted, running = 0, 2
+
+    lane = make_lane([], replace(DECLARED, prefetch=3))
+    lane.crew = cast(Any, Crew())
+    lane.held = {f"{number}-0": make_message(lease_seconds=60) for number in range(3)}
+    assert (lane.room, lane.hungry) == (0, False)
+    lane.settled("1-0")
+    assert lane.room == 1

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-from leanmq_topology.runner.reader import BLOCK_MS, LARGEST_READ, plan_reads
+from leanmq_topology.messages.envelope import Delivered, Envelope
+from leanmq_topology.runner.outage import Outage
+from leanmq_topology.runner.reader import BLOCK_MS, LARGEST_READ, Reader, plan_reads
 
 
 def lane(name: str, room: int, *, backlogged: bool = False) -> Any:
@@ -42,3 +45,40 @@ def test_two_backlogs_are_two_reads_that_do_not_wait():
 
 def test_one_read_brings_no_more_than_a_bounded_batch():
     assert planned(lane("a", 1024)) == [(["a"], LARGEST_READ, BLOCK_MS)]
+
+
+class Server:
+    """Both connections of a reader. A read waits until it is ended, and brings what came just then."""
+
+    connection_id = 1
+
+    def __init__(self, last: Delivered) -> None:
+        self._last = last
+        self.reading: asyncio.Future[list[Delivered]] = asyncio.get_running_loop().create_future()
+        self.waits = asyncio.Event()
+
+    def fetch(self, queues: list[str], consumer: str, *, count: int, block_ms: int) -> str:
+        return "fetch"
+
+    def end_fetch(self, connection_id: int) -> str:
+        return "end"
+
+    async def execute(self, operation: str) -> Any:
+        if operation == "end":
+            self.reading.set_result([self._last])
+            return True
+        self.waits.set()
+        return await self.reading
+
+
+async def test_what_a_read_still_brings_when_it_is_ended_is_not_left_behind():
+    last = Delivered("a", "1-0", Envelope("m", "t", b"{}"))
+    server: Any = Server(last)
+    taken: list[Delivered] = []
+    queue = lane("a", 8)
+    queue.take = taken.extend
+    reader = Reader(server, server, server, "me", [queue], Outage(), lambda: None)
+    running = asyncio.create_task(reader.run())
+    await server.waits.wait()
+    await reader.stop(running)
+    assert taken == [last]
