@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,9 +20,12 @@ from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.calls import Call, Script
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
+from leanmq_topology.brokers.redis.record import address_field
+from leanmq_topology.client import connect
 from leanmq_topology.client.patience import LONGEST_S
+from leanmq_topology.errors import LeanMQError
 from leanmq_topology.topology.model import Deduplication, KeepAcked, Queue
-from tests.support.factories import make_topology, run
+from tests.support.factories import make_topology, run, write_topology
 from tests.support.servers import Server
 from tests.support.stage import COLOURS, Stage, open_carrier
 
@@ -153,6 +157,8 @@ async def test_a_send_waits_while_too_much_is_on_its_way(
     monkeypatch.setattr(pipe_module, "HIGH_WATER_BYTES", 10)
     admin = BlockingRedisConnection.open(parse_address(server.url))
     stage = Stage(make_topology(namespace, PLAIN), RedisBroker(namespace), admin.execute, admin, server.url)
+    stage.send("plain", "m0")  # the server knows the script now: once it is written, it is carried out
+    stage.fetch("plain")
     line = await AsyncRedisConnection.open(parse_address(server.url))
     reading = asyncio.ensure_future(
         line.execute(stage.broker.fetch(["plain"], "me", count=1, block_ms=60_000))
@@ -169,4 +175,32 @@ async def test_a_send_waits_while_too_much_is_on_its_way(
     [state] = await line.execute(stage.broker.inspect_queues(["plain"]))
     assert state.ready == 0
     await line.close()
+    admin.close()
+
+
+async def test_a_target_that_keeps_changing_is_given_up_after_three_more_tries(
+    server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+):
+    admin = BlockingRedisConnection.open(parse_address(server.url))
+    topology, keys = make_topology(namespace, PLAIN), RedisBroker(namespace).keys
+    write_topology(admin, topology)
+    honest, reads = RedisBroker.read_addresses, 0
+
+    def change_it_behind(broker: RedisBroker, names: Sequence[str]) -> Call[Any]:
+        call = honest(broker, names)
+
+        def read(reply: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            run(admin, "HSET", keys.topology, address_field("plain"), f"another-{reads}")
+            return call.read(reply)
+
+        return replace(call, read=read)
+
+    monkeypatch.setattr(RedisBroker, "read_addresses", change_it_behind)
+    async with connect(topology, url=server.url) as mq:
+        with pytest.raises(LeanMQError, match="changed on the server 4 times while it was sent to"):
+            await mq.send("plain", {"n": 1})
+    assert reads == 4
+    assert run(admin, "XLEN", keys.queue("plain")) == 0
     admin.close()
