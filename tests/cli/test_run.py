@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.servers import Server
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 45
 
 TOPOLOGY = """
 leanmq: 1

@@ -30,7 +30,7 @@ from leanmq_topology.topology.model import (
 )
 from tests.support.servers import Server
 
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 40
 NUMBER = MessageType(
     name="number", schema={"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
 )
