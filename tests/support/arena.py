@@ -38,10 +38,10 @@ ROOT = Path(__file__).parents[2]
 NAMESPACE = "arena"
 LEASE_S = 1.0
 SWEEP_S = 1.0
-NOISE_S = 3.0
-"""What two shared cores with several test processes on them may add to a bound. A recovery that does not happen
-takes for ever, so the verdict stays sharp; `tests.faults.report` shows the times as they were."""
 """A quarter of the lease between two scans, a fifth more of spread, and what the machine needs."""
+NOISE_S = 3.0
+"""What two shared cores with several test processes on them may add to a bound. A recovery that never happens
+still exceeds it, and `tests.faults.report` shows the times as they were."""
 CALM_SECONDS = 30.0
 MEMORY = ("--appendonly", "no")
 EVERY_SECOND = ("--appendonly", "yes", "--appendfsync", "everysec")
