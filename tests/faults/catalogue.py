@@ -51,6 +51,7 @@ FAULTS: Final[dict[str, Entry]] = {
         "maxmemory is reached", "sends fail with BrokerFullError, workers drain, all recovers unaided"
     ),
     "F38": Entry("maxclients is reached", "a typed error for newcomers; others go on"),
+    "F40": Entry("the server's clock jumps an hour, back and forth", "lost 0; found within one scan"),
     "F41": Entry("a worker's clock is wrong by a day", "no effect on lifetimes and delays"),
     "F42": Entry("FLUSHALL", "noticed within 10 s, at most a line a second, work goes on after apply"),
     "F44": Entry("XGROUP DESTROY under load", "made again at the start; lost 0"),

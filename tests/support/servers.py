@@ -29,6 +29,8 @@ class Server:
     binary: Path
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="lmq-")))
     arguments: tuple[str, ...] = ()
+    environ: dict[str, str] = field(default_factory=dict)
+    """On top of this process's own."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -57,6 +59,7 @@ class Server:
                 "no",
                 *self.arguments,
             ],
+            env={**os.environ, **self.environ},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

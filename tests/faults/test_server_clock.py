@@ -1,0 +1,97 @@
+"""The clock of the server jumps by an hour under a worker, back and then forth."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from leanmq_topology import Message
+from tests.faults.catalogue import Figures
+from tests.support.servers import Server, find_binary
+from tests.support.workers import PATIENCE_SECONDS, Place, load, make_topology, work_queue, working
+
+FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
+HOUR_S = 3600
+LEASE_S = 1.0
+NOTICED_S = 0.5
+"""A tick of upkeep, and what a busy machine needs."""
+
+
+@dataclass
+class SkewedServer:
+    """A server whose clock can be set while it runs."""
+
+    server: Server
+    skew: Path
+
+    def jump(self, seconds: int) -> None:
+        """Be so far off this machine's clock from now on."""
+        self.skew.write_text(f"{seconds:+d}")
+
+
+@pytest.fixture(params=["valkey9", "redis62"])
+def skewed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SkewedServer]:
+    binary = find_binary(request.param)
+    if binary is None or FAKETIME is None:
+        pytest.skip(f"{request.param} or libfaketime is not installed")
+    skew = tmp_path / "skew"
+    skew.write_text("+0")
+    environ = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(skew),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    running = Server(request.param, binary, environ=environ).start()
+    yield SkewedServer(running, skew)
+    running.stop()
+
+
+async def test_a_clock_that_jumps_loses_nothing_and_delays_recovery_by_one_scan(
+    skewed: SkewedServer, namespace: str, tmp_path: Path, figures: Figures, caplog: pytest.LogCaptureFixture
+):
+    queue = work_queue(visibility_timeout_ms=round(LEASE_S * 1000))
+    place = Place(skewed.server, make_topology(namespace, tmp_path, queue))
+    place.apply()
+    ran: dict[int, tuple[int, float]] = {}
+    came = asyncio.Event()
+
+    async def handler(message: Message) -> None:
+        ran[message.data["n"]] = (message.attempt, time.monotonic())
+        came.set()
+
+    async def until_run(number: int) -> None:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while number not in ran:
+                came.clear()
+                await came.wait()
+
+    await place.send(1)
+    place.command("XREADGROUP", "GROUP", "g", "dead", "STREAMS", place.key("q", "work"), ">")
+    with caplog.at_level(logging.WARNING, logger="leanmq.runner"):
+        async with working(place, load(handler)):
+            skewed.jump(-HOUR_S)
+            jumped = time.monotonic()
+            await until_run(1)
+            recovery_s = ran[1][1] - jumped
+            await place.send(2)
+            await until_run(2)
+            skewed.jump(HOUR_S)
+            await place.send(3)
+            await until_run(3)
+            state = await place.until_settled()
+    events = [getattr(record, "event", "") for record in caplog.records]
+    assert events.count("clock_went_back") == 1
+    assert {number: attempt for number, (attempt, _) in ran.items()} == {1: 2, 2: 1, 3: 1}
+    assert state.counters is not None
+    figures.report(
+        "F40", server=skewed.server.kind, sent=3, lost=3 - state.counters["acked"], recovery_s=recovery_s
+    )
+    assert state.counters["acked"] == 3
+    assert recovery_s <= NOTICED_S + LEASE_S * 1.3 + 1
