@@ -1,0 +1,67 @@
+"""Upkeep while there is always more to do: others get their turn at the server."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from leanmq_topology.brokers.protocol import Upkeep
+from leanmq_topology.runner import upkeep as upkeep_module
+from leanmq_topology.runner.clocks import ServerClock
+from leanmq_topology.runner.outage import Outage
+from leanmq_topology.runner.upkeep import WORK_SECONDS, Maintenance
+
+ROUND_SECONDS = 0.004
+ROUNDS = 9
+
+
+class Backlog:
+    """A server that has something due whenever it is asked, and takes a while to move a part of it."""
+
+    repair_clock = None
+
+    def __init__(self) -> None:
+        self.seconds = 100.0
+        self.moved_at: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def maintain(self, queues: Any, consumer: str) -> str:
+        return "maintain"
+
+    async def execute(self, operation: str) -> Upkeep:
+        assert operation == "maintain"
+        self.moved_at.append(self.seconds)
+        self.seconds += ROUND_SECONDS
+        return Upkeep(generation=1, promoted=100, next_due_ms=0, now_ms=1, epoch="e", waiting=("work",))
+
+
+async def test_work_without_end_takes_turns_with_rest(monkeypatch: pytest.MonkeyPatch):
+    server: Any = Backlog()
+    watch: Any = SimpleNamespace(
+        due=False, free=set(), topology_gone=False, note_topology=lambda *, gone: None
+    )
+
+    async def nothing() -> None: ...
+
+    seen = await server.execute("maintain")
+    clock, outage = ServerClock(monotonic=server.monotonic), Outage()
+    maintenance = Maintenance(
+        server, server, "me", [], clock, outage, watch, seen, nothing, nothing, room_again=lambda: None
+    )
+
+    async def rest(seconds: float) -> None:
+        server.seconds += seconds
+        if len(server.moved_at) > ROUNDS:
+            maintenance.stop()
+
+    monkeypatch.setattr(upkeep_module, "time", server)
+    monkeypatch.setattr(maintenance, "_sleep", rest)
+    await maintenance.run()
+    gaps = [after - before for before, after in zip(server.moved_at, server.moved_at[1:], strict=False)]
+    rests = [round(gap - ROUND_SECONDS, 6) for gap in gaps[1:]]
+    assert set(rests) == {0.0, WORK_SECONDS}
+    assert rests.count(WORK_SECONDS) >= 2
