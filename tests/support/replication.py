@@ -102,6 +102,11 @@ def _await_replica(primary: Server) -> None:
     while ask(primary, "INFO", "replication").get("slave0", {}).get("state") != "online":
         assert time.monotonic() < deadline, "the replica never got in step"
         time.sleep(0.02)
+    # It is called online before it has loaded what it was given; only then does it confirm anything in time.
+    with Redis(unix_socket_path=str(primary.socket_path), protocol=2) as client:
+        client.set("in step", 1)
+        client.delete("in step")
+        assert client.wait(1, 20_000) == 1, "the replica never confirmed a write"
 
 
 def ask(server: Server, *words: str) -> Any:
