@@ -90,6 +90,8 @@ class Limits:
     """Sends that returned so shortly before a server was killed may be gone (below durability `disk`)."""
     settle_s: float = 1.0
     """How long after a run its acknowledgement may be under way."""
+    held_s: float = 5.0
+    """How long a worker may hold a message before it starts it: its prefetch, run one after the other."""
     consumers: int | None = None
     """Of a queue, at most."""
     connections: int = 0
@@ -275,9 +277,16 @@ class _Judge:
                 self._violate("I4", f"{slot} ran in {first.worker}, then in {second.worker}, for no reason")
 
     def _explains_repeat(self, first: Run, ended: float, second: Run) -> bool:
-        """Its acknowledgement may have been lost: a fault met the run, or the time it was settled in."""
+        """Its acknowledgement may have been lost: a fault met the run, or the time it was settled in.
+
+        Where the record of who holds what was removed, whatever a worker held by then is handed out again,
+        also what it had not started yet.
+        """
         settled = min(ended + self.limits.settle_s, second.started)
-        return any(self._faults_of(first.worker, first.started, settled))
+        if any(self._faults_of(first.worker, first.started, settled)):
+            return True
+        met = self._faults_of(first.worker, first.started - self.limits.held_s, settled)
+        return any(fault.note == Fault.OWNERSHIP_LOST for fault in met)
 
     def _check_overlaps(self, slot: Slot, runs: Sequence[Run]) -> None:
         for at, first in enumerate(runs):

@@ -232,6 +232,17 @@ def test_what_is_left_behind_is_noticed(end: FinalState, sound: bool):
     assert violated(found) == (set() if sound else {"I6"})
 
 
+@pytest.mark.parametrize(("held_since", "explains"), [(7.0, True), (1.0, False)])
+def test_what_was_held_unstarted_may_run_twice_once_nobody_knows_who_held_it(
+    held_since: float, explains: bool
+):
+    lost = fault(Fault.OWNERSHIP_LOST, held_since)
+    records = [*sent(), lost, *run(10, 11), *run(12, 13, worker="w2", attempt=2)]
+    found = verdict(records, limits=replace(LIMITS, recovery_s=None))
+    assert found.duplicates == [A]
+    assert violated(found) == (set() if explains else {"I4"})
+
+
 # -- I7 --------------------------------------------------------------------------------------------------
 
 
