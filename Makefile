@@ -39,7 +39,7 @@ bench: $(INSTALLED) ## the measurements behind the figures in the documents
 	$(BIN)/python -m tests.benchmarks.topology_10k
 	$(BIN)/python -m tests.benchmarks.delivery
 
-soak: $(INSTALLED) ## all faults at length, a quarter of an hour; the table of docs/reliability.md
+soak: $(INSTALLED) ## all faults at length, about twenty minutes; the table of docs/reliability.md
 	$(BIN)/python -m tests.faults.report --long --write
 
 verify: lint types test ## what CI runs
