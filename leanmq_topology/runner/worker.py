@@ -165,7 +165,8 @@ class Worker:
                 self._drain_seconds,
                 extra={"event": "drain_exceeded"},
             )
-            await asyncio.gather(*(lane.crew.abort(CANCEL_SECONDS) for lane in self._lanes.values()))
+        # Also after a clean end: idle tasks and threads would wait for work that never comes.
+        await asyncio.gather(*(lane.crew.abort(CANCEL_SECONDS) for lane in self._lanes.values()))
         return await _within(SETTLE_SECONDS, self._settlements.drained()) and ended
 
     async def _all_settled(self) -> None:
