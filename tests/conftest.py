@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.servers import KINDS, Server, find_binary, missing_is_a_failure
+from tests.support.servers import KINDS, Server, require_binary
 
 
 @pytest.fixture(scope="session", params=KINDS)
@@ -29,10 +29,6 @@ def namespace() -> str:
 
 
 def _serve(kind: str) -> Iterator[Server]:
-    binary = find_binary(kind)
-    if binary is None:
-        reason = f"{kind} is not installed"
-        pytest.fail(reason) if missing_is_a_failure(kind) else pytest.skip(reason)
-    running = Server(kind, binary).start()
+    running = Server(kind, require_binary(kind)).start()
     yield running
     running.stop()

@@ -26,7 +26,7 @@ from tests.brokers.test_sending import Sender, open_sender
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.factories import make_topology, run, write_topology
 from tests.support.replication import Pair, ask, start_pair
-from tests.support.servers import KINDS, REQUIRED, Server, find_binary
+from tests.support.servers import KINDS, Server, require_binary
 from tests.support.stage import COLOURS
 
 AOF = ("--appendonly", "yes")
@@ -93,11 +93,7 @@ def set_scene(server: Server, namespace: str) -> Iterator[Scene]:
 
 @contextmanager
 def started(kind: str, *arguments: str) -> Iterator[Server]:
-    binary = find_binary(kind)
-    if binary is None:
-        assert kind not in REQUIRED
-        pytest.skip(f"{kind} is not installed")
-    server = Server(kind, binary, arguments=arguments).start()
+    server = Server(kind, require_binary(kind), arguments=arguments).start()
     try:
         yield server
     finally:
@@ -106,8 +102,7 @@ def started(kind: str, *arguments: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="module", params=KINDS)
 def pair(request: pytest.FixtureRequest) -> Iterator[Pair]:
-    if find_binary(request.param) is None:
-        pytest.skip(f"{request.param} is not installed")
+    require_binary(request.param)
     with start_pair(request.param, *ALWAYS) as running:
         yield running
 
@@ -261,8 +256,7 @@ async def test_a_cancelled_durable_send_leaves_the_next_one_its_own_answer(pair:
 def test_a_dirty_failover_loses_nothing_that_was_confirmed(
     kind: str, colour: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ):
-    if find_binary(kind) is None:
-        pytest.skip(f"{kind} is not installed")
+    require_binary(kind)
     with start_pair(kind) as pair, set_scene(pair.primary, namespace) as scene:
         unknown = []
         with scene.sender(colour, "replicated:1") as mq:

@@ -12,18 +12,16 @@ from typing import Any
 import pytest
 
 from leanmq_topology import Message
-from tests.support.servers import Server, find_binary
+from tests.support.servers import Server, require_binary
 from tests.support.workers import PATIENCE_SECONDS, Place, happens, load, make_topology, work_queue, working
-
-BINARY = find_binary("valkey9")
 
 
 @pytest.fixture
 def durable() -> Iterator[Server]:
     """A server of its own that keeps what it was told, so that it may be killed."""
-    if BINARY is None:
-        pytest.skip("valkey9 is not installed")
-    running = Server("valkey9", BINARY, arguments=("--appendonly", "yes", "--appendfsync", "always")).start()
+    running = Server(
+        "valkey9", require_binary("valkey9"), arguments=("--appendonly", "yes", "--appendfsync", "always")
+    ).start()
     yield running
     running.stop()
 

@@ -18,6 +18,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 KINDS = ("valkey9", "redis62", "redis70")
 REQUIRED = ("valkey9", "redis62")
 
@@ -119,6 +121,15 @@ def _version_of(binary: str) -> str:
 
 def missing_is_a_failure(kind: str) -> bool:
     return kind in REQUIRED and bool(os.environ.get("CI"))
+
+
+def require_binary(kind: str) -> Path:
+    """The binary, or the end of the test: skipped at home, failed where CI promises this server."""
+    binary = find_binary(kind)
+    if binary is None:
+        reason = f"{kind} is not installed"
+        pytest.fail(reason) if missing_is_a_failure(kind) else pytest.skip(reason)
+    return binary
 
 
 def available_kinds() -> list[str]:
