@@ -30,8 +30,8 @@ from tests.support.checker import FinalState, Findings, Limits, check
 from tests.support.fault_handlers import HISTORY_VARIABLE, worker_name
 from tests.support.fault_producer import ProducerPlan
 from tests.support.final_state import Onlooker
-from tests.support.history import Fault, History, Record, read_histories
-from tests.support.processes import wait_until
+from tests.support.history import Fault, History, Kind, Record, read_histories
+from tests.support.processes import is_frozen, wait_until
 from tests.support.servers import Server, find_binary, missing_is_a_failure
 
 ROOT = Path(__file__).parents[2]
@@ -199,6 +199,22 @@ class Arena:
         self.nemesis.fault(Fault.KILLED, at=time.monotonic(), worker=victim.name)
         return victim
 
+    def kill_worker_at_work(self, *, seconds: float = 30) -> Process:
+        """SIGKILL one while a handler of it surely runs: freeze it, look, and let it go on if none does."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for worker in self.dice.sample(self.living, len(self.living)):
+                with self.paused(worker):
+                    if self.works(worker):
+                        return self.kill_worker(worker)
+            time.sleep(0.005)
+        raise AssertionError(f"no worker was at work within {seconds} s")
+
+    def works(self, worker: Process) -> bool:
+        """Whether it has started a handler that has not ended. Stays true only of a frozen worker."""
+        kinds = [record.kind for record in self.happened() if record.worker == worker.name]
+        return kinds.count(Kind.START) > kinds.count(Kind.END)
+
     def note_death(self, worker: Process) -> None:
         """It killed itself, as its handler was told to."""
         worker.process.wait(30)
@@ -206,10 +222,11 @@ class Arena:
 
     @contextmanager
     def paused(self, worker: Process) -> Iterator[None]:
-        """SIGSTOP, then SIGCONT."""
+        """SIGSTOP, then SIGCONT. In the block it does nothing any more; to kill it there is allowed."""
         at = time.monotonic()
         worker.process.send_signal(signal.SIGSTOP)
         try:
+            wait_until(lambda: is_frozen(worker.pid), "a frozen worker")
             yield
         finally:
             worker.process.send_signal(signal.SIGCONT)

@@ -46,6 +46,11 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def is_frozen(pid: int) -> bool:
+    """Whether a signal has stopped the process."""
+    return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+
+
 def wait_until_gone(*pids: int) -> None:
     wait_until(lambda: not any(is_alive(pid) for pid in pids), f"the end of {pids}")
 
