@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leanmq_topology.contracts.matching import compile_match
 from leanmq_topology.contracts.schemas import MessageSchema, compile_schema
@@ -15,6 +15,9 @@ from leanmq_topology.messages.routing import Contract, Destination, Subscriber
 from leanmq_topology.topology.durability import Durability, highest
 from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Route, Target, Topology
 from leanmq_topology.topology.specs import address_digests, read_resource, resource_specs
+
+if TYPE_CHECKING:
+    from leanmq_topology.client.sender import Form
 
 _log = logging.getLogger("leanmq_topology.client")
 
@@ -27,6 +30,8 @@ class AppliedView:
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
+        self.plain_forms: dict[str, Form] = {}
+        """What sends without options of their own have in common, by target; kept by who sends."""
         self._destinations: dict[str, Destination] = {}
         self._schemas: dict[str, MessageSchema] = {}
         self._declared: dict[str, Contract] = {}

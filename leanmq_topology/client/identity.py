@@ -15,8 +15,14 @@ _ids = MessageIds(system_clock, os.urandom)
 _lock = threading.Lock()
 
 
+def new_message_id() -> str:
+    """An id that no other message has; ids rise with time. Safe in threads."""
+    with _lock:
+        return _ids.next()
+
+
 def new_message_ids(count: int) -> list[str]:
-    """Ids that no other messages have; they rise with time. Safe in threads."""
+    """Several of them, for the price of one look at the clock."""
     with _lock:
         return _ids.take(count)
 

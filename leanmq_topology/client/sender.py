@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from leanmq_topology.brokers.protocol import Duplicate, Full, SendResult, Stale, Stored, Unconfirmed
 from leanmq_topology.client.applied import AppliedView
-from leanmq_topology.client.identity import new_message_ids
-from leanmq_topology.client.options import SendOptions
+from leanmq_topology.client.identity import new_message_id, new_message_ids
+from leanmq_topology.client.options import PLAIN, SendOptions
 from leanmq_topology.client.timestamps import format_time
 from leanmq_topology.clock import Clock
 from leanmq_topology.contracts.payload import encode_data
@@ -45,18 +45,19 @@ class Draft(NamedTuple):
 class Batch:
     """What one call sends: messages to one target under the same options, stored all or none."""
 
-    __slots__ = ("drafts", "options", "target", "time")
+    __slots__ = ("drafts", "now_ms", "options", "target")
 
-    def __init__(self, target: str, options: SendOptions, time: str, drafts: Sequence[Draft]) -> None:
-        self.target, self.options, self.time, self.drafts = target, options, time, drafts
+    def __init__(self, target: str, options: SendOptions, now_ms: int, drafts: Sequence[Draft]) -> None:
+        self.target, self.options, self.now_ms, self.drafts = target, options, now_ms, drafts
 
     def address(self, destination: Destination, view: AppliedView) -> list[Outgoing]:
         """Validate each message and make its copies.
 
         Raises `InvalidMessageError`, or `BatchTooLargeError` for more than one atomic step may write.
         """
-        form = Form(destination, self.options, self.time, view)
-        sends = [form.address(draft) for draft in self.drafts]
+        form = _find_form(destination, self.options, view)
+        headers = form.write_headers(self.now_ms)
+        sends = [form.address(draft, headers) for draft in self.drafts]
         copies, size = weigh(sends)
         if copies > MOST_COPIES or size > MOST_BYTES:
             raise BatchTooLargeError(copies=copies, size=size)
@@ -72,7 +73,7 @@ class Batch:
         return self._with(first), self._with(second)
 
     def _with(self, drafts: Sequence[Draft]) -> Batch:
-        return Batch(self.target, self.options, self.time, drafts)
+        return Batch(self.target, self.options, self.now_ms, drafts)
 
     def read(self, results: Sequence[SendResult], view: AppliedView) -> list[str] | None:
         """The ids under which the messages are stored, in order.
@@ -81,7 +82,10 @@ class Batch:
         Raises `QueueFullError` or `TopologyNotAppliedError`; nothing was written then either. Raises
         `SendUnconfirmedError` for messages that are stored, but not as durably as they should be by now.
         """
-        if all(type(result) is Stored and not result.differs for result in results):
+        for result in results:
+            if type(result) is not Stored or result.differs:
+                break
+        else:
             return [draft.id for draft in self.drafts]
         if _is_stale(results, view):
             return None
@@ -92,9 +96,12 @@ class Batch:
 def write_batch(target: str, items: Iterable[Any], options: SendOptions, *, now_ms: int) -> Batch:
     """Encode data. Raises `InvalidMessageError` for what JSON cannot carry unchanged."""
     found = [(data, encode_data(data)) for data in items]
-    ids = [options.id] if options.id is not None else new_message_ids(len(found))
+    if len(found) == 1:
+        [(data, raw)] = found
+        return Batch(target, options, now_ms, (Draft(options.id or new_message_id(), data, raw),))
+    ids = new_message_ids(len(found))
     drafts = [Draft(own, data, raw) for own, (data, raw) in zip(ids, found, strict=True)]
-    return Batch(target, options, format_time(now_ms), drafts)
+    return Batch(target, options, now_ms, drafts)
 
 
 def choose_durability(target: str, least: Durability, asked: Durability | None) -> Durability:
@@ -153,34 +160,42 @@ class Form:
 
     __slots__ = (
         "_contract",
-        "_destination",
-        "_headers",
         "_is_marked",
         "_is_named",
         "_options",
         "_type",
+        "_written",
+        "destination",
     )
 
-    def __init__(self, destination: Destination, options: SendOptions, time: str, view: AppliedView) -> None:
-        self._destination, self._options = destination, options
+    def __init__(self, destination: Destination, options: SendOptions, view: AppliedView) -> None:
+        self.destination, self._options = destination, options
         self._type = choose_type(destination, options.type)
         self._contract = _find_contract(self._type, destination, view)
-        self._headers = _write_headers(options.headers, time, self._contract)
+        self._written: tuple[int, Mapping[str, str]] = (-1, {})
         # A send that could not be confirmed is sent again with its id, which the server must know then.
         is_durable = (options.durability or destination.durability) != MEMORY
         self._is_named = options.id is not None or is_durable
         self._is_marked = self._is_named or destination.remembers
 
-    def address(self, draft: Draft) -> Outgoing:
+    def write_headers(self, now_ms: int) -> Mapping[str, str]:
+        """Headers of a message sent now: one object a millisecond, so that they are encoded once."""
+        written = self._written  # replaced as a whole: threads share a form
+        if written[0] != now_ms:
+            headers = _write_headers(self._options.headers, format_time(now_ms), self._contract)
+            written = self._written = (now_ms, headers)
+        return written[1]
+
+    def address(self, draft: Draft, headers: Mapping[str, str]) -> Outgoing:
         """Validate a message and make its copies. Raises `InvalidMessageError`."""
         check_data(self._contract, draft.data)
-        destination = self._destination
+        destination = self.destination
         queues = destination.everyone
         if queues is None or len(draft.raw) > destination.widest_for_all:
             queues = route(
                 destination,
                 type=self._type,
-                headers=self._headers,
+                headers=headers,
                 data=draft.data,
                 size=len(draft.raw),
             )
@@ -188,7 +203,7 @@ class Form:
             destination.name,
             destination.digest,
             queues,
-            Envelope(draft.id, self._type, draft.raw, self._headers),
+            Envelope(draft.id, self._type, draft.raw, headers),
             self._options.ttl_ms,
             self._options.delay_ms,
             self._mark(draft, queues) if self._is_marked else (),
@@ -196,7 +211,7 @@ class Form:
 
     def _mark(self, draft: Draft, queues: tuple[str, ...]) -> tuple[Once, ...]:
         """What makes a message a duplicate; a queue that is sent to by its name decides alone."""
-        destination = self._destination
+        destination = self.destination
         marks = [
             one.once.mark(draft.id, draft.data)
             for one in destination.subscribers
@@ -208,8 +223,21 @@ class Form:
         return tuple(marks)
 
 
-def weigh(sends: Iterable[Outgoing]) -> tuple[int, int]:
+def _find_form(destination: Destination, options: SendOptions, view: AppliedView) -> Form:
+    """Sends without options of their own share one form for as long as their destination is current."""
+    if options is not PLAIN:
+        return Form(destination, options, view)
+    form = view.plain_forms.get(destination.name)
+    if form is None or form.destination is not destination:
+        form = view.plain_forms[destination.name] = Form(destination, options, view)
+    return form
+
+
+def weigh(sends: Sequence[Outgoing]) -> tuple[int, int]:
     """Copies and bytes of data that these write; a send that nobody wants still takes a place."""
+    if len(sends) == 1:
+        made = len(sends[0].queues)
+        return made or 1, made * len(sends[0].envelope.data)
     copies = size = 0
     for outgoing in sends:
         made = len(outgoing.queues)

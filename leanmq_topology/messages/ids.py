@@ -35,7 +35,14 @@ class MessageIds:
 
     def next(self) -> str:
         """A new id, such as `0192f0c1-2b3c-7000-8001-5f1e2d3c4b5a`."""
-        return self.take(1)[0]
+        now_ms = self._clock()
+        if now_ms > self._now_ms:
+            self._start(now_ms)
+        elif self._counter == _COUNTER_END:
+            self._start(self._now_ms + 1)
+        counter = self._counter
+        self._counter = counter + 1
+        return f"{self._head}{counter >> 14:03x}-{0x8000 | counter & 0x3FFF:04x}-{self._tail}"
 
     def take(self, count: int) -> list[str]:
         """Several new ids, for the price of one look at the clock."""

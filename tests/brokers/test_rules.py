@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from leanmq_topology.brokers.protocol import Retrying
 from leanmq_topology.brokers.redis import pipe as pipe_module
@@ -195,7 +195,7 @@ async def test_a_target_that_keeps_changing_is_given_up_after_three_more_tries(
             run(admin, "HSET", keys.topology, address_field("plain"), f"another-{reads}")
             return call.read(reply)
 
-        return replace(call, read=read)
+        return structs.replace(call, read=read)
 
     monkeypatch.setattr(RedisBroker, "read_addresses", change_it_behind)
     async with connect(topology, url=server.url) as mq:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
 from leanmq_topology.brokers.protocol import Duplicate, Full, Stored
@@ -242,7 +243,9 @@ def test_a_duplicate_writes_when_its_sender_waits_for_replicas(stage: Stage):
     stage.raw("PEXPIRE", marker, 60_000)
     once(stage, "plain", "m")
     assert stage.raw("PTTL", marker) <= 60_000
-    flush = replace(stage.flush(stage.outgoing("plain", "m", once=by_id("m"))), confirmed=True)
+    flush = msgspec.structs.replace(
+        stage.flush(stage.outgoing("plain", "m", once=by_id("m"))), confirmed=True
+    )
     stage.carry(stage.broker.send(flush))
     assert stage.raw("PTTL", marker) > 60_000
 

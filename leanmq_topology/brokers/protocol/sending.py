@@ -62,8 +62,7 @@ class Unconfirmed:
 SendResult = Stored | Duplicate | Unconfirmed | Stale | Full
 
 
-@dataclass(frozen=True, slots=True)
-class Flush:
+class Flush(msgspec.Struct, frozen=True):
     """Sends that travel together: one script call, each send all or none, results in the same order.
 
     `producer` and `sequence` make a resend after a lost answer harmless: the server remembers the last

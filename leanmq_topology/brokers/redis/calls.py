@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any, Generic, TypeVar, cast
 
 import hiredis
+import msgspec
 
 from leanmq_topology.errors import LeanMQError
 
@@ -53,8 +54,7 @@ class Refused:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[T]):
+class Call(msgspec.Struct, Generic[T], frozen=True):
     """One operation: a script, or a bare command such as `XREADGROUP`.
 
     For a script `keys` are its KEYS and `arguments` its ARGV; for a bare command they are simply written one

@@ -8,8 +8,9 @@ settings are asked for each time, because they can change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from leanmq_topology.brokers.protocol import Duplicate, Flush, SendResult, Stored, Unconfirmed
 from leanmq_topology.brokers.redis.calls import Call, Refused, Word
@@ -24,7 +25,7 @@ def send_confirmed(
     keys: Keys, flush: Flush, level: Durability, *, within_ms: int, waits_for_disk: bool
 ) -> Call[list[SendResult]]:
     """The flush, answered once `level` is reached or `within_ms` has passed; `Unconfirmed` for the latter."""
-    sending = send(keys, replace(flush, confirmed=True))
+    sending = send(keys, msgspec.structs.replace(flush, confirmed=True))
     return Call(
         "send_confirmed",
         sending.command,

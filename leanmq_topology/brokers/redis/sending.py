@@ -23,8 +23,9 @@ DATA_DIGEST: Final = 8
 
 def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     """The whole flush in one step; results in the order of its sends."""
+    sends = flush.sends
     layout = _Layout(keys)
-    for outgoing in flush.sends:
+    for outgoing in sends:
         layout.add(outgoing)
     return Call(
         "send",
@@ -38,12 +39,24 @@ def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
             GROUP,
             *layout.arguments(),
         ),
-        lambda reply: _read_results(flush.sends, reply),
+        lambda reply: _read_results(sends, reply),
     )
 
 
 class _Layout:
     """A flush as the script reads it: what sends have in common is written once, and named by its place."""
+
+    __slots__ = (
+        "_addresses",
+        "_encoded",
+        "_form_words",
+        "_forms",
+        "_headers",
+        "_keys",
+        "_markers",
+        "_queues",
+        "_send_words",
+    )
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -77,19 +90,26 @@ class _Layout:
 
     def keys(self) -> list[str]:
         keys = self._keys
-        metas = [keys.meta(name) for name, _ in self._addresses]
-        return [*metas, *(key for queue in self._queues for key in _queue_keys(keys, queue)), *self._markers]
+        words = [_meta_key(keys, name) for name, _ in self._addresses]
+        for queue in self._queues:
+            words += _queue_keys(keys, queue)
+        return words + list(self._markers)
 
     def arguments(self) -> list[Word]:
-        addresses = (word for address in self._addresses for word in address)
-        counts = (len(self._addresses), len(self._queues), len(self._forms))
-        return [*counts, *addresses, *self._queues, *self._form_words, *self._send_words]
+        words: list[Word] = [len(self._addresses), len(self._queues), len(self._forms)]
+        for address in self._addresses:
+            words += address
+        words += self._queues
+        words += self._form_words
+        words += self._send_words
+        return words
 
     def _add_form(self, form: tuple[Any, ...]) -> int:
         target, digest, queues, kind, headers, ttl_ms, delay_ms, markers = form
         address = self._addresses.setdefault((target, digest), len(self._addresses) + 1)
         self._form_words += (address, len(queues))
-        self._form_words += [self._queues.setdefault(queue, len(self._queues) + 1) for queue in queues]
+        for queue in queues:
+            self._form_words.append(self._queues.setdefault(queue, len(self._queues) + 1))
         self._form_words += (kind, headers, _optional(ttl_ms), _optional(delay_ms), markers)
         place = self._forms[form] = len(self._forms) + 1
         return place
@@ -102,6 +122,11 @@ class _Layout:
             marker = self._markers.setdefault(key, len(self._markers) + 1)
             copy = outgoing.queues.index(once.queue) + 1 if once.queue else 0
             self._send_words += (marker, copy, once.window_ms)
+
+
+@lru_cache(maxsize=10_000)
+def _meta_key(keys: Keys, name: str) -> str:
+    return keys.meta(name)
 
 
 @lru_cache(maxsize=10_000)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any, Final
+
+import msgspec
 
 from leanmq_topology.brokers.protocol import Dying, Flush, OutputsSent, Retrying
 from leanmq_topology.brokers.redis import sending
@@ -27,7 +28,7 @@ def ack(keys: Keys, queue: str, entry_ids: Sequence[str], late: int) -> Call[int
 
 def ack_with_outputs(keys: Keys, consumer: str, delivered: Delivered, flush: Flush) -> Call[OutputsSent]:
     """Success, and what the handler sends, in one step."""
-    sends = sending.send(keys, replace(flush, all_or_none=True))
+    sends = sending.send(keys, msgspec.structs.replace(flush, all_or_none=True))
 
     def read(reply: Any) -> OutputsSent:
         ours = reply[0] == 1

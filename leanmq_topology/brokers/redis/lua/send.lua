@@ -40,6 +40,8 @@ if marker then
   end
 end
 
+-- include plain
+
 local now = read_clock()
 
 -- What each address, queue and form allows, read once a flush.
