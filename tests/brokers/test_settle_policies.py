@@ -325,6 +325,42 @@ def test_what_was_released_is_not_taken_for_its_own_by_the_one_who_gave_it_back(
     assert stage.look("plain").consumers == 2
 
 
+def test_what_a_dead_worker_never_started_is_free_at_once_and_uncounted(stage: Stage):
+    stage.send("plain", "running", "waiting", "also waiting", "of another")
+    running, *_ = stage.fetch("plain", count=3)
+    stage.fetch("plain", consumer="other")
+    back = stage.carry(stage.broker.release_held("plain", "me", started=[running.entry_id]))
+    assert (back.freed, back.started, back.more) == (2, (running,), False)
+    assert [(one.envelope.id, one.attempt) for one in claim(stage, "plain")] == [
+        ("waiting", 1),
+        ("also waiting", 1),
+    ]
+    assert stage.carry(stage.broker.fetch_own("plain", "me", [])) == [running]
+
+
+def test_a_dead_worker_that_held_more_than_a_call_looks_at_is_emptied_in_parts(stage: Stage):
+    for start in (0, 600):
+        stage.send("plain", *(f"m{number}" for number in range(start, start + 600)))
+    held = stage.fetch("plain", count=1200)
+    started = [held[0].entry_id, held[-1].entry_id]
+    parts = [stage.carry(stage.broker.release_held("plain", "me", started=started)) for _ in range(3)]
+    assert [(part.freed, len(part.started), part.more) for part in parts] == [
+        (999, 1, True),
+        (199, 2, False),
+        (0, 2, False),
+    ]
+
+
+def test_what_somebody_deleted_is_not_handed_back_for_a_dead_worker(stage: Stage):
+    stage.send("plain", "deleted while it ran", "deleted while it waited", "waiting")
+    running, waiting, _ = stage.fetch("plain")
+    stage.raw("XDEL", stage.keys.queue("plain"), running.entry_id, waiting.entry_id)
+    back = stage.carry(stage.broker.release_held("plain", "me", started=[running.entry_id]))
+    assert back.freed == 1
+    assert [one.entry_id for one in back.started] == [running.entry_id]
+    assert [one.envelope.id for one in claim(stage, "plain")] == ["waiting"]
+
+
 def test_an_answer_that_got_lost_does_not_count(stage: Stage):
     stage.send("plain", "m1")
     for _ in range(5):

@@ -71,6 +71,11 @@ def release(stage: Stage) -> Call[Any]:
     return stage.broker.release("work", "me", items)
 
 
+def release_held(stage: Stage) -> Call[Any]:
+    first, *_ = held(stage, "a", "b", "c")
+    return stage.broker.release_held("work", "me", started=[first.entry_id])
+
+
 def claim(stage: Stage) -> Call[Any]:
     stage.lapse("work", *held(stage, "a", "b"))
     return stage.broker.claim(QUEUES[0], "other", cursor="0-0", count=10)
@@ -150,7 +155,7 @@ STEPS: dict[str, Step] = {
     step.__name__: step
     for step in (
         *(send, send_delayed, publish, promote, sweep),
-        *(ack, retry, dead_letter, discard, release, crash),
+        *(ack, retry, dead_letter, discard, release, release_held, crash),
         *(claim, rescue, rescue_delayed, rescue_group),
         *(replay, discard_dead_letters, purge, undo_purge, purge_dead_letters),
     )

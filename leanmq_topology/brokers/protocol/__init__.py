@@ -39,7 +39,13 @@ from leanmq_topology.brokers.protocol.sending import (
     Stored,
     Unconfirmed,
 )
-from leanmq_topology.brokers.protocol.settling import Dying, OutputsSent, Retrying, Settler
+from leanmq_topology.brokers.protocol.settling import (
+    Dying,
+    HandedBack,
+    OutputsSent,
+    Retrying,
+    Settler,
+)
 from leanmq_topology.brokers.protocol.upkeep import Examiner, Maintainer, QueueHealth, Stretch, Swept, Upkeep
 from leanmq_topology.plan.live_state import AppliedRecord, Damage, QueueState
 
@@ -59,6 +65,7 @@ __all__ = [
     "Examiner",
     "Flush",
     "Full",
+    "HandedBack",
     "Inspector",
     "LockHeld",
     "LockLost",

@@ -41,6 +41,18 @@ class OutputsSent:
     """One for each send. With a `Stale` or `Full` among them nothing was done; the delivery is still ours."""
 
 
+@dataclass(frozen=True, slots=True)
+class HandedBack:
+    """What was found in the hands of a consumer that is gone."""
+
+    freed: int
+    """Never started, and free for anyone now."""
+    started: tuple[Delivered | Undecodable, ...]
+    """Was running, and is still held in its name."""
+    more: bool
+    """Call again: one call looks at a bounded number."""
+
+
 class Settler(Protocol):
     """Each verb is one atomic step; each answer says, per delivery, whether it was still ours (True)."""
 
@@ -72,6 +84,16 @@ class Settler(Protocol):
     def release(
         self, queue: str, consumer: str, deliveries: Sequence[Delivered]
     ) -> Operation[list[bool]]: ...
+    def release_held(
+        self, queue: str, consumer: str, *, started: Collection[str] = ()
+    ) -> Operation[HandedBack]:
+        """`consumer` is gone: free at once, and uncounted, all it held but the entry ids it had `started`.
+
+        Only who saw its process end and knows what that was running may call this. It is for the forced end
+        of a worker; one that drains hands back by itself.
+        """
+        ...
+
     def extend(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Operation[list[bool]]: ...
     def crash(
         self, queue: str, consumer: str, deliveries: Sequence[Delivered | Undecodable]

@@ -12,6 +12,7 @@ from leanmq_topology.brokers.protocol import (
     DeadEntry,
     Dying,
     Flush,
+    HandedBack,
     LockHeld,
     LockLost,
     NoRoom,
@@ -147,6 +148,9 @@ class RedisBroker:
 
     def release(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
         return settling.release(self.keys, queue, consumer, deliveries)
+
+    def release_held(self, queue: str, consumer: str, *, started: Collection[str] = ()) -> Call[HandedBack]:
+        return settling.release_held(self.keys, queue, consumer, started)
 
     def extend(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
         return settling.extend(self.keys, queue, consumer, deliveries)

@@ -50,7 +50,7 @@ def fetch_own(keys: Keys, queue: str, consumer: str, known: Sequence[str]) -> Ca
         load_script("fetch_own"),
         (keys.queue(queue),),
         (GROUP, consumer, MOST_OWN, *known),
-        lambda reply: [_read_entry(queue, *row) for row in reply],
+        lambda reply: [read_entry(queue, *row) for row in reply],
         read_error=not_applied(keys, [queue]),
     )
 
@@ -63,7 +63,7 @@ def claim(
     def read(reply: Any) -> tuple[str, Received]:
         if reply is None:
             raise TopologyNotAppliedError([f"queues.{queue}"], namespace=keys.namespace)
-        return reply[0].decode(), [_read_entry(queue, *row) for row in reply[1]]
+        return reply[0].decode(), [read_entry(queue, *row) for row in reply[1]]
 
     failures = map(encode_failure, (LAPSED, CRASHED, EXPIRED))
     return Call(
@@ -92,11 +92,12 @@ def not_applied(keys: Keys, queues: Sequence[str]) -> Callable[[str], LeanMQErro
 def _read_streams(names: dict[bytes, str], reply: Any) -> Received:
     """No answer, or one without entries (a purge under a blocked reader), is simply nothing."""
     return [
-        _read_entry(names[key], entry[0], 1, entry[1]) for key, entries in reply or () for entry in entries
+        read_entry(names[key], entry[0], 1, entry[1]) for key, entries in reply or () for entry in entries
     ]
 
 
-def _read_entry(queue: str, entry_id: bytes, count: int, flat: list[bytes] | None) -> Delivered | Undecodable:
+def read_entry(queue: str, entry_id: bytes, count: int, flat: list[bytes] | None) -> Delivered | Undecodable:
+    """An entry as a script answers it; without fields if somebody deleted it."""
     try:
         return Delivered(queue, entry_id.decode(), decode_fields(flat or ()), count)
     except UndecodableError as failure:

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import msgspec
 
-from leanmq_topology.brokers.protocol import Dying, Flush, OutputsSent, Retrying
+from leanmq_topology.brokers.protocol import Dying, Flush, HandedBack, OutputsSent, Retrying
 from leanmq_topology.brokers.redis import sending
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
-from leanmq_topology.brokers.redis.receiving import not_applied
+from leanmq_topology.brokers.redis.receiving import not_applied, read_entry
 from leanmq_topology.messages.codec import encode_failure
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import CRASHED, DeadReason
@@ -78,6 +78,23 @@ def release(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivere
     places = (keys.queue(queue), keys.meta(queue))
     words = (GROUP, consumer, NOBODY, *_leases(deliveries))
     return _settle("release", keys, queue, places, words, deliveries)
+
+
+def release_held(keys: Keys, queue: str, consumer: str, started: Collection[str]) -> Call[HandedBack]:
+    """Hand back what a consumer that is gone never started."""
+
+    def read(reply: Any) -> HandedBack:
+        freed, running, more = reply
+        return HandedBack(freed, tuple(read_entry(queue, *row) for row in running), more == 1)
+
+    return Call(
+        "release_held",
+        load_script("release_held"),
+        (keys.queue(queue), keys.meta(queue)),
+        (GROUP, consumer, NOBODY, MOST_SETTLED, *started),
+        read,
+        read_error=not_applied(keys, [queue]),
+    )
 
 
 def crash(
