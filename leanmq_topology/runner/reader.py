@@ -19,7 +19,7 @@ from leanmq_topology.brokers.protocol import AsyncConnection, Receiver
 from leanmq_topology.errors import BrokerError, BrokerUnavailableError, TopologyNotAppliedError
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.runner.lane import Lane
-from leanmq_topology.runner.outage import Outage, Pauses
+from leanmq_topology.upkeep.outage import Outage, Pauses
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -92,13 +92,13 @@ class Reader:
             except BrokerUnavailableError as failure:
                 self._suspect = True
                 self._outage.begin(failure)
-                await pauses.wait()
+                await asyncio.sleep(pauses.seconds())
             except TopologyNotAppliedError as failure:
                 self._suspend(failure)
-                await pauses.wait()
+                await asyncio.sleep(pauses.seconds())
             except BrokerError as failure:
                 self._report(failure)
-                await pauses.wait()
+                await asyncio.sleep(pauses.seconds())
             else:
                 self._said = ""
                 self._outage.end()

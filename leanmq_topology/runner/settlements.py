@@ -17,7 +17,7 @@ from leanmq_topology.brokers.protocol import AsyncConnection, Dying, Operation, 
 from leanmq_topology.errors import BrokerFullError, BrokerUnavailableError, LeanMQError
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import Done, Dropped, MoveToDeadLetters, Outcome, Released, RetryLater
-from leanmq_topology.runner.outage import Outage, Pauses
+from leanmq_topology.upkeep.outage import Outage, Pauses
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -84,7 +84,7 @@ class Settlements:
             if kept:
                 self._gathered[:0] = kept
                 self._wake.set()
-                await pauses.wait()
+                await asyncio.sleep(pauses.seconds())
                 continue
             pauses.reset()
             if not self._gathered:

@@ -25,7 +25,6 @@ from leanmq_topology.clock import system_clock
 from leanmq_topology.errors import LeanMQError
 from leanmq_topology.plan.hazards import refuse_owner
 from leanmq_topology.runner.applied import Applied, check_applied, list_differences, read_applied
-from leanmq_topology.runner.clocks import ServerClock
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.lane import Crew, Finish, Forget, Lane
@@ -35,14 +34,17 @@ from leanmq_topology.runner.middleware.admission import check_admission
 from leanmq_topology.runner.middleware.contract import check_contract
 from leanmq_topology.runner.middleware.counters import Counters
 from leanmq_topology.runner.middleware.event_log import EventLog
-from leanmq_topology.runner.outage import Outage
 from leanmq_topology.runner.pipeline import Pipeline
 from leanmq_topology.runner.reader import Reader
 from leanmq_topology.runner.settlements import Settlement, Settlements
 from leanmq_topology.runner.thread_crew import ThreadCrew
-from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance, maintain
-from leanmq_topology.runner.watch import Watch
+from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance
 from leanmq_topology.topology.model import Topology
+from leanmq_topology.upkeep.clocks import ServerClock
+from leanmq_topology.upkeep.outage import Outage
+from leanmq_topology.upkeep.promotion import maintain
+from leanmq_topology.upkeep.steps import carry_out_async
+from leanmq_topology.upkeep.watch import Watch
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -108,7 +110,8 @@ class Worker:
         insist(examination, (), where=self._link.url)
         applied = await self._read_applied()
         queues = list(self._queues())
-        seen = await maintain(self._broker, self._connection, queues, self.name, self._clock)
+        first_round = maintain(self._broker, queues, self.name, self._clock)
+        seen = await carry_out_async(first_round, self._connection)
         async with contextlib.AsyncExitStack() as resources:
             client = await self._open_client(resources)
             self._build_lanes(applied, client)
@@ -116,8 +119,8 @@ class Worker:
             reading = await self._link.open_another()
             resources.push_async_callback(reading.close)
             lanes = list(self._lanes.values())
-            watch = Watch(self._broker, self._connection, self.name, lanes, self._plan_reads_anew)
-            await watch.look()
+            watch = Watch(self._broker, self.name, lanes, self._plan_reads_anew)
+            await carry_out_async(watch.look(), self._connection)
             self._watch = watch
             self._reader = Reader(
                 self._broker, reading, self._connection, self.name, lanes, self._outage, watch.look_soon

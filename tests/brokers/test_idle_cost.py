@@ -86,7 +86,7 @@ async def test_what_a_dead_worker_held_is_run_within_the_bound(
 async def test_what_was_handed_back_is_taken_over_without_waiting_for_a_scan(
     server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("leanmq_topology.runner.upkeep.LONGEST_SCAN_SECONDS", 600)
+    monkeypatch.setattr("leanmq_topology.upkeep.scan.LONGEST_SCAN_SECONDS", 600)
     place = place_of(server, namespace, tmp_path, work_queue(visibility_timeout_ms=3_600_000))
     attempt: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -118,9 +118,9 @@ async def test_names_of_killed_workers_are_forgotten(
     server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """A thousand of them; here five minutes are a moment, and turns come round faster."""
-    monkeypatch.setattr("leanmq_topology.runner.checkup.ASK_SECONDS", 0.2)
-    monkeypatch.setattr("leanmq_topology.runner.checkup.GOOD_FOR_SECONDS", 0.2)
-    monkeypatch.setattr("leanmq_topology.runner.checkup.FORGOTTEN_SECONDS", 0.05)
+    monkeypatch.setattr("leanmq_topology.upkeep.checkup.ASK_SECONDS", 0.2)
+    monkeypatch.setattr("leanmq_topology.upkeep.checkup.GOOD_FOR_SECONDS", 0.2)
+    monkeypatch.setattr("leanmq_topology.upkeep.checkup.FORGOTTEN_SECONDS", 0.05)
     place = place_of(server, namespace, tmp_path, work_queue(retry=QUICK))
     with place.link() as link:
         for _ in range(1000):

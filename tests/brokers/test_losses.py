@@ -72,9 +72,9 @@ class Scene:
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker does every second or every minute comes round sooner."""
-    monkeypatch.setattr("leanmq_topology.runner.watch.LOOK_SECONDS", 0.1)
-    monkeypatch.setattr("leanmq_topology.runner.checkup.ASK_SECONDS", 0.3)
-    monkeypatch.setattr("leanmq_topology.runner.checkup.GOOD_FOR_SECONDS", 0.3)
+    monkeypatch.setattr("leanmq_topology.upkeep.watch.LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("leanmq_topology.upkeep.checkup.ASK_SECONDS", 0.3)
+    monkeypatch.setattr("leanmq_topology.upkeep.checkup.GOOD_FOR_SECONDS", 0.3)
     monkeypatch.setattr("leanmq_topology.runner.upkeep.HEARTBEAT_SECONDS", 0.2)
 
 

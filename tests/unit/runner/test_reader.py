@@ -5,8 +5,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from leanmq_topology.messages.envelope import Delivered, Envelope
-from leanmq_topology.runner.outage import Outage
 from leanmq_topology.runner.reader import BLOCK_MS, LARGEST_READ, Reader, plan_reads
+from leanmq_topology.upkeep.outage import Outage
 
 
 def lane(name: str, room: int, *, backlogged: bool = False) -> Any:

@@ -21,9 +21,10 @@ from leanmq_topology.messages.outcome import (
     Released,
     RetryLater,
 )
-from leanmq_topology.runner import outage, settlements
-from leanmq_topology.runner.outage import Outage
+from leanmq_topology.runner import settlements
 from leanmq_topology.runner.settlements import Settlement, Settlements
+from leanmq_topology.upkeep import outage
+from leanmq_topology.upkeep.outage import Outage
 
 WHY = Failure("ValueError", "no")
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from leanmq_topology.brokers.protocol import Upkeep
-from leanmq_topology.runner import upkeep as upkeep_module
-from leanmq_topology.runner.clocks import ServerClock
-from leanmq_topology.runner.outage import Outage
-from leanmq_topology.runner.upkeep import WORK_SECONDS, Maintenance
+from leanmq_topology.runner.upkeep import Maintenance
+from leanmq_topology.upkeep import promotion as promotion_module
+from leanmq_topology.upkeep.clocks import ServerClock
+from leanmq_topology.upkeep.outage import Outage
+from leanmq_topology.upkeep.promotion import WORK_SECONDS
 
 ROUND_SECONDS = 0.004
 ROUNDS = 9
@@ -58,7 +59,7 @@ async def test_work_without_end_takes_turns_with_rest(monkeypatch: pytest.Monkey
         if len(server.moved_at) > ROUNDS:
             maintenance.stop()
 
-    monkeypatch.setattr(upkeep_module, "time", server)
+    monkeypatch.setattr(promotion_module, "time", server)
     monkeypatch.setattr(maintenance, "_sleep", rest)
     await maintenance.run()
     gaps = [after - before for before, after in zip(server.moved_at, server.moved_at[1:], strict=False)]

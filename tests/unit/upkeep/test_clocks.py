@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from leanmq_topology.runner.clocks import ServerClock
+from leanmq_topology.upkeep.clocks import ServerClock
 
 
 class Hands:

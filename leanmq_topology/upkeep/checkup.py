@@ -13,11 +13,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Broker, Operation, Stretch
+from leanmq_topology.brokers.protocol import Broker, Operation, Stretch
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
-from leanmq_topology.runner.lane import Lane
+from leanmq_topology.upkeep.steps import Steps, ask
+from leanmq_topology.upkeep.watched import Watched
 
-logger = logging.getLogger("leanmq.runner")
+logger = logging.getLogger("leanmq.upkeep")
 
 GOOD_FOR_SECONDS = 30.0
 ASK_SECONDS = 15.0
@@ -43,9 +44,8 @@ class Search:
 
 
 class CheckUp:
-    def __init__(self, broker: Broker, connection: AsyncConnection, lanes: Sequence[Lane]) -> None:
-        self._broker, self._connection = broker, connection
-        self._lanes = lanes
+    def __init__(self, broker: Broker, lanes: Sequence[Watched]) -> None:
+        self._broker, self._lanes = broker, lanes
         self._searches: deque[Search] = deque()
         self._ask_at = 0.0
         self._sweep_at = 0.0
@@ -57,52 +57,52 @@ class CheckUp:
         kept = [search for search in self._searches if search.verb != repair]
         self._searches = deque([Search(repair, queue) for queue in self._queues()] + kept)
 
-    async def step(self) -> None:
+    def step(self) -> Steps[None]:
         """Do what is due, for a moment. What fails is left to the next turn."""
         now = time.monotonic()
         if now >= self._ask_at:
             self._ask_at = now + ASK_SECONDS * random.uniform(0.8, 1.2)
-            await self._take_turns()
+            yield from self._take_turns()
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS * random.uniform(0.8, 1.0)
-            await self._sweep()
+            yield from self._sweep()
         while self._searches and time.monotonic() - now < WORK_SECONDS:
-            await self._search(self._searches.popleft())
+            yield from self._search(self._searches.popleft())
 
-    async def _take_turns(self) -> None:
+    def _take_turns(self) -> Steps[None]:
         for names in self._parts():
             turns = self._broker.take_turns(names, good_for_ms=int(GOOD_FOR_SECONDS * 1000))
-            mine = await self._connection.execute(turns)
+            mine = yield from ask(turns)
             for queue in mine:
                 self._searches.append(Search(self._broker.rescue, queue, "orphans_rescued"))
                 self._searches.append(Search(self._broker.rescue_delayed, queue, "delayed_rescued"))
             if mine:
                 reap = self._broker.reap(mine, idle_ms=int(FORGOTTEN_SECONDS * 1000))
-                await self._connection.execute(reap)
+                yield from ask(reap)
 
-    async def _sweep(self) -> None:
+    def _sweep(self) -> Steps[None]:
         for names in self._parts():
             try:
-                await self._connection.execute(self._broker.sweep(names))
+                yield from ask(self._broker.sweep(names))
             except BrokerUnavailableError:
                 raise
             except LeanMQError:
-                await self._sweep_one_by_one(names)
+                yield from self._sweep_one_by_one(names)
 
-    async def _sweep_one_by_one(self, names: Sequence[str]) -> None:
+    def _sweep_one_by_one(self, names: Sequence[str]) -> Steps[None]:
         """One of these cannot be swept; that is no reason to leave the others."""
         failure: LeanMQError | None = None
         for name in names:
             try:
-                await self._connection.execute(self._broker.sweep([name]))
+                yield from ask(self._broker.sweep([name]))
             except LeanMQError as met:
                 failure = met
         if failure is not None:
             raise failure
 
-    async def _search(self, search: Search) -> None:
+    def _search(self, search: Search) -> Steps[None]:
         try:
-            found = await self._connection.execute(search.verb(search.queue, cursor=search.cursor))
+            found = yield from ask(search.verb(search.queue, cursor=search.cursor))
         except BrokerUnavailableError:
             self._searches.appendleft(search)
             raise

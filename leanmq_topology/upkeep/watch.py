@@ -11,10 +11,11 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Broker, Damage, QueueHealth
-from leanmq_topology.runner.lane import Lane
+from leanmq_topology.brokers.protocol import Broker, Damage, QueueHealth
+from leanmq_topology.upkeep.steps import Steps, ask
+from leanmq_topology.upkeep.watched import Watched
 
-logger = logging.getLogger("leanmq.runner")
+logger = logging.getLogger("leanmq.upkeep")
 
 LOOK_SECONDS = 0.75
 """With a tick of upkeep a second. No paused queue is read for longer; what was lost is noticed as fast."""
@@ -36,12 +37,11 @@ class Watch:
     def __init__(
         self,
         broker: Broker,
-        connection: AsyncConnection,
         consumer: str,
-        lanes: Sequence[Lane],
+        lanes: Sequence[Watched],
         changed: Callable[[], None],
     ) -> None:
-        self._broker, self._connection = broker, connection
+        self._broker = broker
         self._lanes = {lane.name: lane for lane in lanes}
         self._changed = changed
         names = list(self._lanes)
@@ -58,7 +58,7 @@ class Watch:
         return time.monotonic() >= self._due_at
 
     @property
-    def damaged(self) -> list[Lane]:
+    def damaged(self) -> list[Watched]:
         return [lane for lane in self._lanes.values() if lane.damage is not None]
 
     @property
@@ -70,19 +70,19 @@ class Watch:
         """Somebody met something odd: look at the next tick."""
         self._due_at = 0.0
 
-    async def look(self) -> None:
+    def look(self) -> Steps[None]:
         """Ask the server, mend what may be mended, and tell lanes, log and reader what changed."""
         self._due_at = time.monotonic() + self._interval()
         found: list[QueueHealth] = []
         for survey in self._surveys:
-            found += await self._connection.execute(survey)
+            found += yield from ask(survey)
         for health in found:
-            if health.damage is Damage.GROUP_GONE and await self._rescue_group(health.name):
+            if health.damage is Damage.GROUP_GONE and (yield from self._rescue_group(health.name)):
                 paused = self._lanes[health.name].paused
                 found[found.index(health)] = QueueHealth(health.name, paused=paused)
         self._take_note(found)
 
-    def is_wanted(self, lane: Lane) -> bool:
+    def is_wanted(self, lane: Watched) -> bool:
         """Whether a claim may find anything: others hold messages of it, or we do without knowing."""
         health = self._health.get(lane.name)
         if health is None or lane.damage is not None:
@@ -117,8 +117,8 @@ class Watch:
         leases_ms = (lane.queue.visibility_timeout_ms for lane in self._lanes.values())
         return min(LOOK_SECONDS, min(leases_ms, default=0) / 1000 / LOOKS_PER_LEASE)
 
-    async def _rescue_group(self, queue: str) -> bool:
-        count = await self._connection.execute(self._broker.rescue_group(queue))
+    def _rescue_group(self, queue: str) -> Steps[bool]:
+        count = yield from ask(self._broker.rescue_group(queue))
         if count is None:
             return False
         logger.error(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 
 from leanmq_topology.errors import BrokerError
 
-logger = logging.getLogger("leanmq.runner")
+logger = logging.getLogger("leanmq.upkeep")
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
@@ -46,6 +45,3 @@ class Pauses:
         """The next pause; at least half of what the doubling says."""
         pause, self._next = self._next, min(self._next * 2, self._longest)
         return pause * (0.5 + random.random() / 2)
-
-    async def wait(self) -> None:
-        await asyncio.sleep(self.seconds())

@@ -1,0 +1,52 @@
+"""A course of operations: it yields what to carry out next and is sent the answer, or the failure.
+
+Like a single operation it does no I/O, so one text of a rule serves blocking code and asyncio alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+from leanmq_topology.brokers.protocol import AsyncConnection, BlockingConnection, Operation
+from leanmq_topology.errors import LeanMQError
+
+T = TypeVar("T")
+
+Steps = Generator[Operation[Any], Any, T]
+
+
+def ask(operation: Operation[T]) -> Steps[T]:
+    """One operation as a course: `answer = yield from ask(operation)` keeps its type."""
+    answer: T = yield operation
+    return answer
+
+
+def carry_out(steps: Steps[T], connection: BlockingConnection) -> T:
+    """Carry a course out to its end; what the server refuses is raised where the course asked for it."""
+    try:
+        operation = next(steps)
+        while True:
+            try:
+                answer = connection.execute(operation)
+            except LeanMQError as failure:
+                operation = steps.throw(failure)
+            else:
+                operation = steps.send(answer)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # its type is T, which StopIteration cannot say
+
+
+async def carry_out_async(steps: Steps[T], connection: AsyncConnection) -> T:
+    """What `carry_out` does, for asyncio."""
+    try:
+        operation = next(steps)
+        while True:
+            try:
+                answer = await connection.execute(operation)
+            except LeanMQError as failure:
+                operation = steps.throw(failure)
+            else:
+                operation = steps.send(answer)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]  # as above
