@@ -89,7 +89,7 @@ def list_edges(topology: Topology) -> Iterator[Edge]:
 
 def describe_filter(target: Target) -> str:
     """`data.notify = true, data.total {"minimum": 50}`, or the topics; empty when everything passes."""
-    parts = [f"topic {topic}" for topic in target.topics]
+    parts = [f"topic {' or '.join(target.topics)}"] if target.topics else []
     parts += [_describe_condition(path, wanted) for path, wanted in (target.match or {}).items()]
     return ", ".join(parts)
 

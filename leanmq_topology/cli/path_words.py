@@ -16,6 +16,7 @@ from leanmq_topology.topology.model import (
     Queue,
     RequestRoute,
     Route,
+    TopicRoute,
     Topology,
 )
 from leanmq_topology.topology.retries import longest_wait_ms
@@ -64,6 +65,10 @@ def describe_route(route: Route) -> Iterator[str]:
     for target in targets:
         wanted = describe_filter(target)
         yield f"  {target.queue}" + (f"  if {wanted}" if wanted else "")
+    if isinstance(route, TopicRoute):
+        yield "The topic is what the send names (--topic), else the type; `*` is one word, `#` any number."
+    if all(describe_filter(target) for target in targets):
+        yield "A message that no queue wants is stored nowhere; the send succeeds and is counted as unrouted."
 
 
 def describe_handler(topology: Topology, handler: Handler) -> Iterator[str]:

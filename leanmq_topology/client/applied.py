@@ -8,12 +8,21 @@ from typing import TYPE_CHECKING, Any
 
 from leanmq_topology.contracts.matching import compile_match
 from leanmq_topology.contracts.schemas import MessageSchema, compile_schema
+from leanmq_topology.contracts.topics import compile_topics
 from leanmq_topology.diagnostics import closest
 from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError, UnknownTargetError
 from leanmq_topology.messages.deduplication import read_deduplication
 from leanmq_topology.messages.routing import Contract, Destination, Subscriber
 from leanmq_topology.topology.durability import Durability, highest
-from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Route, Target, Topology
+from leanmq_topology.topology.model import (
+    FanoutRoute,
+    MessageType,
+    Queue,
+    Route,
+    Target,
+    TopicRoute,
+    Topology,
+)
 from leanmq_topology.topology.specs import address_digests, read_resource, resource_specs
 
 if TYPE_CHECKING:
@@ -65,13 +74,14 @@ class AppliedView:
             if address.startswith("queues.")
             and isinstance(resource := read_resource(address, entry["spec"]), Queue)
         }
-        targets, accepts = self._read_targets(name, fields, queues)
+        targets, accepts, by_topic = self._read_targets(name, fields, queues)
         destination = Destination(
             name,
             digest,
             tuple(_make_subscriber(target, queues[target.queue]) for target in targets),
             {kind: self._read_contract(kind, fields) for kind in accepts},
             highest(self._read_durability(queues[target.queue]) for target in targets),
+            by_topic,
         )
         self._destinations[name] = destination
         return destination
@@ -104,14 +114,15 @@ class AppliedView:
 
     def _read_targets(
         self, name: str, fields: Fields, queues: Mapping[str, Queue]
-    ) -> tuple[tuple[Target, ...], tuple[str, ...]]:
-        """The queues behind a name, and the types it takes."""
+    ) -> tuple[tuple[Target, ...], tuple[str, ...], bool]:
+        """The queues behind a name, the types it takes, and whether topics choose among the queues."""
         if name in queues and f"routes.{name}" not in fields:
-            return (Target(queue=name),), queues[name].accepts
+            return (Target(queue=name),), queues[name].accepts, False
         route = _read_route(name, fields)
         if any(target.queue not in queues for target in route.to):
             raise self.not_applied(name)
-        return route.to, route.accepts or _common_types([queues[target.queue] for target in route.to])
+        accepts = route.accepts or _common_types([queues[target.queue] for target in route.to])
+        return route.to, accepts, isinstance(route, TopicRoute)
 
     def _read_durability(self, queue: Queue) -> Durability:
         """A queue's own, else the broker's, which is not part of what is applied."""
@@ -141,9 +152,9 @@ class AppliedView:
             )
 
 
-def _read_route(name: str, fields: Fields) -> FanoutRoute:
+def _read_route(name: str, fields: Fields) -> FanoutRoute | TopicRoute:
     route: MessageType | Queue | Route = read_resource(f"routes.{name}", fields[f"routes.{name}"]["spec"])
-    if not isinstance(route, FanoutRoute):
+    if not isinstance(route, FanoutRoute | TopicRoute):
         raise LeanMQError(
             f"routes.{name} is applied as a type of route this version cannot send to",
             hint="upgrade leanmq-topology here",
@@ -154,7 +165,8 @@ def _read_route(name: str, fields: Fields) -> FanoutRoute:
 def _make_subscriber(target: Target, queue: Queue) -> Subscriber:
     matcher = None if target.match is None else compile_match(target.match)
     once = read_deduplication(target.queue, queue.deduplication)
-    return Subscriber(target.queue, queue.max_message_size, matcher, once)
+    is_wanted = compile_topics(target.topics) if target.topics else None
+    return Subscriber(target.queue, queue.max_message_size, matcher, once, is_wanted)
 
 
 def _common_types(queues: list[Queue]) -> tuple[str, ...]:

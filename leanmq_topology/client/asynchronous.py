@@ -54,6 +54,7 @@ class Client:
         id: str | None = None,
         ttl: float | str | None = None,
         delay: float | str | None = None,
+        topic: str | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
         durability: str | None = None,
@@ -65,6 +66,7 @@ class Client:
         `id` is the stable id a handler sees. The same `id` sent to the same target again within 10 minutes
         is a duplicate: it is not stored, and the first one's id is returned. A queue that declares
         `deduplication` decides that itself, for all it gets, and then the id returned may be another one.
+        `topic` chooses among the queues of a topic route; left out, the type does.
         `durability` (`"disk"`, `"replicated:1"`…) may raise what the target declares, never lower it.
 
         Raises `InvalidMessageError` (nothing was sent), `UnknownTargetError`, `TopologyNotAppliedError`,
@@ -78,6 +80,7 @@ class Client:
             id=id,
             ttl=ttl,
             delay=delay,
+            topic=topic,
             headers=headers,
             correlation_id=correlation_id,
             durability=durability,
@@ -92,6 +95,7 @@ class Client:
         type: str | None = None,
         ttl: float | str | None = None,
         delay: float | str | None = None,
+        topic: str | None = None,
         headers: Mapping[str, str] | None = None,
         correlation_id: str | None = None,
         durability: str | None = None,
@@ -110,6 +114,7 @@ class Client:
             type=type,
             ttl=ttl,
             delay=delay,
+            topic=topic,
             headers=headers,
             correlation_id=correlation_id,
             durability=durability,

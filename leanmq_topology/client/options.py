@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from leanmq_topology.contracts.topics import find_topic_problem
 from leanmq_topology.errors import InvalidMessageError, SettingError
 from leanmq_topology.messages.message import (
     HEADER_CORRELATION,
@@ -38,10 +39,11 @@ class SendOptions:
     delay_ms: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     durability: Durability | None = None
+    topic: str | None = None
 
 
 PLAIN: Final = SendOptions()
-_NOTHING: Final = (None,) * 7
+_NOTHING: Final = (None,) * 8
 
 
 def read_options(
@@ -50,20 +52,22 @@ def read_options(
     id: str | None = None,
     ttl: float | str | None = None,
     delay: float | str | None = None,
+    topic: str | None = None,
     headers: Mapping[str, str] | None = None,
     correlation_id: str | None = None,
     durability: str | None = None,
 ) -> SendOptions:
     """Check what a caller said. Raises `SettingError` for a value, `InvalidMessageError` for a header."""
-    if (type, id, ttl, delay, headers, correlation_id, durability) == _NOTHING:
+    if (type, id, ttl, delay, topic, headers, correlation_id, durability) == _NOTHING:
         return PLAIN
     _check_kinds(type, id, headers)
+    _check_topic(topic)
     ttl_ms = None if ttl is None else _read_duration("ttl", ttl, LONGEST_TTL_MS)
     if ttl_ms == 0:
         raise SettingError("ttl", "must be longer than 0")
     delay_ms = None if delay is None else _read_duration("delay", delay, LONGEST_DELAY_MS)
     level = None if durability is None else _read_durability(durability)
-    return SendOptions(type, id, ttl_ms, delay_ms, _read_headers(headers or {}, correlation_id), level)
+    return SendOptions(type, id, ttl_ms, delay_ms, _read_headers(headers or {}, correlation_id), level, topic)
 
 
 def _check_kinds(kind: Any, message_id: Any, headers: Any) -> None:
@@ -73,6 +77,15 @@ def _check_kinds(kind: Any, message_id: Any, headers: Any) -> None:
         raise SettingError("type", "must be text, the name of a message type")
     if headers is not None and not isinstance(headers, Mapping):
         raise SettingError("headers", "must be a mapping of names to text")
+
+
+def _check_topic(topic: Any) -> None:
+    if topic is not None:
+        problem = (
+            find_topic_problem(topic) if isinstance(topic, str) else "must be text, words joined by dots"
+        )
+        if problem:
+            raise SettingError("topic", problem, hint="such as user.created")
 
 
 def _read_durability(value: Any) -> Durability:

@@ -23,7 +23,7 @@ from leanmq_topology.errors import (
 )
 from leanmq_topology.messages.deduplication import mark_named
 from leanmq_topology.messages.envelope import Envelope, Once, Outgoing
-from leanmq_topology.messages.message import HEADER_SCHEMA, HEADER_TIME
+from leanmq_topology.messages.message import HEADER_SCHEMA, HEADER_TIME, HEADER_TOPIC
 from leanmq_topology.messages.routing import Contract, Destination, check_data, choose_type, route
 from leanmq_topology.topology.durability import MEMORY, Durability
 
@@ -159,6 +159,7 @@ class Form:
     """What the messages of a batch have in common at a destination, worked out once."""
 
     __slots__ = (
+        "_chosen",
         "_contract",
         "_is_marked",
         "_is_named",
@@ -171,25 +172,26 @@ class Form:
     def __init__(self, destination: Destination, options: SendOptions, view: AppliedView) -> None:
         self.destination, self._options = destination, options
         self._type = choose_type(destination, options.type)
+        self._chosen = destination.narrow(options.topic, self._type)
         self._contract = _find_contract(self._type, destination, view)
         self._written: tuple[int, Mapping[str, str]] = (-1, {})
         # A send that could not be confirmed is sent again with its id, which the server must know then.
         is_durable = (options.durability or destination.durability) != MEMORY
         self._is_named = options.id is not None or is_durable
-        self._is_marked = self._is_named or destination.remembers
+        self._is_marked = self._is_named or self._chosen.remembers
 
     def write_headers(self, now_ms: int) -> Mapping[str, str]:
         """Headers of a message sent now: one object a millisecond, so that they are encoded once."""
         written = self._written  # replaced as a whole: threads share a form
         if written[0] != now_ms:
-            headers = _write_headers(self._options.headers, format_time(now_ms), self._contract)
+            headers = _write_headers(self._options, format_time(now_ms), self._contract)
             written = self._written = (now_ms, headers)
         return written[1]
 
     def address(self, draft: Draft, headers: Mapping[str, str]) -> Outgoing:
         """Validate a message and make its copies. Raises `InvalidMessageError`."""
         check_data(self._contract, draft.data)
-        destination = self.destination
+        destination = self._chosen
         queues = destination.everyone
         if queues is None or len(draft.raw) > destination.widest_for_all:
             queues = route(
@@ -211,7 +213,7 @@ class Form:
 
     def _mark(self, draft: Draft, queues: tuple[str, ...]) -> tuple[Once, ...]:
         """What makes a message a duplicate; a queue that is sent to by its name decides alone."""
-        destination = self.destination
+        destination = self._chosen
         marks = [
             one.once.mark(draft.id, draft.data)
             for one in destination.subscribers
@@ -291,9 +293,11 @@ def _find_contract(kind: str, destination: Destination, view: AppliedView) -> Co
     return contract
 
 
-def _write_headers(own: Mapping[str, str], time: str, contract: Contract | None) -> Mapping[str, str]:
+def _write_headers(options: SendOptions, time: str, contract: Contract | None) -> Mapping[str, str]:
     headers = {HEADER_TIME: time}
     if contract is not None:
         headers[HEADER_SCHEMA] = contract.reference
-    headers.update(own)
+    if options.topic is not None:
+        headers[HEADER_TOPIC] = options.topic
+    headers.update(options.headers)
     return headers

@@ -12,6 +12,8 @@ from leanmq_topology.messages.envelope import Delivered
 HEADER_TIME: Final = "time"
 HEADER_SCHEMA: Final = "dataschema"
 HEADER_CORRELATION: Final = "correlationid"
+HEADER_TOPIC: Final = "leanmqtopic"
+"""The topic, where the sender named one; otherwise it is the type."""
 RESERVED_PREFIX: Final = "leanmq"
 """Headers of ours begin so; a sender may not set them."""
 

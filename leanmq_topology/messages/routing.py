@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from leanmq_topology.contracts.matching import Matcher
 from leanmq_topology.contracts.schemas import MessageSchema
-from leanmq_topology.errors import InvalidMessageError
+from leanmq_topology.errors import InvalidMessageError, SettingError
 from leanmq_topology.messages.deduplication import OncePerQueue
 from leanmq_topology.topology.durability import MEMORY, Durability
+
+MOST_TOPICS_KEPT: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Subscriber:
     """None wants all."""
     once: OncePerQueue | None = None
     """What it says of duplicates."""
+    is_wanted: Callable[[str], bool] | None = None
+    """On a topic route: whether it wants a topic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,15 @@ class Destination:
     """Accepted types; empty takes any JSON object."""
     durability: Durability = MEMORY
     """The least that covers every queue behind it; a send may raise it."""
+    by_topic: bool = False
+    """A topic route: who gets a copy depends on the message's topic, then on what it wants."""
     everyone: tuple[str, ...] | None = field(init=False)
     """Its queues where each of them wants every message; None: `route` must ask them."""
     widest_for_all: int = field(init=False)
     """Data up to this size fits into every queue."""
     remembers: bool = field(init=False)
     """Some queue declares deduplication."""
+    _narrowed: dict[str, Destination] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         subscribers = self.subscribers
@@ -65,6 +72,25 @@ class Destination:
         fill("everyone", wanting if len(wanting) == len(subscribers) else None)
         fill("widest_for_all", min((one.max_message_size for one in subscribers), default=0))
         fill("remembers", any(one.once is not None for one in subscribers))
+        fill("_narrowed", {})
+
+    def narrow(self, topic: str | None, type: str) -> Destination:
+        """What it is for one topic, the type where the sender names none: only the queues that want it.
+
+        Raises `SettingError` for a topic that nothing asks for.
+        """
+        if not self.by_topic:
+            if topic is not None:
+                raise no_topic_route(self.name)
+            return self
+        wanted = type if topic is None else topic
+        found = self._narrowed.get(wanted)
+        if found is None:
+            fitting = tuple(one for one in self.subscribers if one.is_wanted is None or one.is_wanted(wanted))
+            if len(self._narrowed) >= MOST_TOPICS_KEPT:  # topics may hold ids, so there may be any number
+                self._narrowed.clear()
+            found = self._narrowed[wanted] = replace(self, subscribers=fitting, by_topic=False)
+        return found
 
 
 def choose_type(destination: Destination, given: str | None) -> str:
@@ -88,6 +114,14 @@ def choose_type(destination: Destination, given: str | None) -> str:
             "", f"{destination.name} takes only {', '.join(sorted(accepted))}", type=given
         )
     return given
+
+
+def no_topic_route(name: str) -> SettingError:
+    return SettingError(
+        "topic",
+        f"{name} is not a topic route, so no topic chooses its queues",
+        hint="leave topic= (--topic) out",
+    )
 
 
 def check_data(contract: Contract | None, data: Any) -> None:

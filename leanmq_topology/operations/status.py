@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from leanmq_topology.brokers.protocol import (
@@ -45,6 +45,8 @@ class Status:
     states: Mapping[str, QueueState]
     """By queue; each of `queues` has one."""
     workers: Sequence[WorkerState]
+    route_counters: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """What routes counted themselves, by route."""
 
     def workers_of(self, queue: str) -> list[WorkerState]:
         """Running workers that handle this queue."""
@@ -69,7 +71,17 @@ def read_status(link: Link, namespace: str) -> Status:
         states |= {state.name: state for state in link.connection.execute(link.broker.inspect_queues(part))}
         consumers.update(link.connection.execute(link.broker.list_consumers(part)))
     workers = link.connection.execute(link.broker.inspect_workers(sorted(consumers))) if consumers else []
-    return Status(record.generation, queues, routes, states, workers)
+    return Status(
+        record.generation, queues, routes, states, workers, _read_route_counters(link, list(routes))
+    )
+
+
+def _read_route_counters(link: Link, names: list[str]) -> dict[str, dict[str, int]]:
+    counters: dict[str, dict[str, int]] = {}
+    for start in range(0, len(names), QUEUES_A_LOOK):
+        part = names[start : start + QUEUES_A_LOOK]
+        counters |= link.connection.execute(link.broker.inspect_routes(part))
+    return counters
 
 
 def _read_resources(record: AppliedRecord) -> tuple[dict[str, Queue], dict[str, Route]]:

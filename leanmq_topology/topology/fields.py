@@ -12,6 +12,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, NoReturn
 
+from leanmq_topology.contracts.topics import find_pattern_problem
 from leanmq_topology.diagnostics import did_you_mean
 from leanmq_topology.topology.durability import FORMS, WORDS, Durability, ReplicaCountError
 from leanmq_topology.topology.values import format_duration, format_size, parse_duration, parse_size
@@ -23,7 +24,6 @@ MAX_COUNT = 2**53
 """The largest integer that every JSON reader and the server's Lua hold exactly."""
 
 _POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
-_TOPIC_WORD = re.compile(r"[A-Za-z0-9_-]+|\*|#")
 
 
 class WrongValueError(ValueError):
@@ -168,9 +168,12 @@ def read_durability(value: Any) -> str:
 
 def read_topic(value: Any) -> str:
     """A topic pattern: words joined by dots, `*` for one word, `#` for any number."""
-    if isinstance(value, str) and all(_TOPIC_WORD.fullmatch(word) for word in value.split(".")):
-        return value
-    return _refuse("a topic pattern such as user.* or orders.#", value)
+    if not isinstance(value, str) or not value:
+        return _refuse("a topic pattern such as user.* or orders.#", value)
+    problem = find_pattern_problem(value)
+    if problem is not None:
+        raise WrongValueError("LMQ426", problem, suggestion="write it like user.* or orders.#")
+    return value
 
 
 def show_value(value: Any) -> str:

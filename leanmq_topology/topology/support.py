@@ -59,8 +59,8 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     *_queue_key("lifecycle", "on_remove"),
     Unsupported(
         ("routes", ANY, "type"),
-        "take the route out; fanout works today",
-        frozenset({"topic", "request", "ephemeral"}),
+        "take the route out; fanout and topic work today",
+        frozenset({"request", "ephemeral"}),
     ),
     *_handler_key("batch"),
     *_handler_key("then"),

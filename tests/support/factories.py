@@ -9,14 +9,14 @@ from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
 from leanmq_topology.brokers.redis.record import RECORD_FORMAT, address_field, encode_resource, queue_meta
-from leanmq_topology.topology.model import BrokerSettings, FanoutRoute, MessageType, Queue, Topology
+from leanmq_topology.topology.model import BrokerSettings, MessageType, Queue, Route, Topology
 from leanmq_topology.topology.specs import address_digests, digest, fingerprint, resource_specs
 
 
 def make_topology(
     namespace: str,
     *queues: Queue,
-    routes: tuple[FanoutRoute, ...] = (),
+    routes: tuple[Route, ...] = (),
     messages: tuple[MessageType, ...] = (),
     url: str | None = None,
 ) -> Topology:

@@ -26,6 +26,10 @@ class Inspector(Protocol):
         """At most 500 names a call."""
         ...
 
+    def inspect_routes(self, names: Sequence[str]) -> Operation[dict[str, dict[str, int]]]:
+        """What these routes counted themselves (`unrouted`, `duplicates`, `conflicts`), by name."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DeadEntry:

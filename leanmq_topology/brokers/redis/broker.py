@@ -171,6 +171,9 @@ class RedisBroker:
     def inspect_queues(self, names: Sequence[str]) -> Call[list[QueueState]]:
         return self._inspector.inspect_queues(names)
 
+    def inspect_routes(self, names: Sequence[str]) -> Call[dict[str, dict[str, int]]]:
+        return self._inspector.inspect_routes(names)
+
     def read_dead_letters(self, queue: str, *, after: str, count: int) -> Call[list[DeadEntry]]:
         return browsing.read_dead_letters(self.keys, queue, after=after, count=count)
 

@@ -36,6 +36,9 @@ COUNTERS = (
     "dead_discarded",
 )
 
+ROUTE_COUNTERS = ("unrouted", "duplicates", "conflicts")
+"""Those a route keeps for itself: messages that no queue wanted, and those sent to it before."""
+
 _LOST = {
     Damage.MISSING: "the queue is not on the server",
     Damage.GROUP_GONE: "its consumer group is gone",
@@ -96,6 +99,19 @@ class RedisInspector:
             ),
             (GROUP, NOBODY, *COUNTERS),
             lambda reply: _read_states(names, reply),
+        )
+
+    def inspect_routes(self, names: Sequence[str]) -> Call[dict[str, dict[str, int]]]:
+        """What each of these routes counted, by its name."""
+        return Call(
+            "inspect_routes",
+            load_script("inspect_routes"),
+            tuple(map(self.keys.meta, names)),
+            ROUTE_COUNTERS,
+            lambda reply: {
+                name: {counter: int(count or 0) for counter, count in zip(ROUTE_COUNTERS, row, strict=True)}
+                for name, row in zip(names, reply, strict=True)
+            },
         )
 
 

@@ -29,6 +29,9 @@ _MOST_SHOWN = 60
     metavar="ID",
     help="The message's stable id, made up if left out; again within 10 minutes, it is not stored twice.",
 )
+@click.option(
+    "--topic", metavar="TOPIC", help="On a topic route, what chooses the queues; otherwise the type does."
+)
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header; may be repeated.")
 @click.option("--example", is_flag=True, help="Send the first example of the type, from the topology file.")
 @common_options()
@@ -40,6 +43,7 @@ def command(
     ttl: str | None,
     delay: str | None,
     message_id: str | None,
+    topic: str | None,
     headers: tuple[str, ...],
     example: bool,
 ) -> None:
@@ -57,7 +61,7 @@ def command(
     pairs = dict(_read_header(text) for text in headers)
     with connect_sync(topology, url=call.broker_url(topology)) as client:
         sent = client.send(
-            target, data, type=kind, id=message_id, ttl=ttl, delay=delay, headers=pairs or None
+            target, data, type=kind, id=message_id, ttl=ttl, delay=delay, topic=topic, headers=pairs or None
         )
     call.output.data("send", {"id": sent}, sent)
 

@@ -62,7 +62,7 @@ def describe(status: Status) -> dict[str, Any]:
     return {
         "generation": status.generation,
         "queues": {name: _describe_queue(status, name) for name in status.queues},
-        "routes": {name: _describe_route(route) for name, route in status.routes.items()},
+        "routes": {name: _describe_route(status, route) for name, route in status.routes.items()},
         "workers": [_describe_worker(worker) for worker in status.workers],
     }
 
@@ -87,8 +87,12 @@ def _describe_queue(status: Status, name: str) -> dict[str, Any]:
     }
 
 
-def _describe_route(route: Route) -> dict[str, Any]:
-    return {"type": route_type(route), "to": [target.queue for target in targets_of(route)]}
+def _describe_route(status: Status, route: Route) -> dict[str, Any]:
+    return {
+        "type": route_type(route),
+        "to": [target.queue for target in targets_of(route)],
+        **status.route_counters.get(route.name, {}),
+    }
 
 
 def _describe_worker(worker: WorkerState) -> dict[str, Any]:
@@ -131,7 +135,10 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
         yield ""
         for name, route in status.routes.items():
             to = ", ".join(target.queue for target in targets_of(route)) or "nobody"
-            yield f"route {name}: {route_type(route)} to {to}"
+            counted = status.route_counters.get(name, {}).items()
+            yield ", ".join(
+                [f"route {name}: {route_type(route)} to {to}", *(f"{n:,} {what}" for what, n in counted if n)]
+            )
     yield ""
     yield from map(_worker_line, status.workers)
     if not status.workers:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from leanmq_topology.diagnostics import Diagnostic
 from leanmq_topology.topology.draft import Draft, Findings
-from leanmq_topology.topology.rules import broker, contracts, graph, names, policy, references
+from leanmq_topology.topology.rules import broker, contracts, graph, names, policy, references, topics
 
 Rule = Callable[[Draft], Findings]
 
@@ -42,6 +42,7 @@ RULES: tuple[Rule, ...] = (
     policy.check_never_spelling,
     contracts.check_examples,
     contracts.check_matches,
+    topics.check_topics,
     broker.check_url,
     broker.check_password,
     broker.check_secret_places,

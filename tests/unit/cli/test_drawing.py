@@ -33,7 +33,7 @@ SHOP = Topology(
                 Target(queue="emails", match={"data.notify": True, "type": ["a", "b"]}),
             ),
         ),
-        "audit": TopicRoute(name="audit", to=(Target(queue="audit-log", topics=("user.*",)),)),
+        "audit": TopicRoute(name="audit", to=(Target(queue="audit-log", topics=("user.*", "*.critical")),)),
         "ticker": EphemeralRoute(name="ticker"),
     },
     handlers={
@@ -55,7 +55,7 @@ ticker (ephemeral)  ───>  whoever listens                                 
                           quotes           quote    m:quote x1                1 delivery
 
 ? orders to emails: data.notify = true, type one of "a", "b"
-? audit to audit-log: topic user.*"""
+? audit to audit-log: topic user.* or *.critical"""
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from leanmq_topology.cli.commands.status import describe, render
 from leanmq_topology.operations.status import Status
 from leanmq_topology.plan.live_state import QueueState
-from leanmq_topology.topology.model import Queue
+from leanmq_topology.topology.model import Queue, Target, TopicRoute
 
 
 def make_status(state: QueueState) -> Status:
@@ -26,3 +26,13 @@ def test_the_history_and_what_left_it_are_told_where_there_is_any():
 
 def test_a_queue_with_neither_needs_no_line():
     assert not [line for line in render(make_status(QueueState("plain"))) if line.startswith("plain:")]
+
+
+def test_what_a_route_counted_stands_behind_it():
+    audit = TopicRoute(name="audit", to=(Target(queue="log", topics=("#",)),))
+    counters = {"unrouted": 1234, "duplicates": 0, "conflicts": 0}
+    status = Status(
+        1, {"log": Queue(name="log")}, {"audit": audit}, {"log": QueueState("log")}, [], {"audit": counters}
+    )
+    assert "route audit: topic to log, 1,234 unrouted" in list(render(status))
+    assert describe(status)["routes"]["audit"] == {"type": "topic", "to": ["log"], **counters}

@@ -8,8 +8,17 @@ import pytest
 
 from leanmq_topology.contracts.matching import compile_match
 from leanmq_topology.contracts.schemas import compile_schema
-from leanmq_topology.errors import InvalidMessageError
-from leanmq_topology.messages.routing import Contract, Destination, Subscriber, check_data, choose_type, route
+from leanmq_topology.contracts.topics import compile_topics
+from leanmq_topology.errors import InvalidMessageError, SettingError
+from leanmq_topology.messages.routing import (
+    MOST_TOPICS_KEPT,
+    Contract,
+    Destination,
+    Subscriber,
+    check_data,
+    choose_type,
+    route,
+)
 
 ORDER = Contract(
     "order.placed", 2, compile_schema({"type": "object", "properties": {"total": {"type": "number"}}})
@@ -79,3 +88,47 @@ def test_a_message_larger_than_a_queue_that_wants_it_takes_is_refused():
     assert copies(destination, {"total": 2}) == ("large",)
     with pytest.raises(InvalidMessageError, match=r"10 bytes .* small takes \(9\)"):
         copies(destination, {"total": 1})
+
+
+# -- topics ---------------------------------------------------------------------------------------------
+
+
+def topic_route(**topics: str) -> Destination:
+    subscribers = [
+        Subscriber(queue, 100, is_wanted=compile_topics((pattern,))) for queue, pattern in topics.items()
+    ]
+    return Destination("there", "d", tuple(subscribers), by_topic=True)
+
+
+def queues_for(destination: Destination, topic: str | None, type: str = "") -> list[str]:
+    return [one.queue for one in destination.narrow(topic, type).subscribers]
+
+
+def test_the_topic_chooses_the_queues_and_the_type_stands_in_for_it():
+    destination = topic_route(users="user.*", critical="*.critical", all="#")
+    assert queues_for(destination, "user.critical") == ["users", "critical", "all"]
+    assert queues_for(destination, "disk.critical", "user.created") == ["critical", "all"]
+    assert queues_for(destination, None, "user.created") == ["users", "all"]
+    assert queues_for(destination, None) == ["all"]
+
+
+def test_a_match_is_asked_once_the_topic_fits():
+    rich = Subscriber("rich", 100, compile_match({"data.total": 1}), is_wanted=compile_topics(("order.*",)))
+    destination = Destination("there", "d", (rich,), by_topic=True)
+    assert copies(destination.narrow("order.new", ""), {"total": 1}) == ("rich",)
+    assert copies(destination.narrow("order.new", ""), {"total": 2}) == ()
+    assert copies(destination.narrow("other", ""), {"total": 1}) == ()
+
+
+def test_topics_without_end_do_not_fill_the_memory():
+    destination = topic_route(all="#")
+    for n in range(MOST_TOPICS_KEPT + 5):
+        destination.narrow(f"order.{n}", "")
+    assert len(destination._narrowed) <= MOST_TOPICS_KEPT
+
+
+def test_a_topic_for_a_target_that_has_none_is_refused_with_a_hint():
+    with pytest.raises(SettingError) as caught:
+        make_destination(Subscriber("all", 100)).narrow("a.b", "")
+    assert "there is not a topic route" in str(caught.value)
+    assert "--topic" in (caught.value.hint or "")

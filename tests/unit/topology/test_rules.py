@@ -51,6 +51,15 @@ ERRORS = [
         [("LMQ404", "queues.a.max_message_size", "17MiB")],
     ),
     Row(
+        "topic patterns that are none, each with its reason",
+        'routes: {r: {type: topic, to: {a: {topics: ["user.*", "a..b", "us*", "b c"]}}}}\nqueues: {a: {}}',
+        [
+            ("LMQ426", "routes.r.to.a.topics[1]", '"a..b"'),
+            ("LMQ426", "routes.r.to.a.topics[2]", '"us*"'),
+            ("LMQ426", "routes.r.to.a.topics[3]", '"b c"'),
+        ],
+    ),
+    Row(
         "every wrong item of a list",
         "queues: {a: {retry: {steps: [1s, soon, 2s, later]}}}",
         [("LMQ402", "queues.a.retry.steps[1]", "soon"), ("LMQ402", "queues.a.retry.steps[3]", "later")],
@@ -281,6 +290,12 @@ def test_a_move_that_cannot_be_made_is_refused(row: Row, tmp_path: Path):
 
 
 WARNINGS = [
+    Row(
+        "topic patterns that others cover already",
+        "queues: {a: {accepts: [placed, paid]}}\n"
+        'routes: {r: {type: topic, to: {a: {topics: ["user.*", "user.#", "b.#.*", "b.*.#"]}}}}',
+        [("LMQ427", "routes.r.to.a.topics[0]", '"user.*"'), ("LMQ427", "routes.r.to.a.topics[3]", '"b.*.#"')],
+    ),
     Row("no accepts", "queues: {a: {}}", [("LMQ414", "queues.a", "a")]),
     Row(
         "a route brings messages nobody handles",
