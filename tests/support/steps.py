@@ -151,6 +151,23 @@ def purge_dead_letters(stage: Stage) -> Call[Any]:
     return stage.broker.purge_dead_letters("work", "one", keep_ms=60_000)
 
 
+def remove(stage: Stage) -> Call[Any]:
+    entries = [one.entry_id for one in held(stage, "a", "b")]
+    return stage.broker.remove("work", entries)
+
+
+def bury(stage: Stage) -> Call[Any]:
+    entries = [one.entry_id for one in held(stage, "a", "b")]
+    return stage.broker.bury("work", entries, FAILURE)
+
+
+def expire(stage: Stage) -> Call[Any]:
+    """One that lives on, and two behind it that are past their time."""
+    stage.send("work", "c")
+    sweep(stage)
+    return stage.broker.expire("work", cursor="")
+
+
 STEPS: dict[str, Step] = {
     step.__name__: step
     for step in (
@@ -158,5 +175,6 @@ STEPS: dict[str, Step] = {
         *(ack, retry, dead_letter, discard, release, release_held, crash),
         *(claim, rescue, rescue_delayed, rescue_group),
         *(replay, discard_dead_letters, purge, undo_purge, purge_dead_letters),
+        *(remove, bury, expire),
     )
 }

@@ -27,6 +27,7 @@ from leanmq_topology.brokers.protocol.looking import (
 )
 from leanmq_topology.brokers.protocol.operating import NoRoom, Operator, Purge, Replayed, Revival, Undone
 from leanmq_topology.brokers.protocol.operation import AsyncConnection, BlockingConnection, Operation
+from leanmq_topology.brokers.protocol.pairing import ByHand, Declared, Expired, Pair, PairKeeper
 from leanmq_topology.brokers.protocol.receiving import Receiver
 from leanmq_topology.brokers.protocol.sending import (
     Duplicate,
@@ -57,12 +58,15 @@ __all__ = [
     "BlockingConnection",
     "Broker",
     "Browser",
+    "ByHand",
     "Damage",
     "DeadEntry",
+    "Declared",
     "Duplicate",
     "DurableSender",
     "Dying",
     "Examiner",
+    "Expired",
     "Flush",
     "Full",
     "HandedBack",
@@ -76,6 +80,8 @@ __all__ = [
     "Operator",
     "OutputsSent",
     "OwnedByAnother",
+    "Pair",
+    "PairKeeper",
     "Purge",
     "QueueHealth",
     "QueueState",

@@ -7,6 +7,7 @@ from typing import Protocol
 from leanmq_topology.brokers.protocol.applying import Applier
 from leanmq_topology.brokers.protocol.looking import Browser, Inspector, Roster
 from leanmq_topology.brokers.protocol.operating import Operator
+from leanmq_topology.brokers.protocol.pairing import ByHand, PairKeeper
 from leanmq_topology.brokers.protocol.receiving import Receiver
 from leanmq_topology.brokers.protocol.sending import DurableSender, Sender
 from leanmq_topology.brokers.protocol.settling import Settler
@@ -24,6 +25,8 @@ class Broker(
     Browser,
     Roster,
     Operator,
+    PairKeeper,
+    ByHand,
     Applier,
     Protocol,
 ):

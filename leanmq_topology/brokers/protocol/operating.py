@@ -71,8 +71,12 @@ class Undone:
 class Operator(Protocol):
     """What a person does to a queue. Every step is atomic and bounded."""
 
-    def replay(self, queue: str, revivals: Sequence[Revival]) -> Operation[Replayed | NoRoom]:
+    def replay(
+        self, queue: str, revivals: Sequence[Revival], *, source: str | None = None
+    ) -> Operation[Replayed | NoRoom]:
         """Send up to 1,000 dead letters back to this queue: all that are still there, or none.
+
+        They are its own, or those of the queue `source`.
 
         Id, type and data stay, attempts start anew, the lifetime is the queue's own from now on; it is not
         deduplicated; a full queue answers `NoRoom`, a full server raises `BrokerFullError`.

@@ -19,6 +19,8 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     """How many were made: none for an event that nobody wants, fewer where a queue had it already."""
     differs: bool = False
     """A queue that had it already had it with other data."""
+    entry_id: str = ""
+    """Where it lies, if the flush asked and it is one copy that waits in its queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Flush(msgspec.Struct, frozen=True):
     sends: tuple[Outgoing, ...]
     all_or_none: bool = False
     """One failing send withholds the others too (`send_many`, transactions), and they get its answer."""
+    tells_entries: bool = False
+    """Answer with the entry ids of what was stored."""
     confirmed: bool = False
     """The sender will wait until disk or replicas have it. Such a wait covers only what was written after the
     one before, so a duplicate is written too: its marker is renewed."""

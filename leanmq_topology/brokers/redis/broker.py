@@ -10,7 +10,9 @@ from leanmq_topology.brokers.protocol import (
     AppliedRecord,
     ApplyLock,
     DeadEntry,
+    Declared,
     Dying,
+    Expired,
     Flush,
     HandedBack,
     LockHeld,
@@ -18,6 +20,7 @@ from leanmq_topology.brokers.protocol import (
     NoRoom,
     OutputsSent,
     OwnedByAnother,
+    Pair,
     Purge,
     QueueHealth,
     QueueState,
@@ -38,6 +41,7 @@ from leanmq_topology.brokers.redis import (
     checks,
     confirming,
     operating,
+    pairing,
     receiving,
     sending,
     settling,
@@ -50,6 +54,7 @@ from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.inspect import RedisInspector
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.messages.outcome import Failure
 from leanmq_topology.plan.revision import Revision
 from leanmq_topology.topology.durability import Durability
 from leanmq_topology.topology.model import Queue
@@ -182,8 +187,10 @@ class RedisBroker:
 
     # -- operating --------------------------------------------------------------------------------------
 
-    def replay(self, queue: str, revivals: Sequence[Revival]) -> Call[Replayed | NoRoom]:
-        return operating.replay(self.keys, queue, revivals)
+    def replay(
+        self, queue: str, revivals: Sequence[Revival], *, source: str | None = None
+    ) -> Call[Replayed | NoRoom]:
+        return operating.replay(self.keys, queue, revivals, source)
 
     def discard_dead_letters(self, queue: str, entry_ids: Sequence[str]) -> Call[list[bool]]:
         return operating.discard_dead_letters(self.keys, queue, entry_ids)
@@ -205,6 +212,32 @@ class RedisBroker:
 
     def resume(self, queues: Sequence[str]) -> Call[list[str]]:
         return operating.resume(self.keys, queues)
+
+    # -- undeclared pairs, and work by hand ---------------------------------------------------------------
+
+    def create_pair(self, queue: Queue) -> Call[Pair | Declared]:
+        return pairing.create_pair(self.keys, queue)
+
+    def find_pair(self, name: str) -> Call[Pair | None]:
+        return pairing.find_pair(self.keys, name)
+
+    def list_pairs(self) -> Call[list[Pair]]:
+        return pairing.list_pairs(self.keys)
+
+    def delete_pair(self, name: str, *, dead_letters: bool) -> Call[bool | Declared]:
+        return pairing.delete_pair(self.keys, name, dead_letters=dead_letters)
+
+    def remove(self, queue: str, entry_ids: Sequence[str]) -> Call[int]:
+        return pairing.remove(self.keys, queue, entry_ids)
+
+    def bury(self, queue: str, entry_ids: Sequence[str], failure: Failure) -> Call[int]:
+        return pairing.bury(self.keys, queue, entry_ids, failure)
+
+    def expire(self, queue: str, *, cursor: str) -> Call[Expired]:
+        return pairing.expire(self.keys, queue, cursor)
+
+    def forget_history(self, queue: str) -> Call[int]:
+        return pairing.forget_history(self.keys, queue)
 
     # -- workers ----------------------------------------------------------------------------------------
 

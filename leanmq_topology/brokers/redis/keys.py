@@ -52,6 +52,11 @@ class Keys:
         return self._key("history")
 
     @property
+    def pairs(self) -> str:
+        """hash: pair that no topology declares by when it was made, in ms, and what is left of it"""
+        return self._key("pairs")
+
+    @property
     def due(self) -> str:
         """zset: queue by the time its next delayed message is due"""
         return self._key("due")

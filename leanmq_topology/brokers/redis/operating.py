@@ -20,10 +20,12 @@ _PURGED_KINDS: Final = ("q", "z", "b", "c")
 """Keys that hold the messages of a queue, and what is known of them."""
 
 
-def replay(keys: Keys, queue: str, revivals: Sequence[Revival]) -> Call[Replayed | NoRoom]:
+def replay(
+    keys: Keys, queue: str, revivals: Sequence[Revival], source: str | None = None
+) -> Call[Replayed | NoRoom]:
     """Back to the queue: all that are still dead, or none."""
     _check_bound(revivals)
-    places = (keys.queue(queue), keys.meta(queue), keys.dead(queue), keys.delayed(queue))
+    places = (keys.queue(queue), keys.meta(queue), keys.dead(source or queue), keys.delayed(queue))
     words = [word for item in revivals for word in (item.entry_id, encode_headers(item.headers))]
 
     def read(reply: Any) -> Replayed | NoRoom:

@@ -37,7 +37,7 @@ def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
             int(flush.all_or_none),
             int(flush.confirmed),
             GROUP,
-            *layout.arguments(),
+            *layout.arguments(tells_entries=flush.tells_entries),
         ),
         lambda reply: _read_results(sends, reply),
     )
@@ -95,8 +95,9 @@ class _Layout:
             words += _queue_keys(keys, queue)
         return words + list(self._markers)
 
-    def arguments(self) -> list[Word]:
-        words: list[Word] = [len(self._addresses), len(self._queues), len(self._forms)]
+    def arguments(self, *, tells_entries: bool) -> list[Word]:
+        counts = (len(self._addresses), len(self._queues), len(self._forms))
+        words: list[Word] = [*counts, int(tells_entries)]
         for address in self._addresses:
             words += address
         words += self._queues
@@ -156,6 +157,8 @@ def _read_result(outgoing: Outgoing, row: list[Any]) -> SendResult:
     match row[0]:
         case b"duplicate":
             return Duplicate(row[1].decode(), row[2] == b"1")
+        case b"entry":
+            return Stored(outgoing.envelope.id, 1, entry_id=row[1].decode())
         case b"partial":
             return Stored(outgoing.envelope.id, row[1], differs=True)
         case b"full":

@@ -85,7 +85,7 @@ def rescue_group(keys: Keys, queue: str) -> Call[int | None]:
     return Call(
         "rescue_group",
         load_script("rescue_group"),
-        (keys.topology, keys.queue(queue), keys.meta(queue)),
+        (keys.topology, keys.queue(queue), keys.meta(queue), keys.pairs),
         (GROUP, queue),
         lambda reply: None if reply < 0 else reply,
     )

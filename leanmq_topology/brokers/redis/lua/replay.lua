@@ -1,4 +1,4 @@
--- Send dead letters back to the queue they came from, as messages that never failed.
+-- Send dead letters back to the queue they came from, or to another, as messages that never failed.
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<queue>   4 {ns}:z:<queue>
 -- ARGV   for each: entry id of the dead letter, the headers it goes with

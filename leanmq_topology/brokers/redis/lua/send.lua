@@ -4,13 +4,15 @@
 --        then {ns}:m:<address> of each address, then q m z b d c of each queue, then {ns}:u:… of each marker
 -- ARGV   1 sequence   2 life of the producer's marker in ms   3 '1': one failing send withholds all
 --        4 '1': the sender will wait for disk or replicas, so every path must write   5 group
---        6 number of addresses   7 of queues   8 of forms (what sends have in common)
---        then name, digest of each address; then the name of each queue; then of each form its
---        address, number of copies, queue…, type, headers, ttl in ms or '', delay in ms or '', number of markers
+--        6 number of addresses   7 of queues   8 of forms (what sends have in common)   9 '1': tell entry ids
+--        then name, digest of each address ('': a pair that no topology declares); then the name of each queue; then
+--        of each form its address, number of copies, queue…, type, headers, ttl in ms or '', delay in ms or '', number
+--        of markers
 --        then the sends to the end: form, id, data and, if the form has markers, digest of the data (8 bytes) and
 --        for each marker: marker, the copy it is about (0: the whole send), its life in ms
 --        (addresses, queues, forms, copies and markers by their place, from 1)
--- Returns for each send how many copies it made | {'duplicate', id of the first, '1' if its data differs}
+-- Returns for each send how many copies it made | {'entry', id}: its only copy, not delayed, where ids are asked for
+--        | {'duplicate', id of the first, '1' if its data differs}
 --        | {'partial', copies}: a queue had it already, with other data | {'stale', digest or ''}
 --        | {'full', queue, max_length}
 --
@@ -28,6 +30,7 @@ local KEYS_PER_QUEUE = 6
 
 local sequence, marker_life = tonumber(ARGV[1]), ARGV[2]
 local together, confirmed, group = ARGV[3] == '1', ARGV[4] == '1', ARGV[5]
+local tells_entries = ARGV[9] == '1'
 
 local marker = redis.call('GET', KEYS[2])
 if marker then
@@ -46,7 +49,7 @@ local now = read_clock()
 
 -- What each address, queue and form allows, read once a flush.
 
-local at = 9
+local at = 10
 local function next_word()
   at = at + 1
   return ARGV[at - 1]
@@ -59,7 +62,7 @@ end
 local function read_address(place)
   local name, digest = next_word(), next_word()
   local applied = redis.call('HGET', KEYS[1], '@' .. name)
-  local refusal = applied ~= digest and {'stale', applied or ''} or nil
+  local refusal = (applied or '') ~= digest and {'stale', applied or ''} or nil
   return {meta = KEYS[3 + place], refusal = refusal, counts = {}}
 end
 
@@ -223,7 +226,8 @@ local due = {}
 local function add(target, form, id, data)
   local queue, expires = target.queue, target.expires
   if target.wait == 0 then
-    redis.call('XADD', queue.stream, 'NOMKSTREAM', '*', 'id', id, 'type', form.type, 'data', data, 'headers',
+    wrote = true
+    return redis.call('XADD', queue.stream, 'NOMKSTREAM', '*', 'id', id, 'type', form.type, 'data', data, 'headers',
       form.headers, 'attempt', '0', 'expires', expires)
   else
     local when = now + target.wait
@@ -241,7 +245,10 @@ local function write(form, body, send)
     elseif fate[copy] == 'dropped' then
       count(target.queue.counts, 'dropped')
     elseif fate[copy] ~= 'known' then
-      add(target, form, ARGV[body + 1], ARGV[body + 2])
+      local entry = add(target, form, ARGV[body + 1], ARGV[body + 2])
+      if tells_entries and entry and results[send] == 1 and not form.copies[2] then
+        results[send] = {'entry', entry}
+      end
     end
     if fate[copy] ~= 'known' then
       count(target.queue.counts, 'sent')
