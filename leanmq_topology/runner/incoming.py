@@ -35,6 +35,10 @@ class Incoming:
         """The server handed it to us once more; settling goes by the newest hand-out."""
         self.delivered, self.lease_ends, self.lost = delivered, lease_ends, False
 
+    def stop_renewal(self) -> None:
+        """Its run has failed, whatever the handler still does: the lease may end."""
+        self.finished = True
+
     @property
     def message(self) -> Message:
         """Made on demand: most handlers want only the data."""

@@ -1,4 +1,4 @@
-"""Runs the messages of one queue through an `async def` handler, up to `concurrency` at a time, in the loop.
+"""Runs the work of one queue through an `async def` handler, up to `concurrency` at a time, in the loop.
 
 A crew is a few long-lived tasks, hired when they are first needed. One of them works through all that waits
 for as long as the handler never really waits; when it does, the next member is woken to take the next
@@ -12,32 +12,66 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from leanmq_topology.runner.incoming import Incoming
-from leanmq_topology.runner.pipeline import Pipeline, Verdict
+from leanmq_topology.runner.deadlines import Deadlines, timed_out
+from leanmq_topology.runner.pipeline import Steps, Unit
 from leanmq_topology.runner.stepping import run_inline
 
 TURN_SECONDS = 0.01
 """How long handlers may run in a row before other work of the loop gets its turn."""
+GRACE_SECONDS = 1.0
+"""How long a handler that was told to end may take to do so."""
 
-Finish = Callable[[Incoming, Verdict], None]
-Forget = Callable[[Incoming], None]
+U = TypeVar("U", bound=Unit)
+V = TypeVar("V")
 
 
-class LoopCrew:
-    """`finish` hears of every message run or refused, `forget` of each whose lease was lost unrun."""
+class _Member(Generic[U, V]):
+    """One task of a crew, and what it runs at the moment."""
 
-    def __init__(self, concurrency: int, finish: Finish, forget: Forget, client: Any = None) -> None:
+    __slots__ = ("given_up", "steps", "task", "told_at", "unit")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.unit: U | None = None
+        self.steps: Steps[U, V] | None = None
+        self.told_at: float | None = None
+        """Monotonic seconds; when its handler was told to end because its time was up."""
+        self.given_up = False
+        """Its handler did not end even so. Whatever still comes of it is ignored."""
+
+
+class LoopCrew(Generic[U, V]):
+    """`finish` hears of all that was run or refused, `forget` of that whose lease was lost unrun.
+
+    A handler that runs longer than `limit_seconds` is cancelled, and its run has failed with `TimeoutError`
+    whatever comes after. One that does not end even then is given up; `stuck` hears of that.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        concurrency: int,
+        finish: Callable[[U, V], None],
+        forget: Callable[[U], None],
+        client: Any = None,
+        *,
+        limit_seconds: float,
+        stuck: Callable[[str], None],
+    ) -> None:
+        self.name = name
         self._concurrency = concurrency
         self._finish, self._forget = finish, forget
         self._client = client
-        self._waiting: deque[tuple[Incoming, Pipeline]] = deque()
-        self._members: set[asyncio.Task[None]] = set()
+        self._waiting: deque[tuple[U, Steps[U, V]]] = deque()
+        self._members: set[_Member[U, V]] = set()
         self._resting: list[asyncio.Future[None]] = []
         self._running = 0
         self._turn_ends = 0.0
         self._aborting = False
+        self._deadlines = Deadlines(limit_seconds, self._end_overdue)
+        self._stuck = stuck
 
     @property
     def unstarted(self) -> int:
@@ -47,24 +81,26 @@ class LoopCrew:
     def running(self) -> int:
         return self._running
 
-    def give(self, messages: Iterable[Incoming], pipeline: Pipeline) -> None:
+    def give(self, units: Iterable[U], steps: Steps[U, V]) -> None:
         """Run these, in this order, as members get to them."""
-        self._waiting.extend((message, pipeline) for message in messages)
+        self._waiting.extend((unit, steps) for unit in units)
         self._wake_one()
 
-    def take_back(self) -> list[Incoming]:
+    def take_back(self) -> list[U]:
         """What was given and not yet started; it will not be."""
-        unstarted = [message for message, _ in self._waiting]
+        unstarted = [unit for unit, _ in self._waiting]
         self._waiting.clear()
         return unstarted
 
     async def abort(self, grace_seconds: float) -> None:
         """Cancel what runs and give it `grace_seconds` to end; each is finished as interrupted."""
         self._aborting = True
-        for member in self._members:
-            member.cancel()
-        if self._members:
-            await asyncio.wait(self._members, timeout=grace_seconds)
+        self._deadlines.stop()
+        tasks = [member.task for member in self._members if member.task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace_seconds)
 
     def _wake_one(self) -> None:
         """Pass the baton: somebody has to look at what waits, unless all are busy."""
@@ -76,17 +112,21 @@ class LoopCrew:
                 bell.set_result(None)
                 return
         if len(self._members) < self._concurrency and not self._aborting:
-            member = asyncio.create_task(self._work())
-            self._members.add(member)
-            member.add_done_callback(self._left)
+            self._hire()
 
-    def _left(self, member: asyncio.Task[None]) -> None:
+    def _hire(self) -> None:
+        member: _Member[U, V] = _Member()
+        self._members.add(member)
+        member.task = asyncio.create_task(self._work(member))
+        member.task.add_done_callback(lambda _: self._left(member))
+
+    def _left(self, member: _Member[U, V]) -> None:
         self._members.discard(member)
         self._wake_one()
 
-    async def _work(self) -> None:
-        member = asyncio.current_task()
-        while not self._aborting:
+    async def _work(self, member: _Member[U, V]) -> None:
+        task = asyncio.current_task()
+        while not (self._aborting or member.given_up):
             if not self._waiting:
                 await self._rest()
                 continue
@@ -95,38 +135,85 @@ class LoopCrew:
                 await asyncio.sleep(0)
                 self._turn_ends = time.monotonic() + TURN_SECONDS
                 continue
-            message, pipeline = self._waiting.popleft()
-            if message.is_ours(now):
-                await self._run(message, pipeline)
+            unit, steps = self._waiting.popleft()
+            if unit.is_ours(now):
+                await self._run(member, unit, steps)
             else:
-                self._forget(message)
-            if member is not None and member.cancelling() and not self._aborting:
-                await _shake_off_cancellation(member)
+                self._forget(unit)
+            if task is not None and task.cancelling() and not self._aborting:
+                await _shake_off_cancellation(task)
 
     async def _rest(self) -> None:
         bell = asyncio.get_running_loop().create_future()
         self._resting.append(bell)
         await bell
 
-    async def _run(self, message: Incoming, pipeline: Pipeline) -> None:
+    async def _run(self, member: _Member[U, V], unit: U, steps: Steps[U, V]) -> None:
         self._running += 1
         try:
-            verdict = pipeline.admit(message)
+            verdict = steps.admit(unit)
             if verdict is None:
-                verdict = await self._call(message, pipeline)
+                member.unit, member.steps = unit, steps
+                verdict = await self._call(member, unit, steps)
         finally:
-            self._running -= 1
-        self._finish(message, verdict)
+            member.unit = member.told_at = None
+            if not member.given_up:
+                self._running -= 1
+        if not member.given_up:
+            self._finish(unit, verdict)
 
-    async def _call(self, message: Incoming, pipeline: Pipeline) -> Verdict:
+    async def _call(self, member: _Member[U, V], unit: U, steps: Steps[U, V]) -> V:
         try:
-            started = pipeline.invoke(message, self._client)
-            result = await run_inline(started, copy_context(), self._wake_one)
-        except asyncio.CancelledError as failure:
-            return pipeline.interrupt(message) if self._aborting else pipeline.fail(message, failure)
+            started = steps.invoke(unit, self._client)
+            result = await run_inline(started, copy_context(), self._is_waiting)
         except BaseException as failure:
-            return pipeline.fail(message, failure)
-        return pipeline.succeed(message, result)
+            if member.told_at is not None:
+                return steps.fail(unit, self._timed_out().with_traceback(failure.__traceback__))
+            if self._aborting and isinstance(failure, asyncio.CancelledError):
+                return steps.interrupt(unit)
+            return steps.fail(unit, failure)
+        return steps.succeed(unit, result) if member.told_at is None else steps.fail(unit, self._timed_out())
+
+    def _is_waiting(self) -> None:
+        """A handler gave control back to the loop: the next may start, and this one be late from now on."""
+        self._deadlines.watch()
+        self._wake_one()
+
+    # -- runs that take too long ------------------------------------------------------------------------
+
+    def _timed_out(self) -> TimeoutError:
+        return timed_out(self._deadlines.limit_seconds)
+
+    def _end_overdue(self, now: float) -> float | None:
+        due = [self._end_if_overdue(member, now) for member in list(self._members)]
+        return min((at for at in due if at is not None), default=None)
+
+    def _end_if_overdue(self, member: _Member[U, V], now: float) -> float | None:
+        """Tell a handler to end when its time is up, give it up when it does not; or say when that is due."""
+        if member.unit is None or member.unit.started_at is None or member.task is None:
+            return None
+        if member.told_at is not None:
+            if now < member.told_at + GRACE_SECONDS:
+                return member.told_at + GRACE_SECONDS
+            self._give_up(member)
+            return None
+        due_at = member.unit.started_at + self._deadlines.limit_seconds
+        if now < due_at:
+            return due_at
+        member.unit.stop_renewal()
+        member.told_at = now
+        member.task.cancel()
+        return now + GRACE_SECONDS
+
+    def _give_up(self, member: _Member[U, V]) -> None:
+        unit, steps = member.unit, member.steps
+        if unit is None or steps is None:
+            return
+        member.given_up = True
+        self._running -= 1
+        self._members.discard(member)
+        self._finish(unit, steps.fail(unit, self._timed_out()))
+        self._stuck(f"handler {self.name} goes on after its timeout although it was cancelled")
 
 
 async def _shake_off_cancellation(member: asyncio.Task[None]) -> None:

@@ -10,13 +10,38 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from leanmq_topology.messages.decision import decide_failure, decide_return
 from leanmq_topology.messages.outcome import Outcome, Retry
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.topology.model import OnFalse, Queue
+
+U = TypeVar("U", contravariant=True)
+V = TypeVar("V", covariant=True)
+
+
+class Unit(Protocol):
+    """What a crew runs with one call of a handler: a message, or a batch of them."""
+
+    started_at: float | None
+    """Monotonic seconds; None until the handler is about to be called."""
+
+    def is_ours(self, now: float) -> bool: ...
+    def stop_renewal(self) -> None: ...
+
+
+class Steps(Protocol[U, V]):
+    """How a crew runs a unit, step by step; `Pipeline` is that for single messages."""
+
+    def admit(self, unit: U, /) -> V | None: ...
+    @property
+    def invoke(self) -> Callable[[U, Any], Any]: ...
+    def succeed(self, unit: U, value: object, /) -> V: ...
+    def fail(self, unit: U, raised: BaseException, /) -> V: ...
+    def interrupt(self, unit: U, /) -> V: ...
+
 
 Gate = Callable[[Incoming], Outcome | None]
 """Looks at a message before its handler does. None lets it through; an outcome is final."""

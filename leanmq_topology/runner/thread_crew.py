@@ -15,37 +15,48 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from leanmq_topology.runner.incoming import Incoming
-from leanmq_topology.runner.loop_crew import Finish, Forget
-from leanmq_topology.runner.pipeline import Pipeline, Verdict
+from leanmq_topology.runner.deadlines import Deadlines, timed_out
+from leanmq_topology.runner.pipeline import Steps, Unit
 
 OpenClient = Callable[[], contextlib.AbstractContextManager[Any]]
 """Makes a blocking client; each thread gets one of its own, when its handler asks for one."""
 
 
-class ThreadCrew:
-    """`finish` and `forget` are called in the loop's thread, as with `LoopCrew`."""
+U = TypeVar("U", bound=Unit)
+V = TypeVar("V")
+
+
+class ThreadCrew(Generic[U, V]):
+    """`finish` and `forget` are called in the loop's thread, as with `LoopCrew`.
+
+    A thread cannot be ended from outside. One whose handler runs longer than `limit_seconds` is given up: the
+    run has failed with `TimeoutError`, whatever comes of it later is ignored, and `stuck` hears of it.
+    """
 
     def __init__(
         self,
         name: str,
         concurrency: int,
-        finish: Finish,
-        forget: Forget,
+        finish: Callable[[U, V], None],
+        forget: Callable[[U], None],
         open_client: OpenClient | None = None,
+        *,
+        limit_seconds: float,
+        stuck: Callable[[str], None],
     ) -> None:
         self._name, self._concurrency = name, concurrency
         self._finish, self._forget = finish, forget
         self._open_client = open_client
         self._loop = asyncio.get_running_loop()
-        self._waiting: SimpleQueue[tuple[Incoming, Pipeline] | None] = SimpleQueue()
-        self._done: deque[tuple[Incoming, Verdict | None]] = deque()
+        self._waiting: SimpleQueue[tuple[U, Steps[U, V]] | None] = SimpleQueue()
+        self._done: deque[tuple[U, V | None]] = deque()
         self._announced = False
-        self._open: set[Incoming] = set()
+        self._open: dict[U, Steps[U, V]] = {}
         self._threads: list[threading.Thread] = []
-        self._pipeline: Pipeline | None = None
+        self._deadlines = Deadlines(limit_seconds, self._give_up_overdue)
+        self._stuck = stuck
 
     @property
     def unstarted(self) -> int:
@@ -55,16 +66,16 @@ class ThreadCrew:
     def running(self) -> int:
         return max(len(self._open) - self._waiting.qsize(), 0)
 
-    def give(self, messages: Iterable[Incoming], pipeline: Pipeline) -> None:
+    def give(self, units: Iterable[U], steps: Steps[U, V]) -> None:
         """Run these, in this order, as threads get to them."""
-        self._pipeline = pipeline
-        for message in messages:
-            self._open.add(message)
-            self._waiting.put((message, pipeline))
+        for unit in units:
+            self._open[unit] = steps
+            self._waiting.put((unit, steps))
+        self._deadlines.watch()
         while len(self._threads) < min(self._concurrency, len(self._open)):
             self._hire()
 
-    def take_back(self) -> list[Incoming]:
+    def take_back(self) -> list[U]:
         """What was given and not yet started; it will not be."""
         unstarted = []
         with contextlib.suppress(Empty):
@@ -72,14 +83,15 @@ class ThreadCrew:
                 given = self._waiting.get_nowait()
                 if given is not None:
                     unstarted.append(given[0])
-        self._open.difference_update(unstarted)
+        for unit in unstarted:
+            self._open.pop(unit, None)
         return unstarted
 
     async def abort(self, grace_seconds: float) -> None:
         """A thread cannot be ended: what still runs is finished as interrupted, its result ignored."""
-        for message in list(self._open):
-            if self._pipeline is not None:
-                self._close(message, self._pipeline.interrupt(message))
+        self._deadlines.stop()
+        for unit, steps in list(self._open.items()):
+            self._close(unit, steps.interrupt(unit))
         self.dismiss()
 
     def dismiss(self) -> None:
@@ -98,25 +110,25 @@ class ThreadCrew:
         with contextlib.ExitStack() as resources:
             client = None
             while (given := self._waiting.get()) is not None:
-                message, pipeline = given
-                if not message.is_ours(time.monotonic()):
-                    self._announce(message, None)
+                unit, steps = given
+                if not unit.is_ours(time.monotonic()):
+                    self._announce(unit, None)
                     continue
-                verdict = pipeline.admit(message)
+                verdict = steps.admit(unit)
                 if verdict is None:
                     try:
                         if client is None and self._open_client is not None:
                             client = resources.enter_context(self._open_client())
-                        result = _refuse_coroutine(context.copy().run(pipeline.invoke, message, client))
+                        result = _refuse_coroutine(context.copy().run(steps.invoke, unit, client))
                     except BaseException as failure:
-                        verdict = pipeline.fail(message, failure)
+                        verdict = steps.fail(unit, failure)
                     else:
-                        verdict = pipeline.succeed(message, result)
-                self._announce(message, verdict)
+                        verdict = steps.succeed(unit, result)
+                self._announce(unit, verdict)
 
-    def _announce(self, message: Incoming, verdict: Verdict | None) -> None:
+    def _announce(self, unit: U, verdict: V | None) -> None:
         """Called in a thread. The loop is told once for all that is done by the time it looks."""
-        self._done.append((message, verdict))
+        self._done.append((unit, verdict))
         if not self._announced:
             self._announced = True
             with contextlib.suppress(RuntimeError):  # the loop is closed: the drain is over
@@ -125,17 +137,31 @@ class ThreadCrew:
     def _collect(self) -> None:
         self._announced = False
         while self._done:
-            message, verdict = self._done.popleft()
-            self._close(message, verdict)
+            unit, verdict = self._done.popleft()
+            self._close(unit, verdict)
 
-    def _close(self, message: Incoming, verdict: Verdict | None) -> None:
-        if message not in self._open:
-            return  # aborted meanwhile: too late
-        self._open.discard(message)
+    def _close(self, unit: U, verdict: V | None) -> None:
+        if self._open.pop(unit, None) is None:
+            return  # given up meanwhile: too late
         if verdict is None:
-            self._forget(message)
+            self._forget(unit)
         else:
-            self._finish(message, verdict)
+            self._finish(unit, verdict)
+
+    def _give_up_overdue(self, now: float) -> float | None:
+        self._collect()  # what has ended by now was in time, or as good as
+        limit = self._deadlines.limit_seconds
+        next_at = None
+        for unit, steps in list(self._open.items()):
+            # Whoever waits for a thread cannot be overdue before the limit from now.
+            due_at = (unit.started_at or now) + limit
+            if now >= due_at:
+                unit.stop_renewal()
+                self._close(unit, steps.fail(unit, timed_out(limit)))
+                self._stuck(f"a thread of handler {self._name} goes on after its timeout")
+            elif next_at is None or due_at < next_at:
+                next_at = due_at
+        return next_at
 
 
 def _refuse_coroutine(result: Any) -> Any:

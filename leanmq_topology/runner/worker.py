@@ -62,6 +62,9 @@ class Ended:
     clean: bool
     """Everything that was read is settled or handed back."""
     summary: str
+    tainted: str | None = None
+    """Why this process cannot go on: a handler hangs in it that nothing can end. It is to be replaced at
+    once; that is no crash, so no penalty."""
 
 
 def new_consumer_name() -> str:
@@ -89,6 +92,7 @@ class Worker:
         self._lanes: dict[str, Lane] = {}
         self._reader: Reader | None = None
         self._watch: Watch | None = None
+        self._tainted: str | None = None
         self._stop = asyncio.Event()
         self._empty = asyncio.Event()
         self._settlements = Settlements(
@@ -145,7 +149,7 @@ class Worker:
             await reader.stop(reading)
             clean = await self._drain()
             await self._leave()
-            return Ended(clean, self.counters.summary())
+            return Ended(clean, self.counters.summary(), self._tainted)
         finally:
             leases.stop()
             await _cancel(*parts, stopping)
@@ -180,6 +184,15 @@ class Worker:
     async def _leave(self) -> None:
         with contextlib.suppress(LeanMQError):
             await self._connection.execute(self._broker.leave(self.name, list(self._lanes)))
+
+    def _taint(self, reason: str) -> None:
+        """A run was given up and goes on all the same: stop, so that a fresh process takes over."""
+        logger.error(
+            "%s; its message is retried, and this worker stops to be replaced", reason,
+            extra={"event": "tainted", "worker": self.name},
+        )  # fmt: skip
+        self._tainted = self._tainted or reason
+        self.stop()
 
     # -- what the parts report --------------------------------------------------------------------------
 
@@ -262,10 +275,12 @@ class Worker:
             forget(message)
             self._empty.set()
 
+        declared = handler.declared
+        rules: Any = {"limit_seconds": declared.timeout_ms / 1000, "stuck": self._taint}
         if handler.binding.asynchronous:
-            return LoopCrew(handler.declared.concurrency, finish, forget_and_look, client)
+            return LoopCrew(handler.name, declared.concurrency, finish, forget_and_look, client, **rules)
         open_client = self._open_blocking_client if handler.binding.wants_client else None
-        return ThreadCrew(handler.name, handler.declared.concurrency, finish, forget_and_look, open_client)
+        return ThreadCrew(handler.name, declared.concurrency, finish, forget_and_look, open_client, **rules)
 
     def _build_pipeline(self, handler: LoadedHandler, applied: Applied) -> Pipeline:
         queue = applied.queues[handler.declared.queue]

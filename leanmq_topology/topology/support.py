@@ -64,7 +64,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     ),
     *_handler_key("batch"),
     *_handler_key("then"),
-    *_handler_key("timeout"),
     Unsupported(("lifespan",), _LEAVE_OUT),
     Unsupported(("middleware",), _LEAVE_OUT),
     Unsupported(("moved",), _LEAVE_OUT),

@@ -121,6 +121,8 @@ async def _run(
     counts = worker.counters.as_dict()
     logger.info("stopped: %s", ended.summary, extra={"event": "stopped", **counts})
     call.output.data("run", describe(worker.name, ended.clean, counts), "")
+    if ended.tainted:
+        return 1
     return 0 if ended.clean or not stopped_by else 128 + stopped_by[0]
 
 

@@ -21,10 +21,23 @@ seen: ContextVar[int] = ContextVar("seen", default=0)
 class Shift:
     """A crew at work on a handler, and what became of its messages."""
 
-    def __init__(self, handler: Callable[[int], Coroutine[Any, Any, Any]], concurrency: int = 4) -> None:
+    def __init__(
+        self,
+        handler: Callable[[int], Coroutine[Any, Any, Any]],
+        concurrency: int = 4,
+        limit_seconds: float = 60,
+    ) -> None:
         self.finished: list[tuple[int, Verdict]] = []
         self.forgotten: list[int] = []
-        self.crew = LoopCrew(concurrency, self._finish, self._forget)
+        self.stuck: list[str] = []
+        self.crew: LoopCrew[Incoming, Verdict] = LoopCrew(
+            "charge",
+            concurrency,
+            self._finish,
+            self._forget,
+            limit_seconds=limit_seconds,
+            stuck=self.stuck.append,
+        )
         queue = Queue(name="work")
         self.pipeline = Pipeline(queue, OnFalse.DEAD_LETTER, lambda offer, client: handler(offer.data), ())
         self._changed = asyncio.Event()
@@ -37,7 +50,7 @@ class Shift:
         self.forgotten.append(message.data)
         self._changed.set()
 
-    def give(self, *numbers: int, lease_seconds: float = 60) -> None:
+    def give(self, *numbers: int, lease_seconds: float = 60) -> list[Incoming]:
         messages = []
         for number in numbers:
             envelope = Envelope(str(number), "t", b"{}")
@@ -45,6 +58,7 @@ class Shift:
             message.data = number
             messages.append(message)
         self.crew.give(messages, self.pipeline)
+        return messages
 
     async def until_over(self, count: int) -> None:
         async with asyncio.timeout(5):
@@ -222,3 +236,119 @@ async def test_a_handler_that_ends_well_although_aborted_is_done():
     await started.wait()
     await shift.crew.abort(1)
     assert shift.outcomes == [Done]
+
+
+# -- runs that take too long -----------------------------------------------------------------------------
+
+
+async def test_a_handler_that_takes_too_long_is_cancelled_and_has_failed_with_a_timeout():
+    cancelled = []
+
+    async def handler(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(number)
+            raise
+
+    shift = Shift(handler, concurrency=2, limit_seconds=0.02)
+    shift.give(0, 1, 2)
+    await shift.until_over(3)
+    assert sorted(cancelled) == [0, 1, 2]
+    assert [type(verdict.raised) for _, verdict in shift.finished] == [TimeoutError] * 3
+    assert "longer than its timeout of 20ms" in str(shift.finished[0][1].raised)
+    assert (shift.crew.running, shift.stuck) == (0, [])
+
+
+async def test_its_lease_is_not_renewed_any_more_from_that_moment_on():
+    renewed = []
+
+    async def handler(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            renewed.append(not message.finished)
+
+    shift = Shift(handler, limit_seconds=0.02)
+    [message] = shift.give(0)
+    await shift.until_over(1)
+    assert renewed == [False]
+
+
+async def test_the_next_message_does_not_feel_that_the_one_before_was_cancelled():
+    waited = []
+
+    async def handler(number: int) -> None:
+        if number == 0:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        waited.append(number)
+
+    shift = Shift(handler, concurrency=1, limit_seconds=0.05)
+    shift.give(0, 1, 2)
+    await shift.until_over(3)
+    assert waited == [1, 2]
+    assert shift.outcomes == [RetryLater, Done, Done]
+
+
+async def test_what_a_handler_returns_after_it_was_told_to_end_is_ignored():
+    async def handler(number: int) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "done after all"
+        return "never"
+
+    shift = Shift(handler, limit_seconds=0.02)
+    shift.give(0)
+    await shift.until_over(1)
+    [(_, verdict)] = shift.finished
+    assert isinstance(verdict.raised, TimeoutError)
+    assert shift.outcomes == [RetryLater]
+
+
+async def test_a_handler_that_will_not_end_is_given_up_once_and_reported(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("leanmq_topology.runner.loop_crew.GRACE_SECONDS", 0.02)
+    release, ended = asyncio.Event(), asyncio.Event()
+
+    async def handler(number: int) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+        ended.set()
+
+    shift = Shift(handler, concurrency=1, limit_seconds=0.02)
+    shift.give(0)
+    await shift.until_over(1)
+    assert shift.outcomes == [RetryLater]
+    assert "charge" in shift.stuck[0]
+    assert shift.crew.running == 0
+    release.set()
+    await ended.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(shift.finished) == len(shift.stuck) == 1
+
+
+async def test_a_handler_in_time_is_left_alone_though_others_are_not():
+    async def handler(number: int) -> None:
+        await asyncio.sleep(0 if number else 60)
+
+    shift = Shift(handler, concurrency=4, limit_seconds=0.05)
+    shift.give(*range(50))
+    await shift.until_over(50)
+    assert shift.outcomes.count(Done) == 49
+
+
+async def test_an_idle_crew_has_no_timer():
+    async def handler(number: int) -> None:
+        await asyncio.sleep(0)
+
+    shift = Shift(handler, limit_seconds=0.01)
+    shift.give(0)
+    await shift.until_over(1)
+    async with asyncio.timeout(5):
+        while shift.crew._deadlines._timer is not None:
+            await asyncio.sleep(0.005)

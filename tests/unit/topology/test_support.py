@@ -57,7 +57,6 @@ REFUSED = {
     ("routes", ANY, "type"): "routes: {q: {type: ephemeral}}",
     ("handlers", ANY, "batch"): "queues: {r: {}}\nhandlers: {q: {queue: r, call: 'm.n:f', batch: {size: 5}}}",
     ("handlers", ANY, "then"): "queues: {r: {}, s: {}}\nhandlers: {q: {queue: r, call: 'm.n:f', then: s}}",
-    ("handlers", ANY, "timeout"): "queues: {r: {}}\nhandlers: {q: {queue: r, call: 'm.n:f', timeout: 1m}}",
     ("lifespan",): "lifespan: 'm.n:f'",
     ("middleware",): "middleware: ['m.n:F']",
     ("moved",): "queues: {new: {}}\nmoved: {queues.old: queues.new}",
@@ -93,7 +92,6 @@ def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple
         "on_remove": "retain",
         "batch": "{size: 5}",
         "then": "a",
-        "timeout": "1m",
     }
     text = values[path[-1]]
     for key in reversed(path):
