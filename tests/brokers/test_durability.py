@@ -465,7 +465,7 @@ def test_a_server_that_hides_its_settings_is_taken_where_they_are_not_needed(
 
 def _wait_until(found: Any) -> None:
     """For what no other process or thread can signal."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while not found():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -262,7 +262,7 @@ def test_what_a_killed_worker_was_running_is_run_by_another(project: Project, ru
     killed_at = time.monotonic()
     first.signal(signal.SIGKILL)
     assert second.line("start").split()[1:3] == ["1", "2"]
-    assert time.monotonic() - killed_at < 8  # a lease of 1 s, a scan, and a busy machine
+    assert time.monotonic() - killed_at < 15  # a lease of 1 s, a scan, and a busy machine
     second.let_go()
     second.line("done")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -56,6 +57,22 @@ async def sweep(make: Callable[[int], Awaitable[object]], check: Callable[[int],
     return MOST_STEPS
 
 
+class Neighbours:
+    """Calls that are under way on the same connection, one made before the cancelled one and one after it."""
+
+    def __init__(self) -> None:
+        self._pair: list[asyncio.Future[Any]] = []
+
+    def around(self, make: Callable[[str], Awaitable[Any]]) -> Awaitable[object]:
+        """Begin three calls, of which the one in the middle is to be cancelled."""
+        before, gone, after = (asyncio.ensure_future(make(name)) for name in ("before", "gone", "after"))
+        self._pair = [before, after]
+        return gone
+
+    async def answers(self) -> list[Any]:
+        return await asyncio.gather(*self._pair)
+
+
 def echo(text: str) -> Call[bytes]:
     return Call("echo", "ECHO", (), (text,), bytes)
 
@@ -87,12 +104,17 @@ def listed(onlooker: Onlooker) -> bytes:
 async def test_a_cancelled_call_never_shifts_the_answers_of_a_shared_connection(
     server: Server, namespace: str, figures: Figures
 ):
+    neighbours = Neighbours()
     async with opened(server) as connection:
 
+        def three(steps: int) -> Awaitable[object]:
+            return neighbours.around(lambda name: connection.execute(echo(f"{name} {steps}")))
+
         async def others_are_right(steps: int) -> None:
+            assert await neighbours.answers() == [f"before {steps}".encode(), f"after {steps}".encode()]
             assert await connection.execute(echo(f"next {steps}")) == f"next {steps}".encode()
 
-        swept = await sweep(lambda steps: connection.execute(echo(f"gone {steps}")), others_are_right)
+        swept = await sweep(three, others_are_right)
     await nothing_left(server, namespace)
     figures.report("F12", server=server.kind, call="execute", cancelled_at_steps=swept, wrong_answers=0)
 
@@ -115,13 +137,17 @@ async def test_a_cancelled_send_is_stored_once_or_not_at_all_and_others_get_thei
     server: Server, topology: Topology, figures: Figures
 ):
     kept: list[str] = []
+    neighbours = Neighbours()
     async with connect(topology, url=server.url) as mq:
 
-        async def send_another(steps: int) -> None:
-            kept.append(await mq.send("work", {"n": steps}, id=f"kept-{steps}"))
+        def send_three(steps: int) -> Awaitable[object]:
+            return neighbours.around(lambda name: mq.send("work", {"n": steps}, id=f"{name}-{steps}"))
 
-        swept = await sweep(lambda steps: mq.send("work", {"n": steps}, id=f"gone-{steps}"), send_another)
-    assert kept == [f"kept-{steps}" for steps in range(swept)]
+        async def note_ids(steps: int) -> None:
+            kept.extend(await neighbours.answers())
+
+        swept = await sweep(send_three, note_ids)
+    assert kept == [f"{name}-{steps}" for steps in range(swept) for name in ("before", "after")]
     stored = stored_ids(server, topology)
     assert len(stored) == len(set(stored))
     assert set(kept) <= set(stored)

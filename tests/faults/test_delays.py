@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.catalogue import Figures
 from tests.faults.conftest import Build
-from tests.support.arena import ALWAYS
+from tests.support.arena import ALWAYS, NOISE_S
 from tests.support.history import Kind
 
 TICK_S = 0.25
@@ -28,7 +28,7 @@ def test_messages_due_at_once_after_a_restart_are_never_early_and_hardly_late(
 ):
     place = arena(kind, ALWAYS, prefetch=256, concurrency=64)
     place.start_worker()
-    delay_s = 2.0 + count / 2000
+    delay_s = 6.0 + count / 2000  # the start of a producer on a busy machine, and its work
     begun = time.time()
     place.start_producer(
         count=count, batch=100, tasks=1, pause_ms=0, work_ms=0,
@@ -49,4 +49,4 @@ def test_messages_due_at_once_after_a_restart_are_never_early_and_hardly_late(
     found.assert_sound()
     assert len(started) == count
     assert early == 0
-    assert max(late) < TICK_S * count / BATCH + 1.0
+    assert max(late) < TICK_S * count / BATCH + NOISE_S

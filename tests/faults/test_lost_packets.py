@@ -16,6 +16,7 @@ from leanmq_topology.errors import BrokerUnavailableError
 from tests.faults.catalogue import Figures
 from tests.faults.conftest import Build
 from tests.support.append_log import read_content
+from tests.support.arena import CALM_SECONDS, NOISE_S
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.factories import make_topology
 from tests.support.history import Fault
@@ -179,7 +180,7 @@ def test_clients_that_are_killed_twice_a_second_lose_nothing(
         run_twice=len(found.duplicates), connections_left=place.onlooker.connections(),
     )  # fmt: skip
     found.assert_sound()
-    assert found.sent > 50 * seconds
+    assert found.sent > 10 * seconds
 
 
 def test_a_line_that_goes_silent_is_noticed_in_time(arena: Build, figures: Figures):
@@ -194,10 +195,10 @@ def test_a_line_that_goes_silent_is_noticed_in_time(arena: Build, figures: Figur
         proxy.go_silent()
         with place.everybody_met(Fault.CONNECTIONS_CUT):
             place.start_producer(count=5, tasks=1)
-            place.wait_until_drained(seconds=DETECTION_S + 5)
+            place.wait_until_drained(seconds=DETECTION_S + CALM_SECONDS)
         noticed = time.monotonic() - at
         found = place.judge()
     figures.report("F28", sent=found.sent, lost=len(found.lost), working_again_within_s=noticed)
     found.assert_sound()
-    assert noticed < DETECTION_S + 2, "the answer took longer than a wait and its margin"
+    assert noticed < DETECTION_S + NOISE_S, "the answer took longer than a wait and its margin"
     assert "no answer" in worker.said

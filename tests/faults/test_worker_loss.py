@@ -100,7 +100,8 @@ def test_work_that_was_done_but_not_acknowledged_is_run_exactly_once_more(arena:
     found.assert_sound()
     again = starts(place, "p0-0")
     assert [(record.attempt, record.redelivered) for record in again] == [(1, False), (2, True)]
-    assert again[1].at - again[0].at >= LEASE_S * 0.9, "nobody may start it while the lease runs"
+    [sent] = [record for record in place.happened() if record.kind is Kind.INVOKE]
+    assert again[1].at - sent.at >= LEASE_S, "nobody may start it while the lease runs"
 
 
 def test_a_worker_killed_while_a_handler_runs_counts_its_attempt(arena: Build):
@@ -133,7 +134,7 @@ def test_a_worker_that_froze_for_three_leases_does_no_harm_when_it_wakes(
 ):
     place = arena(prefetch=1, concurrency=1)
     frozen = place.start_worker()
-    place.start_producer(count=1, tasks=1, work_ms=400, wishes={wish: 1.0})
+    place.start_producer(count=1, tasks=1, hold=True, wishes={wish: 1.0})
     place.wait_for_record(lambda record: record.kind is Kind.START, "a run in the first worker")
     with place.paused(frozen):
         other = place.start_worker()
@@ -141,6 +142,7 @@ def test_a_worker_that_froze_for_three_leases_does_no_harm_when_it_wakes(
             lambda record: record.kind is Kind.START and record.worker == other.name, "a run in the other"
         )
         place.wait_for_record(lambda record: record.kind is Kind.END, "the end of that run")
+        place.open_gate()
         until = taken.at + 2 * LEASE_S - time.monotonic()
         if until > 0:
             time.sleep(until)  # the rest of the three leases

@@ -1,6 +1,7 @@
 """What workers of fault tests run: each start and end goes to the history of its process.
 
-The data says what to do: `{"key": "p-17", "do": "done", "ms": 3}`.
+The data says what to do: `{"key": "p-17", "do": "done", "ms": 3}`; with `"hold": true` a first run
+does not go on before the gate is opened.
 """
 
 from __future__ import annotations
@@ -19,11 +20,20 @@ HISTORY_VARIABLE: Final = "FAULT_HISTORY"
 _histories: dict[int, History] = {}
 
 
+def history_folder() -> Path:
+    return Path(os.environ[HISTORY_VARIABLE])
+
+
+def gate(histories: Path) -> Path:
+    """The file that lets held runs go on once it is there."""
+    return histories / "gate"
+
+
 def history() -> History:
     """Of this process; its name is what a nemesis calls the worker."""
     pid = os.getpid()
     if pid not in _histories:
-        _histories[pid] = History(Path(os.environ[HISTORY_VARIABLE]), worker_name(pid))
+        _histories[pid] = History(history_folder(), worker_name(pid))
     return _histories[pid]
 
 
@@ -35,6 +45,8 @@ async def work(data: dict[str, Any], message: Message) -> None:
     """Do what the data says, `ms` later."""
     told, key, queue = history(), data["key"], message.queue
     told.start(key, queue, attempt=message.attempt, redelivered=message.redelivered)
+    while data.get("hold") and message.attempt == 1 and not gate(history_folder()).exists():
+        await asyncio.sleep(0.01)  # a file has no way to signal
     if data.get("ms"):
         await asyncio.sleep(data["ms"] / 1000)
     outcome = decide(data.get("do", "done"), message.attempt)

@@ -43,6 +43,8 @@ class ProducerPlan(msgspec.Struct):
     """What handlers are asked to do, by weight."""
     work_ms: int = 2
     delays_ms: tuple[int, ...] = (0,)
+    hold: bool = False
+    """A first run waits for the gate to be opened."""
     batch: int = 1
     """Messages of one send; more than one go by `send_many`."""
 
@@ -92,7 +94,7 @@ class Producer:
     def _make(self, key: str) -> dict[str, Any]:
         wishes = self._plan.wishes
         [wish] = self._dice.choices(list(wishes), list(wishes.values()))
-        return {"key": key, "do": wish, "ms": self._plan.work_ms}
+        return {"key": key, "do": wish, "ms": self._plan.work_ms, "hold": self._plan.hold}
 
 
 async def main(folder: Path, name: str, plan: ProducerPlan) -> None:

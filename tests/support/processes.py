@@ -29,7 +29,12 @@ with hold(Path(folder), EmbeddedAddress(linger_ms=int(linger_ms)), name="test", 
 """
 
 
-def wait_until(happened: Callable[[], object], what: str, *, seconds: float = 10) -> None:
+PATIENCE_SECONDS = 40.0
+"""How long a test waits for what should come soon. One that passes never waits so long, and a machine that is
+busy with other tests may need it."""
+
+
+def wait_until(happened: Callable[[], object], what: str, *, seconds: float = PATIENCE_SECONDS) -> None:
     """Look until it happened; for what gives no signal of its own."""
     deadline = time.monotonic() + seconds
     while not happened():

@@ -22,7 +22,7 @@ import click
 from leanmq_topology.cli.output import wants_color
 from leanmq_topology.errors import LeanMQError
 
-PATIENCE_SECONDS = 15
+PATIENCE_SECONDS = 40
 """How long the demo waits for the worker or the queues before it says that something is wrong."""
 
 BROKEN_ORDER = '{"order_id": "A-5", "total": "a lot", "card": "4242", "email": "max@example.org"}'
