@@ -80,8 +80,7 @@ class Lane:
         self._suspended_until = 0.0
         self._settle = settle
         self._log, self._counters = log, counters
-        declared = handler.declared
-        self._prefetch = Prefetch(declared.concurrency, declared.prefetch)
+        self._prefetch = Prefetch.of(handler.declared)
 
     @property
     def name(self) -> str:

@@ -2,10 +2,15 @@
 
 A set `prefetch` is a hard cap. Otherwise the cap follows the handler: it starts at `concurrency` and grows
 until about 100 ms of work is held, at most 256. A fast handler is then never idle while the next read is
-under way, and a slow one does not sit on messages that another worker could run.
+under way, and a slow one does not sit on messages that another worker could run. Of a batch handler one batch
+more is held than it runs, so that the next one fills up meanwhile.
 """
 
 from __future__ import annotations
+
+from typing import Self
+
+from leanmq_topology.topology.model import Handler
 
 WORK_HELD_SECONDS = 0.1
 LARGEST = 256
@@ -14,16 +19,26 @@ _WEIGHT = 0.2
 
 
 class Prefetch:
-    def __init__(self, concurrency: int, fixed: int | None = None) -> None:
-        self._concurrency, self._fixed = concurrency, fixed
+    """`at_once` messages run together, `least` are held whatever the handler's speed."""
+
+    def __init__(self, at_once: int, fixed: int | None = None, *, least: int = 0) -> None:
+        self._at_once, self._fixed = at_once, fixed
+        self._least = max(at_once, least)
         self._seconds: float | None = None
-        self.limit = concurrency if fixed is None else fixed
+        self.limit = self._least if fixed is None else fixed
+
+    @classmethod
+    def of(cls, handler: Handler) -> Self:
+        """As it is declared."""
+        size = handler.batch.size if handler.batch else 1
+        at_once = handler.concurrency * size
+        return cls(at_once, handler.prefetch, least=at_once + size if handler.batch else at_once)
 
     def measure(self, seconds: float) -> None:
-        """One message took so long, from its start to its end."""
+        """A call of the handler took so long, from its start to its end."""
         if self._fixed is not None:
             return
         known = self._seconds
         self._seconds = known = seconds if known is None else known + _WEIGHT * (seconds - known)
-        wanted = self._concurrency * WORK_HELD_SECONDS / max(known, 1e-6)
-        self.limit = max(self._concurrency, min(int(wanted), LARGEST))
+        wanted = self._at_once * WORK_HELD_SECONDS / max(known, 1e-6)
+        self.limit = max(self._least, min(int(wanted), LARGEST))

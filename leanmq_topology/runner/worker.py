@@ -26,10 +26,10 @@ from leanmq_topology.errors import LeanMQError
 from leanmq_topology.plan.hazards import refuse_owner
 from leanmq_topology.runner.applied import Applied, check_applied, list_differences, read_applied
 from leanmq_topology.runner.handlers import LoadedHandler
+from leanmq_topology.runner.hiring import Employer
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.lane import Crew, Finish, Forget, Lane
 from leanmq_topology.runner.leases import LeaseKeeper
-from leanmq_topology.runner.loop_crew import LoopCrew
 from leanmq_topology.runner.middleware.admission import check_admission
 from leanmq_topology.runner.middleware.contract import check_contract
 from leanmq_topology.runner.middleware.counters import Counters
@@ -37,7 +37,6 @@ from leanmq_topology.runner.middleware.event_log import EventLog
 from leanmq_topology.runner.pipeline import Pipeline
 from leanmq_topology.runner.reader import Reader
 from leanmq_topology.runner.settlements import Settlement, Settlements
-from leanmq_topology.runner.thread_crew import ThreadCrew
 from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.upkeep.clocks import ServerClock
@@ -260,27 +259,23 @@ class Worker:
         return [handler.declared.queue for handler in self._handlers.values()]
 
     def _build_lanes(self, applied: Applied, client: Any) -> None:
+        employer = Employer(client, self._open_blocking_client, self._taint)
         for handler in self._handlers.values():
             self._lanes[handler.declared.queue] = Lane(
                 handler,
                 self._build_pipeline(handler, applied),
-                functools.partial(self._hire, handler, client),
+                functools.partial(self._hire, employer, handler),
                 self._settlements.add,
                 EventLog(handler.declared, self._topology.folder),
                 self.counters,
             )
 
-    def _hire(self, handler: LoadedHandler, client: Any, finish: Finish, forget: Forget) -> Crew:
+    def _hire(self, employer: Employer, handler: LoadedHandler, finish: Finish, forget: Forget) -> Crew:
         def forget_and_look(message: Incoming) -> None:
             forget(message)
             self._empty.set()
 
-        declared = handler.declared
-        rules: Any = {"limit_seconds": declared.timeout_ms / 1000, "stuck": self._taint}
-        if handler.binding.asynchronous:
-            return LoopCrew(handler.name, declared.concurrency, finish, forget_and_look, client, **rules)
-        open_client = self._open_blocking_client if handler.binding.wants_client else None
-        return ThreadCrew(handler.name, declared.concurrency, finish, forget_and_look, open_client, **rules)
+        return employer.hire(handler, finish, forget_and_look)
 
     def _build_pipeline(self, handler: LoadedHandler, applied: Applied) -> Pipeline:
         queue = applied.queues[handler.declared.queue]

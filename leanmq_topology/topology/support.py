@@ -62,7 +62,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         "take the route out; fanout and topic work today",
         frozenset({"request", "ephemeral"}),
     ),
-    *_handler_key("batch"),
     *_handler_key("then"),
     Unsupported(("lifespan",), _LEAVE_OUT),
     Unsupported(("middleware",), _LEAVE_OUT),

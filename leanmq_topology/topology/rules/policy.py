@@ -111,17 +111,22 @@ def check_visibility_timeout(draft: Draft) -> Findings:
 
 
 def check_prefetch(draft: Draft) -> Findings:
+    """Less than what is to run at once would leave some of it idle for ever."""
     for handler in draft.topology.handlers.values():
-        if handler.prefetch is None or handler.prefetch >= handler.concurrency:
+        key, wanted = "concurrency", handler.concurrency
+        never = f"{wanted - (handler.prefetch or 0)} of its runs could never start"
+        if handler.batch is not None and handler.batch.size > wanted:
+            key, wanted, never = "batch", handler.batch.size, "no batch could ever be full"
+        if handler.prefetch is None or handler.prefetch >= wanted:
             continue
         prefetch = draft.settled("handlers", handler.name, "prefetch")
-        if not draft.is_broken(prefetch, draft.settled("handlers", handler.name, "concurrency")):
+        if not draft.is_broken(prefetch, draft.settled("handlers", handler.name, key)):
+            what = "batch.size" if key == "batch" else key
             yield draft.error(
                 "LMQ410",
-                f"prefetch {handler.prefetch} is less than concurrency {handler.concurrency}:"
-                f" {handler.concurrency - handler.prefetch} of its runs could never start",
+                f"prefetch {handler.prefetch} is less than {what} {wanted}: {never}",
                 prefetch,
-                suggestion=f"write prefetch: {handler.concurrency} or more, or leave it out",
+                suggestion=f"write prefetch: {wanted} or more, or leave it out",
             )
 
 

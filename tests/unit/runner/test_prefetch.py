@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leanmq_topology.runner.prefetch import LARGEST, Prefetch
+from leanmq_topology.topology.model import Batch, Handler
 
 
 def test_it_starts_at_concurrency():
@@ -42,3 +43,14 @@ def test_it_stays_between_concurrency_and_the_most(concurrency: int, seconds: li
     for measured in seconds:
         prefetch.measure(measured)
         assert concurrency <= prefetch.limit <= max(concurrency, LARGEST)
+
+
+@given(st.integers(1, 8), st.integers(1, 1000), st.lists(st.floats(0, 1000)))
+def test_a_batch_handler_can_always_fill_one_batch_more_than_it_runs(
+    concurrency: int, size: int, seconds: list[float]
+):
+    handler = Handler(name="h", queue="q", call="m:f", concurrency=concurrency, batch=Batch(size=size))
+    prefetch = Prefetch.of(handler)
+    for measured in seconds:
+        prefetch.measure(measured)
+        assert prefetch.limit >= (concurrency + 1) * size

@@ -27,7 +27,6 @@ EXAMPLE = Path(__file__).parents[2] / "cli" / "cases" / "design-example" / "topo
 NOT_YET = [
     "routes.get-quote.type",
     "routes.ticker.type",
-    "handlers.bulk.batch",
     "lifespan",
     "middleware",
     "moved",

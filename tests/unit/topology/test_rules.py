@@ -95,6 +95,11 @@ ERRORS = [
         'queues: {a: {}}\nhandlers: {h: {queue: a, call: "m.n:f", concurrency: 8, prefetch: 4}}',
         [("LMQ410", "handlers.h.prefetch", "4")],
     ),
+    Row(
+        "less prefetch than a batch holds",
+        'queues: {a: {}}\nhandlers: {h: {queue: a, call: "m.n:f", batch: {size: 8}, prefetch: 4}}',
+        [("LMQ410", "handlers.h.prefetch", "4")],
+    ),
     # Names
     Row("D18 an empty name", 'queues: {"": {}}', [("LMQ301", "queues.", '""')]),
     Row("D18 65 characters", f"queues: {{{'a' * 65}: {{}}}}", [("LMQ301", f"queues.{'a' * 65}", "a" * 65)]),

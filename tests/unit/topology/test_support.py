@@ -55,7 +55,6 @@ REFUSED = {
     ("queues", ANY, "max_crashes"): "queues: {q: {max_crashes: 3}}",
     ("queues", ANY, "lifecycle", "on_remove"): "queues: {q: {lifecycle: {on_remove: retain}}}",
     ("routes", ANY, "type"): "routes: {q: {type: ephemeral}}",
-    ("handlers", ANY, "batch"): "queues: {r: {}}\nhandlers: {q: {queue: r, call: 'm.n:f', batch: {size: 5}}}",
     ("handlers", ANY, "then"): "queues: {r: {}, s: {}}\nhandlers: {q: {queue: r, call: 'm.n:f', then: s}}",
     ("lifespan",): "lifespan: 'm.n:f'",
     ("middleware",): "middleware: ['m.n:F']",
@@ -90,7 +89,6 @@ def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple
     values = {
         "max_crashes": "3",
         "on_remove": "retain",
-        "batch": "{size: 5}",
         "then": "a",
     }
     text = values[path[-1]]

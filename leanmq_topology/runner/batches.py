@@ -1,0 +1,230 @@
+"""Several messages run by one call of a batch handler, each with an outcome of its own.
+
+Messages gather until a batch is full or its first one has waited long enough, and then only if a member of
+the crew is free: while all are busy, what comes makes the next batches fuller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from leanmq_topology.runner.binding import Invoke
+from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.runner.pipeline import Pipeline, Steps, Verdict
+
+Verdicts = list[tuple[Incoming, Verdict | None]]
+"""What becomes of each message of a batch. None: its lease lapsed before it could start."""
+
+
+class Batch:
+    """Messages that are run together. It is what batch handlers are offered (`data`, `message`: lists)."""
+
+    __slots__ = ("judged", "messages", "started_at")
+
+    def __init__(self, messages: list[Incoming]) -> None:
+        self.messages = messages
+        """Those the handler gets, once the batch was admitted."""
+        self.judged: Verdicts = []
+        """Those it does not get."""
+        self.started_at: float | None = None
+
+    @property
+    def data(self) -> list[Any]:
+        return [message.data for message in self.messages]
+
+    @property
+    def message(self) -> list[Any]:
+        return [message.message for message in self.messages]
+
+    def is_ours(self, now: float) -> bool:
+        """Each message is judged by itself, when the batch is admitted."""
+        return True
+
+    def stop_renewal(self) -> None:
+        for message in self.messages:
+            message.stop_renewal()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSteps:
+    """The steps of a pipeline, taken for a whole batch at a time."""
+
+    pipeline: Pipeline
+
+    @property
+    def invoke(self) -> Invoke:
+        return self.pipeline.invoke
+
+    def admit(self, batch: Batch) -> Verdicts | None:
+        """Sort out what must not run; None if anything is left."""
+        now, running = time.monotonic(), []
+        for message in batch.messages:
+            verdict = self.pipeline.admit(message) if message.is_ours(now) else None
+            if message.started_at is None:
+                batch.judged.append((message, verdict))
+            else:
+                running.append(message)
+        batch.messages = running
+        batch.started_at = now
+        return None if running else batch.judged
+
+    def succeed(self, batch: Batch, value: object) -> Verdicts:
+        """The handler returned one result for all messages, or one for each."""
+        results = read_results(value, len(batch.messages))
+        if isinstance(results, TypeError):
+            return self.fail(batch, results)
+        judged = zip(batch.messages, map(self._judge, batch.messages, results), strict=True)
+        return [*batch.judged, *judged]
+
+    def fail(self, batch: Batch, raised: BaseException) -> Verdicts:
+        """The handler raised: every message of the batch has failed."""
+        return [
+            *batch.judged,
+            *((message, self.pipeline.fail(message, raised)) for message in batch.messages),
+        ]
+
+    def interrupt(self, batch: Batch) -> Verdicts:
+        """The worker gave up on a running handler."""
+        return [*batch.judged, *((message, self.pipeline.interrupt(message)) for message in batch.messages)]
+
+    def _judge(self, message: Incoming, result: object) -> Verdict:
+        if isinstance(result, BaseException):
+            return self.pipeline.fail(message, result)
+        return self.pipeline.succeed(message, result)
+
+
+def read_results(value: object, count: int) -> list[object] | TypeError:
+    """One result a message, or what is wrong with what a batch handler returned."""
+    if value is None or value is False:
+        return [value] * count
+    wanted = f"a batch handler returns None or a list with one result for each of its {count} messages"
+    if not isinstance(value, list | tuple):
+        return TypeError(f"{wanted}, not {type(value).__name__}")
+    if len(value) != count:
+        return TypeError(f"{wanted}, not {len(value)} results")
+    for result in value:
+        if isinstance(result, type) and issubclass(result, BaseException):
+            return TypeError(f"{wanted}: a result may be {result.__name__}(), but not the class itself")
+    return list(value)
+
+
+class BatchRunners(Protocol):
+    """Those who run batches: a crew of tasks or threads."""
+
+    def give(self, units: Iterable[Batch], steps: Steps[Batch, Verdicts]) -> None: ...
+    def take_back(self) -> list[Batch]: ...
+    async def abort(self, grace_seconds: float) -> None: ...
+
+
+class _Gathered(NamedTuple):
+    message: Incoming
+    pipeline: Pipeline
+    since: float
+
+
+class BatchCrew:
+    """Puts messages together and has `hire`d runners run them, `concurrency` batches at a time at most.
+
+    A batch holds `size` messages, or what has come `wait_seconds` after its first one. `finish` and `forget`
+    hear of each message, all of a batch in one turn of the loop, so that one step settles them.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        wait_seconds: float,
+        concurrency: int,
+        hire: Callable[[Callable[[Batch, Verdicts], None], Callable[[Batch], None]], BatchRunners],
+        finish: Callable[[Incoming, Verdict], None],
+        forget: Callable[[Incoming], None],
+    ) -> None:
+        self._size, self._wait_seconds, self._concurrency = size, wait_seconds, concurrency
+        self._finish_one, self._forget_one = finish, forget
+        self._runners = hire(self._finish, self._forget)
+        self._gathered: deque[_Gathered] = deque()
+        self._open: set[Batch] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def unstarted(self) -> int:
+        """Messages that wait for a member; those that wait for others to fill their batch do not count."""
+        gathered = len(self._gathered)
+        return gathered if gathered >= self._size else 0
+
+    @property
+    def running(self) -> int:
+        return sum(len(batch.messages) for batch in self._open)
+
+    def give(self, messages: Iterable[Incoming], pipeline: Pipeline) -> None:
+        """Run these, in this order, as batches fill up."""
+        now = time.monotonic()
+        self._gathered.extend(_Gathered(message, pipeline, now) for message in messages)
+        self._send_off()
+
+    def take_back(self) -> list[Incoming]:
+        """What was given and not yet started; it will not be."""
+        unstarted = [message for batch in self._runners.take_back() for message in self._reopen(batch)]
+        unstarted += [gathered.message for gathered in self._gathered]
+        self._gathered.clear()
+        self._stop_timer()
+        return unstarted
+
+    async def abort(self, grace_seconds: float) -> None:
+        """End what runs; each of its messages is finished as interrupted."""
+        self._stop_timer()
+        await self._runners.abort(grace_seconds)
+
+    def _reopen(self, batch: Batch) -> list[Incoming]:
+        self._open.discard(batch)
+        return batch.messages
+
+    def _send_off(self) -> None:
+        """Start every batch that is full, or has waited long enough, as far as members are free."""
+        while self._gathered and len(self._open) < self._concurrency:
+            now = time.monotonic()
+            due_in = self._gathered[0].since + self._wait_seconds - now
+            if len(self._gathered) < self._size and due_in > 0:
+                self._look_again(due_in)
+                return
+            pipeline = self._gathered[0].pipeline
+            batch = Batch(list(self._take(pipeline)))
+            self._open.add(batch)
+            self._runners.give([batch], BatchSteps(pipeline))
+
+    def _take(self, pipeline: Pipeline) -> Iterator[Incoming]:
+        """The next messages, up to a full batch, as long as they go by the same rules."""
+        for _ in range(self._size):
+            if not self._gathered or self._gathered[0].pipeline is not pipeline:
+                return
+            yield self._gathered.popleft().message
+
+    def _look_again(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = self._loop.call_later(seconds, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        self._send_off()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _finish(self, batch: Batch, verdicts: Verdicts) -> None:
+        self._open.discard(batch)
+        for message, verdict in verdicts:
+            if verdict is None:
+                self._forget_one(message)
+            else:
+                self._finish_one(message, verdict)
+        self._send_off()
+
+    def _forget(self, batch: Batch) -> None:
+        self._finish(batch, [(message, None) for message in batch.messages])
