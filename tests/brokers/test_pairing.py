@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from leanmq_topology.brokers.protocol import Declared, Dying, Pair, Replayed, Revival, Stale, Stored
 from leanmq_topology.brokers.redis.address import parse_address
@@ -72,7 +73,7 @@ def test_a_pair_made_twice_is_the_one_made_first(stage: Stage, pair: Pair):
 def test_what_is_sent_to_a_pair_is_handed_out_under_the_entry_id_that_the_sender_was_told(
     stage: Stage, pair: Pair
 ):
-    flush = replace(stage.flush(stage.outgoing(NAME, "m1"), stage.outgoing(NAME, "m2")), tells_entries=True)
+    flush = structs.replace(stage.flush(stage.outgoing(NAME, "m1"), stage.outgoing(NAME, "m2")), tells_entries=True)
     stored = stage.carry(stage.broker.send(flush))
     assert stage.carry(stage.broker.send(flush)) == stored, "a resend tells what the first send told"
     assert [(one.entry_id, one.envelope.id) for one in stage.fetch(NAME)] == [
@@ -81,7 +82,7 @@ def test_what_is_sent_to_a_pair_is_handed_out_under_the_entry_id_that_the_sender
 
 
 def test_a_delayed_message_has_no_entry_id_to_tell(stage: Stage, pair: Pair):
-    flush = replace(stage.flush(stage.outgoing(NAME, "m1", delay_ms=60_000)), tells_entries=True)
+    flush = structs.replace(stage.flush(stage.outgoing(NAME, "m1", delay_ms=60_000)), tells_entries=True)
     assert stage.carry(stage.broker.send(flush)) == [Stored("m1", 1)]
 
 
