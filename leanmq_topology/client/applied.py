@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from leanmq_topology.contracts.matching import compile_match
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("leanmq_topology.client")
 
+NOT_APPLIED = ""
+"""The digest of an address that no topology declares; the server says whether there is such a queue."""
+
 Fields = Mapping[str, Any]
 """The answer of `Inspector.read_addresses`."""
 
@@ -37,8 +40,9 @@ Fields = Mapping[str, Any]
 class AppliedView:
     """The applied addresses that were used so far. Routing and limits follow it, never the local file."""
 
-    def __init__(self, topology: Topology) -> None:
-        self._topology = topology
+    def __init__(self, topology: Topology, *, undeclared: Callable[[str], Queue] | None = None) -> None:
+        """`undeclared` says what a name is that nobody declared; without it such a name is an error."""
+        self._topology, self._undeclared = topology, undeclared
         self.plain_forms: dict[str, Form] = {}
         """What sends without options of their own have in common, by target; kept by who sends."""
         self._destinations: dict[str, Destination] = {}
@@ -58,6 +62,8 @@ class AppliedView:
         Raises `UnknownTargetError` for a name that the topology does not declare.
         """
         found = self._destinations.get(name)
+        if self._undeclared is not None:
+            return found
         if found is None and name not in self._topology.queues and name not in self._topology.routes:
             raise UnknownTargetError(name, closest=closest(name, self._topology.target_names()))
         return found
@@ -65,6 +71,11 @@ class AppliedView:
     def learn(self, name: str, fields: Fields) -> Destination:
         """Take in what the server answered. Raises `TopologyNotAppliedError` if it is not there."""
         digest = fields.get(f"@{name}")
+        if digest is None and self._undeclared is not None:
+            queue = self._undeclared(name)
+            pair = Destination(name, NOT_APPLIED, (_make_subscriber(Target(queue=name), queue),))
+            self._destinations[name] = pair
+            return pair
         if digest is None:
             raise self.not_applied(name)
         self._warn_if_different(name, digest)
@@ -142,7 +153,7 @@ class AppliedView:
     def _warn_if_different(self, name: str, applied: str) -> None:
         if self._local is None:
             self._local = address_digests(resource_specs(self._topology))
-        if self._local.get(name) != applied and not self._warned:
+        if self._local.get(name, applied) != applied and not self._warned:
             self._warned = True
             _log.warning(
                 "%r differs between this topology and the one applied in namespace %r; "

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from leanmq_topology.brokers.examination import insist
-from leanmq_topology.brokers.protocol import BlockingConnection, Broker, Flush, SendResult
+from leanmq_topology.brokers.protocol import BlockingConnection, Broker, Flush, Operation, SendResult
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.confirmed import Levels
 from leanmq_topology.client.confirmed_threads import SyncConfirmer
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.options import SendOptions, read_options
+from leanmq_topology.client.patience import PATIENT, Patience
 from leanmq_topology.client.persistence import persist
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
@@ -23,7 +24,9 @@ from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.routing import Destination
 from leanmq_topology.topology.durability import MEMORY, Durability, declared_levels
-from leanmq_topology.topology.model import Topology
+from leanmq_topology.topology.model import Queue, Topology
+
+T = TypeVar("T")
 
 
 class SyncClient:
@@ -40,10 +43,13 @@ class SyncClient:
         confirmer: SyncConfirmer,
         *,
         clock: Clock = system_clock,
+        undeclared: Callable[[str], Queue] | None = None,
+        patience: Patience = PATIENT,
     ) -> None:
-        self.topology = topology
+        self.topology, self.broker = topology, broker
         self._broker, self._connection, self._clock = broker, connection, clock
-        self._view = AppliedView(topology)
+        self._view = AppliedView(topology, undeclared=undeclared)
+        self._patience = patience
         self._producer, self._confirmer = Producer(), confirmer
         self._lock = threading.Lock()
 
@@ -103,6 +109,19 @@ class SyncClient:
         batch = self._write(target, items, options)
         return self._send(batch) if batch.drafts else []
 
+    def send_batch(self, batch: Batch) -> list[str]:
+        """Store messages that were written before, all or none; returns their ids."""
+        return self._send(batch)
+
+    def execute(self, operation: Operation[T]) -> T:
+        """Carry out an operation that may be repeated, one of `broker`'s, on the client's own connection."""
+        with self._lock:
+            return persist(self._connection, operation, patience=self._patience)
+
+    def read_destination(self, name: str) -> Destination:
+        """What this name is on the server right now. Raises `TopologyNotAppliedError`."""
+        return self._read_destination(name)
+
     def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
         return write_batch(target, items, options, now_ms=self._clock())
 
@@ -110,7 +129,8 @@ class SyncClient:
         for _ in range(MOST_REFRESHES + 1):
             destination = self._view.find(batch.target) or self._read_destination(batch.target)
             level = batch.level(destination)
-            results = self._deliver(batch.address(destination, self._view), level)
+            sends = batch.address(destination, self._view)
+            results = self._deliver(sends, level, tells_entries=batch.tells_entries)
             ids = batch.read(results, self._view)
             if ids is not None:
                 return ids
@@ -130,22 +150,34 @@ class SyncClient:
 
     def _read_destination(self, target: str) -> Destination:
         with self._lock:
-            fields = persist(self._connection, self._broker.read_addresses([target]))
+            operation = self._broker.read_addresses([target])
+            fields = persist(self._connection, operation, patience=self._patience)
         return self._view.learn(target, fields)
 
-    def _deliver(self, sends: list[Outgoing], level: Durability) -> list[SendResult]:
+    def _deliver(
+        self, sends: list[Outgoing], level: Durability, *, tells_entries: bool = False
+    ) -> list[SendResult]:
         together = len(sends) > 1
         if level != MEMORY:
             return self._confirmer.submit(sends, level, together=together)
         with self._lock:
             name, sequence = self._producer.next()
-            flush = Flush(name, sequence, tuple(sends), all_or_none=together)
-            return persist(self._connection, self._broker.send(flush))
+            flush = Flush(name, sequence, tuple(sends), all_or_none=together, tells_entries=tells_entries)
+            return persist(self._connection, self._broker.send(flush), patience=self._patience)
 
 
 @contextmanager
-def connect_sync(topology: Topology | str | Path, *, url: str | None = None) -> Iterator[SyncClient]:
-    """Open a blocking client: `with connect_sync("topology.yaml") as mq`. Otherwise as `connect`."""
+def connect_sync(
+    topology: Topology | str | Path,
+    *,
+    url: str | None = None,
+    undeclared: Callable[[str], Queue] | None = None,
+    patience: Patience = PATIENT,
+) -> Iterator[SyncClient]:
+    """Open a blocking client: `with connect_sync("topology.yaml") as mq`. Otherwise as `connect`.
+
+    With `undeclared`, names that no topology declares may be sent to as well: it says what they are.
+    """
     from leanmq_topology.brokers.connect import open_blocking
 
     loaded = read_topology(topology)
@@ -155,4 +187,11 @@ def connect_sync(topology: Topology | str | Path, *, url: str | None = None) -> 
         examination = link.connection.execute(link.broker.examine(system_clock()))
         insist(examination, declared_levels(loaded), where=link.url)
         levels = Levels(link.broker, examination, where=link.url)
-        yield SyncClient(loaded, link.broker, link.connection, SyncConfirmer(levels, link.open_another))
+        yield SyncClient(
+            loaded,
+            link.broker,
+            link.connection,
+            SyncConfirmer(levels, link.open_another),
+            undeclared=undeclared,
+            patience=patience,
+        )

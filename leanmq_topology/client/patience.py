@@ -6,6 +6,7 @@ for ten minutes, far longer than anybody here goes on.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
@@ -15,7 +16,22 @@ FIRST_WAIT_S: Final = 0.05
 LONGEST_WAIT_S: Final = 2.0
 
 
-def wait_before_resend(failure: Exception, *, tries: int, elapsed_s: float, chance: float) -> float | None:
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How a sender goes on, where its user said so."""
+
+    most_tries: int | None = None
+    """How often something is tried once more; None: for `LONGEST_S`."""
+    first_wait_s: float | None = None
+    """Waits double from here; None: from `FIRST_WAIT_S`."""
+
+
+PATIENT: Final = Patience()
+
+
+def wait_before_resend(
+    failure: Exception, *, tries: int, elapsed_s: float, chance: float, patience: Patience = PATIENT
+) -> float | None:
     """Seconds to wait before the same flush is sent once more; None: give up and tell the caller.
 
     Only a server that cannot be reached or is not ready is worth waiting for. `chance` in [0, 1) spreads the
@@ -23,7 +39,10 @@ def wait_before_resend(failure: Exception, *, tries: int, elapsed_s: float, chan
     """
     if not isinstance(failure, BrokerUnavailableError):
         return None
-    wait_s = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(tries, 10)) * (0.5 + chance / 2)
+    if patience.most_tries is not None and tries >= patience.most_tries:
+        return None
+    first_wait_s = FIRST_WAIT_S if patience.first_wait_s is None else patience.first_wait_s
+    wait_s = min(LONGEST_WAIT_S, first_wait_s * 2 ** min(tries, 10)) * (0.5 + chance / 2)
     return wait_s if elapsed_s + wait_s <= LONGEST_S else None
 
 

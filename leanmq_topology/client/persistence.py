@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from leanmq_topology.brokers.protocol import AsyncConnection, BlockingConnection, Operation
-from leanmq_topology.client.patience import mark_unknown, wait_before_resend
+from leanmq_topology.client.patience import PATIENT, Patience, mark_unknown, wait_before_resend
 from leanmq_topology.errors import LeanMQError
 
 T = TypeVar("T")
 
 
-def persist(connection: BlockingConnection, operation: Operation[T]) -> T:
+def persist(connection: BlockingConnection, operation: Operation[T], *, patience: Patience = PATIENT) -> T:
     """Carry it out until the server has answered, or patience ends."""
     started, tries, unknown = time.monotonic(), 0, False
     while True:
@@ -24,7 +24,9 @@ def persist(connection: BlockingConnection, operation: Operation[T]) -> T:
         except LeanMQError as failure:
             unknown = unknown or getattr(failure, "unknown", False)
             elapsed_s = time.monotonic() - started
-            wait_s = wait_before_resend(failure, tries=tries, elapsed_s=elapsed_s, chance=random.random())
+            wait_s = wait_before_resend(
+                failure, tries=tries, elapsed_s=elapsed_s, chance=random.random(), patience=patience
+            )
             if wait_s is None:
                 raise mark_unknown(failure, unknown) from None
         tries += 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from leanmq_topology.brokers.protocol import Duplicate, Full, SendResult, Stale, Stored, Unconfirmed
 from leanmq_topology.client.applied import AppliedView
@@ -46,6 +46,8 @@ class Batch:
     """What one call sends: messages to one target under the same options, stored all or none."""
 
     __slots__ = ("drafts", "now_ms", "options", "target")
+    tells_entries: ClassVar[bool] = False
+    """Ask the server where the messages lie."""
 
     def __init__(self, target: str, options: SendOptions, now_ms: int, drafts: Sequence[Draft]) -> None:
         self.target, self.options, self.now_ms, self.drafts = target, options, now_ms, drafts

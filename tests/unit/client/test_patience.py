@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from leanmq_topology.client.patience import LONGEST_S, LONGEST_WAIT_S, mark_unknown, wait_before_resend
+from leanmq_topology.client.patience import (
+    LONGEST_S,
+    LONGEST_WAIT_S,
+    Patience,
+    mark_unknown,
+    wait_before_resend,
+)
 from leanmq_topology.errors import (
     BrokerError,
     BrokerFullError,
@@ -43,3 +49,12 @@ def test_what_waiting_does_not_mend_is_told_at_once(failure: Exception):
 def test_once_an_answer_was_lost_the_outcome_stays_unknown():
     assert mark_unknown(BrokerUnavailableError("refused"), True).unknown  # type: ignore[attr-defined]
     assert not mark_unknown(BrokerUnavailableError("refused"), False).unknown  # type: ignore[attr-defined]
+
+
+def test_a_user_may_say_how_often_and_how_soon():
+    away = BrokerUnavailableError("away")
+    patience = Patience(most_tries=2, first_wait_s=1)
+    waits = [
+        wait_before_resend(away, tries=tries, elapsed_s=0, chance=0, patience=patience) for tries in range(3)
+    ]
+    assert waits == [0.5, 1.0, None]
