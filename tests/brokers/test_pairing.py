@@ -73,7 +73,9 @@ def test_a_pair_made_twice_is_the_one_made_first(stage: Stage, pair: Pair):
 def test_what_is_sent_to_a_pair_is_handed_out_under_the_entry_id_that_the_sender_was_told(
     stage: Stage, pair: Pair
 ):
-    flush = structs.replace(stage.flush(stage.outgoing(NAME, "m1"), stage.outgoing(NAME, "m2")), tells_entries=True)
+    flush = structs.replace(
+        stage.flush(stage.outgoing(NAME, "m1"), stage.outgoing(NAME, "m2")), tells_entries=True
+    )
     stored = stage.carry(stage.broker.send(flush))
     assert stage.carry(stage.broker.send(flush)) == stored, "a resend tells what the first send told"
     assert [(one.entry_id, one.envelope.id) for one in stage.fetch(NAME)] == [
