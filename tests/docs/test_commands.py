@@ -15,6 +15,7 @@ from leanmq_topology.brokers.embedded.launcher import stop
 from leanmq_topology.cli.main import leanmq as group
 from tests.docs.test_examples import run_until_settled
 from tests.support.commands import leanmq
+from tests.support.pages import as_pattern
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
@@ -108,9 +109,3 @@ def check_example(example: str, folder: Path) -> None:
     done = leanmq(*shlex.split(command)[1:], folder=folder)
     printed = done.stdout + done.stderr
     assert re.fullmatch(as_pattern(shown), printed), f"$ {command}\n{printed}"
-
-
-def as_pattern(shown: str) -> str:
-    """`…` on a line of its own is any lines, within a line anything."""
-    escaped = (re.escape(line).replace("…", ".*") for line in shown.splitlines())
-    return "".join("(.*\n)*?" if line == ".*" else f"{line}\n" for line in escaped)
