@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
+from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.envelope import Delivered
 
 HEADER_TIME: Final = "time"
@@ -16,6 +17,14 @@ HEADER_TOPIC: Final = "leanmqtopic"
 """The topic, where the sender named one; otherwise it is the type."""
 RESERVED_PREFIX: Final = "leanmq"
 """Headers of ours begin so; a sender may not set them."""
+
+
+class Outbox(Protocol):
+    """Where a running handler puts what it sends; it leaves with the message's acknowledgement."""
+
+    def send(self, target: str, data: Any, **options: Any) -> str:
+        """Returns the id of the new message; the options are those of `Message.send`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +52,51 @@ class Message:
     expires_at: float | None = None
     correlation_id: str | None = None
     queue: str = ""
+    _outbox: Outbox | None = field(default=None, repr=False, compare=False)
+
+    def send(
+        self,
+        target: str,
+        data: Any,
+        *,
+        type: str | None = None,
+        id: str | None = None,
+        ttl: float | str | None = None,
+        delay: float | str | None = None,
+        topic: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> str:
+        """Inside a handler: send with this message's acknowledgement, in one step; returns the new id.
+
+        Nothing leaves before the handler succeeds, and what it sent in a run that fails, is retried or loses
+        its lease is dropped: so nothing is sent twice. The options are those of the client's `send`; the
+        correlation id is this message's unless another is given. It is as durable as the acknowledgement: a
+        server that forgets one forgets the other, and the handler runs again.
+
+        Raises `InvalidMessageError`, `UnknownTargetError`, `TopologyNotAppliedError`, and
+        `BatchTooLargeError` for more than 1,000 copies or 4 MiB in one run. A target that is full is known
+        only in the end: then the run counts as failed with `QueueFullError`, and is retried.
+        """
+        if self._outbox is None:
+            raise LeanMQError(
+                f"message {self.id} is not being handled, so nothing can be sent with it",
+                hint="send with a client",
+            )
+        return self._outbox.send(
+            target,
+            data,
+            type=type,
+            id=id,
+            ttl=ttl,
+            delay=delay,
+            topic=topic,
+            headers=headers,
+            correlation_id=correlation_id,
+        )
 
     @classmethod
-    def of(cls, delivered: Delivered, data: Any) -> Self:
+    def of(cls, delivered: Delivered, data: Any, outbox: Outbox | None = None) -> Self:
         """The message of a delivery; `data` is its decoded and checked body."""
         envelope = delivered.envelope
         headers = envelope.headers
@@ -65,6 +116,7 @@ class Message:
             expires_at=None if envelope.expires_ms is None else envelope.expires_ms / 1000,
             correlation_id=headers.get(HEADER_CORRELATION),
             queue=delivered.queue,
+            _outbox=outbox,
         )
 
 

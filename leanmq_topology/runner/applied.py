@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from leanmq_topology.brokers.protocol import AppliedRecord
 from leanmq_topology.errors import TopologyNotAppliedError
+from leanmq_topology.runner.outbox import OutputWriter
 from leanmq_topology.topology.model import MessageType, Queue, Topology
 from leanmq_topology.topology.specs import digest, read_resource, resource_specs
 
@@ -21,11 +22,18 @@ class Applied:
     generation: int
     queues: Mapping[str, Queue]
     types: Mapping[str, MessageType]
+    writer: OutputWriter
+    """Makes messages of what handlers send."""
 
 
-def read_applied(record: AppliedRecord) -> Applied:
-    """The recorded specs as model values."""
-    return Applied(record.generation, _read(record, "queues", Queue), _read(record, "messages", MessageType))
+def read_applied(record: AppliedRecord, topology: Topology) -> Applied:
+    """The recorded specs as model values. `topology` is the worker's own: the names it may send to."""
+    return Applied(
+        record.generation,
+        _read(record, "queues", Queue),
+        _read(record, "messages", MessageType),
+        OutputWriter(topology, record),
+    )
 
 
 def check_applied(record: AppliedRecord, topology: Topology, queues: Iterable[str]) -> None:

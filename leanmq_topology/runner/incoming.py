@@ -6,12 +6,23 @@ from typing import Any
 
 from leanmq_topology.messages.envelope import Delivered
 from leanmq_topology.messages.message import Message
+from leanmq_topology.runner.outbox import Outbox, OutputWriter
 
 
 class Incoming:
     """Held from the read to the settlement. It is what handlers are offered (`data`, `message`)."""
 
-    __slots__ = ("_message", "data", "delivered", "finished", "lease_ends", "lost", "started_at")
+    __slots__ = (
+        "_message",
+        "data",
+        "delivered",
+        "finished",
+        "lease_ends",
+        "lost",
+        "outbox",
+        "started_at",
+        "writer",
+    )
 
     def __init__(self, delivered: Delivered, lease_ends: float) -> None:
         self.delivered = delivered
@@ -25,6 +36,10 @@ class Incoming:
         """Its outcome is known and on its way: no more renewals."""
         self.lost = False
         """Somebody else owns it now."""
+        self.writer: OutputWriter | None = None
+        """Makes messages of what its handler sends; set when the handler is about to be called."""
+        self.outbox: Outbox | None = None
+        """What its handler sends; None until it could."""
         self._message: Message | None = None
 
     def is_ours(self, now: float) -> bool:
@@ -43,5 +58,11 @@ class Incoming:
     def message(self) -> Message:
         """Made on demand: most handlers want only the data."""
         if self._message is None:
-            self._message = Message.of(self.delivered, self.data)
+            self._message = Message.of(self.delivered, self.data, self.open_outbox())
         return self._message
+
+    def open_outbox(self) -> Outbox | None:
+        """Where its handler's sends gather; None where there is nobody to send them."""
+        if self.outbox is None and self.writer is not None:
+            self.outbox = Outbox(self.writer, self.delivered.envelope)
+        return self.outbox

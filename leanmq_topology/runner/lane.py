@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 from leanmq_topology.brokers.protocol import Damage, QueueHealth
+from leanmq_topology.errors import LeanMQError, LeaseLostError
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Done, Failure, MoveToDeadLetters, Outcome, Released
+from leanmq_topology.runner.commits import Commit
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.middleware.counters import Counters
@@ -22,11 +25,12 @@ logger = logging.getLogger("leanmq.runner")
 
 
 class Settle(Protocol):
-    """Sends an outcome on its way (`Settlements.add`)."""
+    """Sends outcomes on their way (`Settlements`)."""
 
-    def __call__(
+    def add(
         self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool, late: bool = False
     ) -> None: ...
+    def commit(self, commit: Commit) -> None: ...
 
 
 Finish = Callable[[Incoming, Verdict], None]
@@ -159,6 +163,9 @@ class Lane:
 
     def finish(self, message: Incoming, verdict: Verdict) -> None:
         """A message has its outcome. Called by the crew, in the loop."""
+        if verdict.outputs:
+            self._commit(message, verdict)
+            return
         message.finished = True
         if verdict.seconds is not None:
             self._prefetch.measure(verdict.seconds)
@@ -168,7 +175,34 @@ class Lane:
         if late:
             self._report_late(message)
         started = message.started_at is not None
-        self._settle(message.delivered, verdict.outcome, started=started, late=late)
+        self._settle.add(message.delivered, verdict.outcome, started=started, late=late)
+
+    def _commit(self, message: Incoming, verdict: Verdict) -> None:
+        """It succeeded if what it sends finds its place; until then its lease is renewed."""
+        assert message.writer is not None  # it has sent something
+        conclude = partial(self._conclude, message, verdict)
+        self._settle.commit(Commit(message, verdict.outputs, message.writer, conclude))
+
+    def _conclude(self, message: Incoming, verdict: Verdict, failure: LeanMQError | None) -> None:
+        if failure is not None and not isinstance(failure, LeaseLostError):
+            self.finish(message, self.pipeline.fail(message, failure))
+            return
+        if failure is None:
+            if verdict.seconds is not None:
+                self._prefetch.measure(verdict.seconds)
+            self._counters.count(verdict.outcome)
+            self._log(message, verdict, self.queue)
+        else:
+            self._report_unsent(message)
+        message.finished = True
+
+    def _report_unsent(self, message: Incoming) -> None:
+        logger.warning(
+            "%s: the lease on %s was lost: it is left to its new owner, and nothing it sent has left",
+            self.handler.name,
+            message.delivered.envelope.id,
+            extra={"event": "lease_lost", "queue": self.name},
+        )
 
     def forget(self, message: Incoming) -> None:
         """The lease lapsed before the message could start: it is somebody else's now."""
@@ -215,7 +249,7 @@ class Lane:
         return len(unstarted)
 
     def release(self, delivered: Delivered) -> None:
-        self._settle(delivered, Released(), started=False)
+        self._settle.add(delivered, Released(), started=False)
 
     def renewable(self) -> list[Incoming]:
         """What is held and not finished; safe to call from another thread."""
@@ -231,4 +265,4 @@ class Lane:
             extra={"event": "dead-lettered", "queue": item.queue, "reason": "undecodable"},
         )
         self._counters.count(outcome)
-        self._settle(item, outcome, started=False)
+        self._settle.add(item, outcome, started=False)

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.decision import decide_failure, decide_return
-from leanmq_topology.messages.outcome import Outcome, Retry
+from leanmq_topology.messages.outcome import Done, Outcome, Retry
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.runner.outbox import Output, OutputWriter
 from leanmq_topology.topology.model import OnFalse, Queue
 
 U = TypeVar("U", contravariant=True)
@@ -58,7 +60,9 @@ class Verdict(NamedTuple):
     seconds: float | None = None
     """How long the handler ran; None if it did not."""
     value: object = None
-    """What the handler returned."""
+    """What the handler returned and nothing used."""
+    outputs: tuple[Output, ...] = ()
+    """What is sent in the step that acknowledges it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,10 @@ class Pipeline:
     invoke: Invoke
     """Calls the handler; raises what it raises."""
     gates: tuple[Gate, ...]
+    writer: OutputWriter | None = None
+    """Makes messages of what handlers send; None: they cannot."""
+    then: str | None = None
+    """Where the return value is sent."""
 
     def admit(self, message: Incoming) -> Verdict | None:
         """None: the handler may run, and counts as started from now on."""
@@ -75,22 +83,42 @@ class Pipeline:
             outcome = gate(message)
             if outcome is not None:
                 return Verdict(outcome)
+        message.writer = self.writer
         message.started_at = time.monotonic()
         return None
 
     def succeed(self, message: Incoming, value: object) -> Verdict:
         """The handler returned `value`."""
         outcome = decide_return(value, message.delivered, self.queue, self.on_false, _chance())
+        if message.outbox is not None or self.then is not None:
+            return self._send(message, value, outcome)
         return Verdict(outcome, None, _seconds(message), value)
 
     def fail(self, message: Incoming, raised: BaseException) -> Verdict:
-        """The handler raised."""
+        """The handler raised; what it sent is dropped."""
+        if message.outbox is not None:
+            message.outbox.close()
         outcome = decide_failure(raised, message.delivered, self.queue, _chance())
         return Verdict(outcome, raised, _seconds(message))
 
     def interrupt(self, message: Incoming) -> Verdict:
         """The worker gave up on a running handler: the run counts, and the message is due again at once."""
         return self.fail(message, Retry(INTERRUPTED, after=0))
+
+    def _send(self, message: Incoming, value: object, outcome: Outcome) -> Verdict:
+        """All that a run sends belongs to its success; a value that cannot be sent makes it a failure."""
+        outbox = message.open_outbox()
+        assert outbox is not None  # there is a writer
+        if self.then is not None and value is not None and value is not False and isinstance(outcome, Done):
+            try:
+                outbox.send(self.then, value)
+            except LeanMQError as failure:
+                return self.fail(message, failure)
+            value = None
+        outputs = outbox.close()
+        if not isinstance(outcome, Done):
+            outputs = ()
+        return Verdict(outcome, None, _seconds(message), value, outputs)
 
 
 _chance = random.random

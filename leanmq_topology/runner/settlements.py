@@ -2,7 +2,7 @@
 
 One batch is under way at a time and what is decided meanwhile gathers behind it, so batches grow with load:
 an acknowledgement costs a fraction of a command. A batch that fails for want of a server is kept and tried
-again; every settlement may be repeated without harm.
+again; every settlement may be repeated without harm. What sends as well (`Commit`) has a call to itself.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Dying, Operation, Retrying, Settler
+from leanmq_topology.brokers.protocol import AsyncConnection, Dying, Operation, Retrying
+from leanmq_topology.client.identity import Producer
 from leanmq_topology.errors import BrokerFullError, BrokerUnavailableError, LeanMQError
+from leanmq_topology.messages.decision import DONE
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import Done, Dropped, MoveToDeadLetters, Outcome, Released, RetryLater
+from leanmq_topology.runner.commits import Commit, OutputBroker, Producers
 from leanmq_topology.upkeep.outage import Outage, Pauses
 
 logger = logging.getLogger("leanmq.runner")
@@ -45,27 +48,45 @@ class _Step(NamedTuple):
     settlements: Sequence[Settlement]
 
 
+class _Sending(NamedTuple):
+    """A commit under way, and the name it sends under."""
+
+    commit: Commit
+    producer: Producer
+
+
 class Settlements:
     """`settled` hears of every settlement that is over: carried out, or given up on."""
 
     def __init__(
-        self, broker: Settler, connection: AsyncConnection, consumer: str, outage: Outage, settled: Settled
+        self,
+        broker: OutputBroker,
+        connection: AsyncConnection,
+        consumer: str,
+        outage: Outage,
+        settled: Settled,
     ) -> None:
         self._broker, self._connection, self._consumer = broker, connection, consumer
         self._outage, self._settled = outage, settled
         self._gathered: list[Settlement] = []
+        self._sending: list[_Sending] = []
+        self._producers = Producers()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._is_cut_off = False
 
     def add(
         self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool, late: bool = False
     ) -> None:
         """Settle this with the next batch."""
         self._gathered.append(Settlement(delivered, outcome, started, late))
-        if not self._wake.is_set():
-            self._wake.set()
-            self._idle.clear()
+        self._ring()
+
+    def commit(self, commit: Commit) -> None:
+        """Acknowledge and send with the next batch, and go on until that is over."""
+        self._sending.append(_Sending(commit, self._producers.take()))
+        self._ring()
 
     async def drained(self) -> None:
         """Return when everything added so far, and since, has been carried out."""
@@ -78,36 +99,67 @@ class Settlements:
         while True:
             await self._wake.wait()
             batch, self._gathered = self._gathered, []
+            sending, self._sending = self._sending, []
             self._wake.clear()
-            kept = await self._carry_out(batch, repeated=repeated)
+            kept = await self._carry_out(batch, sending, repeated=repeated)
             repeated = bool(kept)
-            if kept:
-                self._gathered[:0] = kept
+            self._gathered[:0] = kept
+            if self._gathered or self._sending:
                 self._wake.set()
+            if self._is_cut_off:
                 await asyncio.sleep(pauses.seconds())
                 continue
             pauses.reset()
-            if not self._gathered:
+            if not self._wake.is_set():
                 self._idle.set()
 
-    async def _carry_out(self, batch: Sequence[Settlement], *, repeated: bool) -> list[Settlement]:
+    def _ring(self) -> None:
+        if not self._wake.is_set():
+            self._wake.set()
+            self._idle.clear()
+
+    async def _carry_out(
+        self, batch: Sequence[Settlement], sending: Sequence[_Sending], *, repeated: bool
+    ) -> list[Settlement]:
         """Returns what is to be tried again."""
         steps = list(self._steps(batch))
-        answers = await self._execute([step.operation for step in steps])
+        operations = [step.operation for step in steps]
+        operations += [each.commit.operation(self._broker, self._consumer, each.producer) for each in sending]
+        answers = await self._execute(operations)
+        self._is_cut_off = False
         kept: list[Settlement] = []
-        for step, answer in zip(steps, answers, strict=True):
-            if isinstance(answer, BrokerUnavailableError | BrokerFullError):
-                self._outage.begin(answer)
+        for step, answer in zip(steps, answers[: len(steps)], strict=True):
+            if self._is_put_off(answer):
                 kept.extend(step.settlements)
                 continue
             if isinstance(answer, LeanMQError):
-                logger.error("%s failed: %s", step.operation.name, answer, extra={"event": "settle_failed"})
-            elif isinstance(answer, BaseException):
-                raise answer
+                _report_failure(step.operation, answer)
             elif not repeated:  # the first try may have done it, its answer lost
                 _report_lost(step, answer)
             self._settled(step.settlements)
+        for each, answer in zip(sending, answers[len(steps) :], strict=True):
+            if self._is_put_off(answer) or not self._is_over(each, answer):
+                self._sending.append(each)
         return kept
+
+    def _is_put_off(self, answer: Any) -> bool:
+        """Whether there was no server that could do it; it is tried again."""
+        if isinstance(answer, BrokerUnavailableError | BrokerFullError):
+            self._outage.begin(answer)
+            self._is_cut_off = True
+            return True
+        if isinstance(answer, BaseException) and not isinstance(answer, LeanMQError):
+            raise answer
+        return False
+
+    def _is_over(self, sending: _Sending, answer: Any) -> bool:
+        commit, producer = sending
+        if not commit.take(answer):
+            return False
+        self._producers.give_back(producer)
+        if commit.settled:
+            self._settled((Settlement(commit.message.delivered, DONE, started=True),))
+        return True
 
     async def _execute(self, operations: Sequence[Operation[Any]]) -> Sequence[Any]:
         """All in one write; an answer may be an error."""
@@ -140,6 +192,10 @@ class Settlements:
         if kind is Dropped:
             return self._broker.discard(queue, self._consumer, deliveries, expired=_expired(part))
         return self._broker.release(queue, self._consumer, deliveries)
+
+
+def _report_failure(operation: Operation[Any], failure: LeanMQError) -> None:
+    logger.error("%s failed: %s", operation.name, failure, extra={"event": "settle_failed"})
 
 
 def _expired(part: Sequence[Settlement]) -> set[str]:

@@ -230,7 +230,7 @@ class Worker:
     async def _adopt_generation(self) -> None:
         """Somebody applied: go by the new limits and schemas. A queue that is gone is left to the reader."""
         record = await self._connection.execute(self._broker.read_record())
-        applied = read_applied(record)
+        applied = read_applied(record, self._topology)
         for lane in self._lanes.values():
             if lane.name in applied.queues:
                 lane.pipeline = self._build_pipeline(lane.handler, applied)
@@ -253,7 +253,7 @@ class Worker:
                 shown,
                 extra={"event": "differs"},
             )
-        return read_applied(record)
+        return read_applied(record, self._topology)
 
     def _queues(self) -> list[str]:
         return [handler.declared.queue for handler in self._handlers.values()]
@@ -265,7 +265,7 @@ class Worker:
                 handler,
                 self._build_pipeline(handler, applied),
                 functools.partial(self._hire, employer, handler),
-                self._settlements.add,
+                self._settlements,
                 EventLog(handler.declared, self._topology.folder),
                 self.counters,
             )
@@ -280,7 +280,10 @@ class Worker:
     def _build_pipeline(self, handler: LoadedHandler, applied: Applied) -> Pipeline:
         queue = applied.queues[handler.declared.queue]
         gates = (check_admission(queue, self._clock.now_ms), check_contract(queue, applied.types))
-        return Pipeline(queue, handler.declared.on_false, handler.binding.invoke, gates)
+        declared = handler.declared
+        return Pipeline(
+            queue, declared.on_false, handler.binding.invoke, gates, applied.writer, declared.then
+        )
 
     def _maintenance(self, watch: Watch, seen: Upkeep, lanes: Sequence[Lane]) -> Maintenance:
         return Maintenance(

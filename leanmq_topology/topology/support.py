@@ -47,13 +47,6 @@ def _queue_key(
     )
 
 
-def _handler_key(*path: str) -> tuple[Unsupported, ...]:
-    return (
-        Unsupported(("handlers", ANY, *path), _LEAVE_OUT),
-        Unsupported(("defaults", "handler", *path), _LEAVE_OUT),
-    )
-
-
 UNSUPPORTED: tuple[Unsupported, ...] = (
     *_queue_key("max_crashes"),
     *_queue_key("lifecycle", "on_remove"),
@@ -62,7 +55,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         "take the route out; fanout and topic work today",
         frozenset({"request", "ephemeral"}),
     ),
-    *_handler_key("then"),
     Unsupported(("lifespan",), _LEAVE_OUT),
     Unsupported(("middleware",), _LEAVE_OUT),
     Unsupported(("moved",), _LEAVE_OUT),

@@ -51,6 +51,12 @@ def ack(stage: Stage) -> Call[Any]:
     return stage.broker.ack("work", entries)
 
 
+def ack_with_outputs(stage: Stage) -> Call[Any]:
+    [delivered] = held(stage, "a")
+    outputs = stage.flush(stage.outgoing("more", "b"), stage.outgoing("both", "c", "work", "more"))
+    return stage.broker.ack_with_outputs("me", delivered, outputs)
+
+
 def retry(stage: Stage) -> Call[Any]:
     items = [Retrying(one, 60_000) for one in held(stage, "a", "b")]
     return stage.broker.retry("work", "me", items)
@@ -172,7 +178,7 @@ STEPS: dict[str, Step] = {
     step.__name__: step
     for step in (
         *(send, send_delayed, publish, promote, sweep),
-        *(ack, retry, dead_letter, discard, release, release_held, crash),
+        *(ack, ack_with_outputs, retry, dead_letter, discard, release, release_held, crash),
         *(claim, rescue, rescue_delayed, rescue_group),
         *(replay, discard_dead_letters, purge, undo_purge, purge_dead_letters),
         *(remove, bury, expire),

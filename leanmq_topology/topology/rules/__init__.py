@@ -17,6 +17,7 @@ RULES: tuple[Rule, ...] = (
     references.check_message_types,
     references.check_queues,
     references.check_then,
+    references.check_then_type,
     references.check_one_handler_a_queue,
     references.check_accepted_types,
     references.check_common_types,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 
 from leanmq_topology.topology.draft import Draft, Findings
 from leanmq_topology.topology.fields import ValuePath
@@ -19,15 +20,26 @@ Edges = Mapping[str, Mapping[str, ValuePath]]
 
 
 def check_cycles(draft: Draft) -> Findings:
+    """Routes lead round always; a handler cuts its circle whenever it returns None."""
     edges = _edges(draft)
     for cycle in _cycles(edges):
-        yield draft.error(
-            "LMQ308",
-            f"messages would go round for ever: {' -> '.join(cycle)}",
-            edges[cycle[0]][cycle[1]],
-            suggestion="cut the circle at one place",
-            at_key=True,
-        )
+        place, way = edges[cycle[0]][cycle[1]], " -> ".join(cycle)
+        if _passes_a_handler(cycle, edges):
+            yield draft.warning(
+                "LMQ308",
+                f"messages go round until a handler returns None: {way}",
+                place,
+                suggestion="make sure that one of these handlers does",
+                at_key=True,
+            )
+        else:
+            yield draft.error(
+                "LMQ308",
+                f"messages would go round for ever: {way}",
+                place,
+                suggestion="cut the circle at one place",
+                at_key=True,
+            )
 
 
 def check_routes_to_routes(draft: Draft) -> Findings:
@@ -176,6 +188,10 @@ def _cycles(edges: Edges) -> list[list[str]]:
         cycles.append(cycle)
         del left[cycle[-2]][cycle[-1]]
     return cycles
+
+
+def _passes_a_handler(cycle: Sequence[str], edges: Edges) -> bool:
+    return any(edges[name][after][0] == "handlers" for name, after in pairwise(cycle))
 
 
 def _find_cycle(edges: Mapping[str, Mapping[str, ValuePath]]) -> list[str]:

@@ -8,7 +8,14 @@ from typing import Any
 from leanmq_topology.topology.call_reference import Refused, read_reference
 from leanmq_topology.topology.draft import Draft, Findings
 from leanmq_topology.topology.fields import ValuePath
-from leanmq_topology.topology.model import FanoutRoute, Queue, RequestRoute, Target, TopicRoute
+from leanmq_topology.topology.model import (
+    EphemeralRoute,
+    FanoutRoute,
+    Queue,
+    RequestRoute,
+    Target,
+    TopicRoute,
+)
 
 _MOVABLE = ("queues", "routes", "messages")
 
@@ -40,6 +47,29 @@ def check_then(draft: Draft) -> Findings:
                 f"no queue or route is named {handler.then!r}",
                 draft.settled("handlers", handler.name, "then"),
                 suggestion=draft.spelling.suggest(handler.then, known),
+            )
+
+
+def check_then_type(draft: Draft) -> Findings:
+    """What a handler returns has no type of its own, so its target must leave no choice."""
+    for handler in draft.topology.handlers.values():
+        route = draft.topology.routes.get(handler.then or "")
+        place = draft.settled("handlers", handler.name, "then")
+        types = _types_taken(draft, handler.then) if handler.then else ()
+        if isinstance(route, EphemeralRoute):
+            yield draft.error(
+                "LMQ336",
+                f"{handler.then!r} is ephemeral: it stores nothing, so nothing can go there together with"
+                " the acknowledgement",
+                place,
+                suggestion=f"call `mq.publish({handler.then!r}, …)` in the handler",
+            )
+        elif len(types) > 1:
+            yield draft.error(
+                "LMQ336",
+                f"{handler.then!r} takes several types ({', '.join(types)}), and a return value has none",
+                place,
+                suggestion=f"call `message.send({handler.then!r}, …, type=…)` in the handler",
             )
 
 
@@ -126,6 +156,22 @@ def _type_references(draft: Draft) -> Iterator[tuple[ValuePath, str]]:
             ):
                 if type_name:
                     yield ("routes", route.name, part), type_name
+
+
+def _types_taken(draft: Draft, target: str) -> tuple[str, ...]:
+    topology = draft.topology
+    if target in topology.queues:
+        return topology.queues[target].accepts
+    route = topology.routes.get(target)
+    if isinstance(route, RequestRoute):
+        return (route.request,)
+    if not isinstance(route, FanoutRoute | TopicRoute):
+        return ()
+    queues = [topology.queues[target.queue] for target in route.to if target.queue in topology.queues]
+    choosy = [queue.accepts for queue in queues if queue.accepts]
+    if route.accepts or not choosy:
+        return route.accepts
+    return tuple(kind for kind in choosy[0] if all(kind in accepts for accepts in choosy))
 
 
 def _strings(path: ValuePath, value: Any) -> Iterator[tuple[ValuePath, str]]:

@@ -23,8 +23,12 @@ DECLARED = Handler(name="charge", queue="billing", call="shop:charge")
 
 
 def make_lane(settled: list[tuple[Outcome, bool]], declared: Handler = DECLARED) -> Lane:
-    def settle(delivered: Any, outcome: Outcome, *, started: bool, late: bool = False) -> None:
-        settled.append((outcome, late))
+    class Settle:
+        def add(self, delivered: Any, outcome: Outcome, *, started: bool, late: bool = False) -> None:
+            settled.append((outcome, late))
+
+        def commit(self, commit: Any) -> None:
+            raise AssertionError("nothing is sent here")
 
     binding: Any = None
     pipeline = Pipeline(Queue(name="billing"), OnFalse.DEAD_LETTER, lambda *_: None, ())
@@ -32,7 +36,7 @@ def make_lane(settled: list[tuple[Outcome, bool]], declared: Handler = DECLARED)
         LoadedHandler(declared, binding, "shop.py:1"),
         pipeline,
         lambda finish, forget: binding,
-        settle,
+        Settle(),
         EventLog(declared, Path()),
         Counters(),
     )

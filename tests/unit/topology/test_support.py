@@ -55,7 +55,6 @@ REFUSED = {
     ("queues", ANY, "max_crashes"): "queues: {q: {max_crashes: 3}}",
     ("queues", ANY, "lifecycle", "on_remove"): "queues: {q: {lifecycle: {on_remove: retain}}}",
     ("routes", ANY, "type"): "routes: {q: {type: ephemeral}}",
-    ("handlers", ANY, "then"): "queues: {r: {}, s: {}}\nhandlers: {q: {queue: r, call: 'm.n:f', then: s}}",
     ("lifespan",): "lifespan: 'm.n:f'",
     ("middleware",): "middleware: ['m.n:F']",
     ("moved",): "queues: {new: {}}\nmoved: {queues.old: queues.new}",
@@ -89,7 +88,6 @@ def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple
     values = {
         "max_crashes": "3",
         "on_remove": "retain",
-        "then": "a",
     }
     text = values[path[-1]]
     for key in reversed(path):

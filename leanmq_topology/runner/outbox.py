@@ -1,0 +1,121 @@
+"""What a handler sends: validated and addressed when it says so, sent with the acknowledgement or not at all.
+
+Targets and schemas are those of the applied record, which the worker has read: asking it costs no round trip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from leanmq_topology.brokers.protocol import AppliedRecord
+from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.options import SendOptions, read_options
+from leanmq_topology.client.sender import MOST_BYTES, MOST_COPIES, Batch, weigh, write_batch
+from leanmq_topology.clock import Clock, system_clock
+from leanmq_topology.errors import BatchTooLargeError, LeanMQError
+from leanmq_topology.messages.envelope import Envelope, Outgoing
+from leanmq_topology.messages.message import HEADER_CORRELATION
+from leanmq_topology.topology.model import Topology
+
+HEADER_CAUSATION = "causationid"
+"""The id of the message whose handler sent this one."""
+
+
+class Output(NamedTuple):
+    """One send of a handler: as it was meant, and as it goes out to the address known now."""
+
+    batch: Batch
+    sends: list[Outgoing]
+
+
+class OutputWriter:
+    """Makes outputs by one applied record. Safe to use from several threads."""
+
+    def __init__(self, topology: Topology, record: AppliedRecord, *, clock: Clock = system_clock) -> None:
+        self.view = AppliedView(topology)
+        self._record, self._clock = record, clock
+
+    def write(self, target: str, data: Any, options: SendOptions) -> Output:
+        """Validate and address a message. Raises what a send raises before it leaves."""
+        batch = write_batch(target, (data,), options, now_ms=self._clock())
+        return Output(batch, self.address(batch))
+
+    def address(self, batch: Batch) -> list[Outgoing]:
+        """Route a message by what is known of its target now."""
+        destination = self.view.find(batch.target)
+        if destination is None:
+            destination = self.view.learn(batch.target, _select(self._record, batch.target))
+        return batch.address(destination, self.view)
+
+
+class Outbox:
+    """What one run of a handler sends. Closed when the run is over: what is sent then would go nowhere."""
+
+    __slots__ = ("_cause", "_closed", "_copies", "_outputs", "_size", "_writer")
+
+    def __init__(self, writer: OutputWriter, cause: Envelope) -> None:
+        self._writer, self._cause = writer, cause
+        self._outputs: list[Output] = []
+        self._copies = self._size = 0
+        self._closed = False
+
+    def send(self, target: str, data: Any, **options: Any) -> str:
+        """Put a message in; returns its id. What it promises and raises stands at `Message.send`."""
+        read = read_options(**options)
+        output = self._writer.write(target, data, self._follow(read))
+        copies, size = weigh(output.sends)
+        if self._copies + copies > MOST_COPIES or self._size + size > MOST_BYTES:
+            raise BatchTooLargeError(copies=self._copies + copies, size=self._size + size)
+        if self._closed:
+            raise LeanMQError(
+                f"the handler of message {self._cause.id} has ended, so nothing can be sent with it any more",
+                hint="send before it returns, or with a client",
+            )
+        self._copies, self._size = self._copies + copies, self._size + size
+        self._outputs.append(output)
+        return output.batch.drafts[0].id
+
+    def close(self) -> tuple[Output, ...]:
+        """Take what was sent; nothing more can be."""
+        self._closed = True
+        return tuple(self._outputs)
+
+    def _follow(self, options: SendOptions) -> SendOptions:
+        """An output belongs to the conversation of the message that caused it."""
+        cause = self._cause
+        inherited = {
+            HEADER_CORRELATION: cause.headers.get(HEADER_CORRELATION, cause.id),
+            HEADER_CAUSATION: cause.id,
+        }
+        return replace(options, headers={**inherited, **options.headers})
+
+
+def _select(record: AppliedRecord, name: str) -> dict[str, Any]:
+    """Of a whole record what sending to one name needs, as `Inspector.read_addresses` would answer."""
+    fields: dict[str, Any] = {}
+    if name in record.addresses:
+        fields[f"@{name}"] = record.addresses[name]
+    for address in _addresses(record, name):
+        if address in record.resources:
+            fields[address] = record.resources[address]
+    return fields
+
+
+def _addresses(record: AppliedRecord, name: str) -> Iterator[str]:
+    route = _spec(record, f"routes.{name}")
+    yield f"routes.{name}"
+    queues = [name, *(target["queue"] for target in route.get("to", ()))]
+    if "queue" in route:
+        queues.append(route["queue"])
+    for queue in queues:
+        yield f"queues.{queue}"
+        yield from (f"messages.{kind}" for kind in _spec(record, f"queues.{queue}").get("accepts", ()))
+    types = [*route.get("accepts", ()), *(route.get(part) for part in ("request", "reply", "error"))]
+    yield from (f"messages.{kind}" for kind in types if kind)
+
+
+def _spec(record: AppliedRecord, address: str) -> Mapping[str, Any]:
+    spec: Mapping[str, Any] = record.resources.get(address, {}).get("spec", {})
+    return spec
