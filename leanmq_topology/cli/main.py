@@ -20,6 +20,7 @@ from leanmq_topology.diagnostics import did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under cli.commands, one line of help); the order is the order of `leanmq --help`
+    "init": ("init", "Make a small project that runs at once."),
     "demo": ("demo", "See the whole system work, in ten seconds."),
     "validate": ("validate", "Check topology files; no server needed."),
     "render": ("render", "Print the merged, defaulted topology, secrets masked."),
@@ -30,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("send", "Send a validated message."),
     "run": ("run", "Run the handlers of a topology."),
     "status": ("status", "Show queues, counters and workers."),
+    "top": ("top", "Watch the queues live."),
     "peek": ("peek", "Look at the messages of a queue without taking them."),
     "dlq": ("dlq", "Look into dead-letter queues; replay or discard what lies there."),
     "purge": ("purge", "Take everything out of queues; --undo brings it back."),

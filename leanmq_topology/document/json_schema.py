@@ -38,8 +38,13 @@ ValuePath = tuple[str | int, ...]
 
 def topology_schema() -> dict[str, Any]:
     """The published schema (draft-07), as a fresh copy."""
-    schema: dict[str, Any] = json.loads(_schema_file().read_text(encoding="utf-8"))
+    schema: dict[str, Any] = json.loads(topology_schema_text())
     return schema
+
+
+def topology_schema_text() -> str:
+    """The published schema as it is written, for whoever wants a copy beside a topology."""
+    return _schema_file().read_text(encoding="utf-8")
 
 
 def check_shape(document: Document) -> list[Diagnostic]:

@@ -129,6 +129,7 @@ SUCCESSES = [
     ("apply", "--dry-run", "-f", "unapplied.yaml"),
     ("send", "emails", "--example"),
     ("status",),
+    ("top", "--every", "50ms"),
     ("peek", "emails"),
     ("dlq", "list"),
     ("dlq", "stats"),
@@ -141,6 +142,7 @@ SUCCESSES = [
     ("doctor",),
     ("server", "status"),
     ("server", "stop"),
+    ("init", "fresh"),
     ("version",),
 ]
 
@@ -238,13 +240,16 @@ FAILURES: list[tuple[tuple[str, ...], str, int]] = [
     (("send", "billing", "--example", *NOWHERE), "error", 5),
     (("run", *NOWHERE), "error", 5),
     (("status", *NOWHERE), "error", 5),
+    (("top", *NOWHERE), "error", 5),
     (("dlq", "list", *NOWHERE), "error", 5),
     (("doctor", *NOWHERE), "doctor", 5),
     (("doctor", "broken.yaml"), "error", 64),
     (("server", "url"), "error", 5),
+    (("init",), "error", 1),
     (("run", "-f", "unapplied.yaml"), "error", 4),
     (("send", "billing", "--example", "-f", "unapplied.yaml"), "error", 4),
     (("status", "-f", "unapplied.yaml"), "error", 4),
+    (("top", "-f", "unapplied.yaml"), "error", 4),
     (("dlq", "list", "-f", "unapplied.yaml"), "error", 4),
 ]
 

@@ -197,12 +197,12 @@ def _workplace(keep: Path | None) -> Iterator[Path]:
     if keep is not None:
         if keep.exists() and any(keep.iterdir()):
             raise DemoError(f"{keep} is not empty", hint="name a folder that does not exist yet")
-        shutil.copytree(_example_folder(), keep, dirs_exist_ok=True)
+        shutil.copytree(example_folder(), keep, dirs_exist_ok=True)
         yield keep
         return
     with tempfile.TemporaryDirectory(prefix="leanmq-demo-") as temporary:
         folder = Path(temporary) / "shop"
-        shutil.copytree(_example_folder(), folder)
+        shutil.copytree(example_folder(), folder)
         with _held_server(folder):
             yield folder
 
@@ -216,7 +216,7 @@ def _held_server(folder: Path) -> Iterator[None]:
         yield
 
 
-def _example_folder() -> Path:
+def example_folder() -> Path:
     """The shop example: inside the wheel, or in the checkout an editable install points to."""
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "examples" / "shop", package.parent / "examples" / "shop"):
