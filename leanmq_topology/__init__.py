@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leanmq_topology.client import Client, SyncClient, connect, connect_sync
+    from leanmq_topology.client.consuming.delivery import Delivery, SyncDelivery
     from leanmq_topology.errors import (
         BatchTooLargeError,
         BlockedChangeError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "client": ("Client", "SyncClient", "connect", "connect_sync"),
+    "client.consuming.delivery": ("Delivery", "SyncDelivery"),
     "errors": (
         "BatchTooLargeError",
         "BlockedChangeError",
@@ -70,6 +72,7 @@ __all__ = [
     "BrokerUnavailableError",
     "Client",
     "ConcurrentApplyError",
+    "Delivery",
     "Discard",
     "HandlerError",
     "InvalidMessageError",
@@ -84,6 +87,7 @@ __all__ = [
     "SettingError",
     "StalePlanError",
     "SyncClient",
+    "SyncDelivery",
     "Topology",
     "TopologyNotAppliedError",
     "UnknownMessageError",

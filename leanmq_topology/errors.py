@@ -135,9 +135,17 @@ class BatchTooLargeError(LeanMQError, ValueError):
 class LeaseLostError(LeanMQError):
     """The lease lapsed and somebody else owns the delivery now; this settlement changed nothing."""
 
-    def __init__(self, message_id: str) -> None:
+    def __init__(
+        self, message_id: str, *, message_ids: Sequence[str] = (), reason: str | None = None
+    ) -> None:
         self.message_id = message_id
-        super().__init__(f"the lease on message {message_id} was lost")
+        self.message_ids = tuple(message_ids) or (message_id,)
+        """Every message of the call that was not settled; the others were."""
+        count = len(self.message_ids)
+        of = f"message {message_id}" if count == 1 else f"{count} messages, {message_id} first,"
+        super().__init__(
+            f"the lease on {of} was lost" if reason is None else f"{of} cannot be settled: {reason}"
+        )
 
 
 class BlockedChangeError(LeanMQError):

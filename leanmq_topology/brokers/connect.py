@@ -94,6 +94,12 @@ class AsyncLink:
         """One more connection, for a blocking read; closed with this link at the latest."""
         return await _connect_async(self._target, self._open)
 
+    def open_blocking(self) -> BlockingConnection:
+        """One more, for a thread beside the loop. Whoever opened it closes it, before this link."""
+        from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+
+        return BlockingRedisConnection.open(self._target.address, client_name=self._target.client_name)
+
     async def close(self) -> None:
         """Close every connection, then let go of an embedded server. Closing twice is harmless."""
         await self._open.aclose()

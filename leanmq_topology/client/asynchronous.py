@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from leanmq_topology.brokers.examination import insist
-from leanmq_topology.brokers.protocol import AsyncConnection, Broker, SendResult
+from leanmq_topology.brokers.protocol import AsyncConnection, BlockingConnection, Broker, SendResult
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.confirmed import Levels
 from leanmq_topology.client.confirmed_tasks import Confirmer
+from leanmq_topology.client.consuming.arguments import read_delay_ms
+from leanmq_topology.client.consuming.asynchronous import AsyncConsumer
+from leanmq_topology.client.consuming.delivery import Delivery
+from leanmq_topology.client.consuming.settling import choose_done, choose_nack, choose_reject, choose_release
 from leanmq_topology.client.flushing import Flusher
 from leanmq_topology.client.options import SendOptions, read_options
-from leanmq_topology.client.persistence import persist_async
+from leanmq_topology.client.persistence import persist_async, persist_noting_async
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
 from leanmq_topology.clock import Clock, system_clock
@@ -37,6 +42,8 @@ class Client:
         broker: Broker,
         connection: AsyncConnection,
         confirmer: Confirmer,
+        open_connection: Callable[[], Awaitable[AsyncConnection]],
+        open_housekeeping: Callable[[], BlockingConnection],
         *,
         clock: Clock = system_clock,
     ) -> None:
@@ -44,6 +51,9 @@ class Client:
         self._broker, self._connection, self._clock = broker, connection, clock
         self._view = AppliedView(topology)
         self._flusher, self._confirmer = Flusher(connection, broker), confirmer
+        self._consumer = AsyncConsumer(
+            topology, broker, partial(persist_noting_async, connection), open_connection, open_housekeeping
+        )
 
     async def send(
         self,
@@ -124,8 +134,59 @@ class Client:
         batch = self._write(target, items, options)
         return await self._send(batch) if batch.drafts else []
 
+    def consume(self, queue: str, *, batch: int = 1, renew: bool = True) -> AsyncIterator[Delivery]:
+        """Take messages from a queue for ever: `async for delivery in mq.consume("billing")`.
+
+        Each is checked against what the queue accepts; what is invalid, expired or past its limit goes to the
+        dead-letter queue and is not handed out. Settle each one: `ack`, `nack`, `reject`… Leases are renewed
+        beside your code while the delivery object lives, up to an hour (`renew=False`: never); one that is
+        dropped unsettled comes back when its lease lapses. `batch` (1 to 1,000) are taken from the server
+        together. A paused queue hands out nothing; lost connections are waited for.
+
+        When the iterator is closed, or the client, what it handed out and you did not settle is delivered
+        again at once, and that counts; what it had not handed out is released, which does not.
+
+        Raises `UnknownTargetError`, `TopologyNotAppliedError`, and `SettingError` for a route.
+        """
+        return self._consumer.consume(queue, batch, renew=renew)
+
+    async def receive(
+        self, queue: str, count: int = 1, *, wait: float = 0.0, renew: bool = True
+    ) -> list[Delivery]:
+        """Up to `count` messages (at most 1,000), oldest first; waits up to `wait` seconds for the first.
+
+        Otherwise as `consume`; what is not settled when the client is closed is given back then. Raises
+        `BrokerUnavailableError` for an outage that lasts longer than `wait`.
+        """
+        return await self._consumer.receive(queue, count, wait, renew=renew)
+
+    async def ack(self, deliveries: Iterable[Delivery]) -> None:
+        """Acknowledge many, up to 1,000 in one step; taken late too, as `Delivery.ack`.
+
+        As every verb for many: raises `LeaseLostError` before anything is done if one was settled before.
+        """
+        await self._consumer.settle_many(deliveries, choose_done)
+
+    async def nack(
+        self, deliveries: Iterable[Delivery], *, delay: float | str | None = None, reason: str = ""
+    ) -> None:
+        """Have many delivered again. Raises `LeaseLostError` for those not ours by now; the rest is done."""
+        await self._consumer.settle_many(deliveries, choose_nack(reason, read_delay_ms(delay)))
+
+    async def reject(self, deliveries: Iterable[Delivery], reason: str = "") -> None:
+        """Dead-letter many. Raises as `nack`."""
+        await self._consumer.settle_many(deliveries, choose_reject(reason))
+
+    async def release(self, deliveries: Iterable[Delivery]) -> None:
+        """Hand many back as if they had never been handed out. Raises as `nack`."""
+        await self._consumer.settle_many(deliveries, choose_release)
+
     async def close(self) -> None:
-        """Wait for sends under way. The connection belongs to whoever opened it."""
+        """Give back what is not settled, wait for sends under way.
+
+        The connection belongs to whoever opened it (`connect`, which calls this).
+        """
+        await self._consumer.close()
         await self._flusher.close()
         await self._confirmer.close()
 
@@ -183,7 +244,14 @@ async def connect(topology: Topology | str | Path, *, url: str | None = None) ->
         examination = await link.connection.execute(link.broker.examine(system_clock()))
         insist(examination, declared_levels(loaded), where=link.url)
         levels = Levels(link.broker, examination, where=link.url)
-        client = Client(loaded, link.broker, link.connection, Confirmer(levels, link.open_another))
+        client = Client(
+            loaded,
+            link.broker,
+            link.connection,
+            Confirmer(levels, link.open_another),
+            link.open_another,
+            link.open_blocking,
+        )
         try:
             yield client
         finally:

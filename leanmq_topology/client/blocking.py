@@ -13,10 +13,14 @@ from leanmq_topology.brokers.protocol import BlockingConnection, Broker, Flush, 
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.confirmed import Levels
 from leanmq_topology.client.confirmed_threads import SyncConfirmer
+from leanmq_topology.client.consuming.arguments import read_delay_ms
+from leanmq_topology.client.consuming.blocking import SyncConsumer
+from leanmq_topology.client.consuming.delivery import SyncDelivery
+from leanmq_topology.client.consuming.settling import choose_done, choose_nack, choose_reject, choose_release
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.patience import PATIENT, Patience
-from leanmq_topology.client.persistence import persist
+from leanmq_topology.client.persistence import persist, persist_noting
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
 from leanmq_topology.clock import Clock, system_clock
@@ -41,6 +45,7 @@ class SyncClient:
         broker: Broker,
         connection: BlockingConnection,
         confirmer: SyncConfirmer,
+        open_connection: Callable[[], BlockingConnection],
         *,
         clock: Clock = system_clock,
         undeclared: Callable[[str], Queue] | None = None,
@@ -52,6 +57,7 @@ class SyncClient:
         self._patience = patience
         self._producer, self._confirmer = Producer(), confirmer
         self._lock = threading.Lock()
+        self._consumer = SyncConsumer(topology, broker, self._execute_noting, open_connection)
 
     def send(
         self,
@@ -122,6 +128,48 @@ class SyncClient:
         """What this name is on the server right now. Raises `TopologyNotAppliedError`."""
         return self._read_destination(name)
 
+    def consume(self, queue: str, *, batch: int = 1, renew: bool = True) -> Iterator[SyncDelivery]:
+        """Take messages from a queue for ever: `for delivery in mq.consume("billing")`. As `Client.consume`.
+
+        Close the iterator (`contextlib.closing`, or leave the loop and drop it) to give back what is left.
+        """
+        return self._consumer.consume(queue, batch, renew=renew)
+
+    def receive(
+        self, queue: str, count: int = 1, *, wait: float = 0.0, renew: bool = True
+    ) -> list[SyncDelivery]:
+        """Up to `count` messages; waits up to `wait` seconds for the first. As `Client.receive`."""
+        return self._consumer.receive(queue, count, wait, renew=renew)
+
+    def ack(self, deliveries: Iterable[SyncDelivery]) -> None:
+        """Acknowledge many, up to 1,000 in one step."""
+        self._consumer.settle_many(deliveries, choose_done)
+
+    def nack(
+        self, deliveries: Iterable[SyncDelivery], *, delay: float | str | None = None, reason: str = ""
+    ) -> None:
+        """Have many delivered again. As `Client.nack`."""
+        self._consumer.settle_many(deliveries, choose_nack(reason, read_delay_ms(delay)))
+
+    def reject(self, deliveries: Iterable[SyncDelivery], reason: str = "") -> None:
+        """Dead-letter many. As `Client.reject`."""
+        self._consumer.settle_many(deliveries, choose_reject(reason))
+
+    def release(self, deliveries: Iterable[SyncDelivery]) -> None:
+        """Hand many back. As `Client.release`."""
+        self._consumer.settle_many(deliveries, choose_release)
+
+    def close(self) -> None:
+        """End every `consume` and `receive`, and give back what is not settled.
+
+        The connection belongs to whoever opened it (`connect_sync`, which calls this).
+        """
+        self._consumer.close()
+
+    def _execute_noting(self, operation: Operation[Any]) -> tuple[Any, bool]:
+        with self._lock:
+            return persist_noting(self._connection, operation, patience=self._patience)
+
     def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
         return write_batch(target, items, options, now_ms=self._clock())
 
@@ -187,11 +235,16 @@ def connect_sync(
         examination = link.connection.execute(link.broker.examine(system_clock()))
         insist(examination, declared_levels(loaded), where=link.url)
         levels = Levels(link.broker, examination, where=link.url)
-        yield SyncClient(
+        client = SyncClient(
             loaded,
             link.broker,
             link.connection,
             SyncConfirmer(levels, link.open_another),
+            link.open_another,
             undeclared=undeclared,
             patience=patience,
         )
+        try:
+            yield client
+        finally:
+            client.close()

@@ -62,10 +62,10 @@ def read_options(
         return PLAIN
     _check_kinds(type, id, headers)
     _check_topic(topic)
-    ttl_ms = None if ttl is None else _read_duration("ttl", ttl, LONGEST_TTL_MS)
+    ttl_ms = None if ttl is None else read_duration("ttl", ttl, LONGEST_TTL_MS)
     if ttl_ms == 0:
         raise SettingError("ttl", "must be longer than 0")
-    delay_ms = None if delay is None else _read_duration("delay", delay, LONGEST_DELAY_MS)
+    delay_ms = None if delay is None else read_duration("delay", delay, LONGEST_DELAY_MS)
     level = None if durability is None else _read_durability(durability)
     return SendOptions(type, id, ttl_ms, delay_ms, _read_headers(headers or {}, correlation_id), level, topic)
 
@@ -97,7 +97,8 @@ def _read_durability(value: Any) -> Durability:
         raise SettingError("durability", str(failure)) from None
 
 
-def _read_duration(name: str, value: Any, longest_ms: int) -> int:
+def read_duration(name: str, value: Any, longest_ms: int) -> int:
+    """Milliseconds of a number of seconds, or of text such as `5m`. Raises `SettingError`."""
     if isinstance(value, str):
         try:
             duration_ms = parse_duration(value)

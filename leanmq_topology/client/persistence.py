@@ -17,10 +17,17 @@ T = TypeVar("T")
 
 def persist(connection: BlockingConnection, operation: Operation[T], *, patience: Patience = PATIENT) -> T:
     """Carry it out until the server has answered, or patience ends."""
+    return persist_noting(connection, operation, patience=patience)[0]
+
+
+def persist_noting(
+    connection: BlockingConnection, operation: Operation[T], *, patience: Patience = PATIENT
+) -> tuple[T, bool]:
+    """The answer, and whether an earlier try may have done it already, its own answer lost."""
     started, tries, unknown = time.monotonic(), 0, False
     while True:
         try:
-            return connection.execute(operation)
+            return connection.execute(operation), unknown
         except LeanMQError as failure:
             unknown = unknown or getattr(failure, "unknown", False)
             elapsed_s = time.monotonic() - started
@@ -37,10 +44,17 @@ async def persist_async(
     connection: AsyncConnection, operation: Operation[T], *, goes_on: Callable[[], bool] = lambda: True
 ) -> T:
     """What `persist` does, for asyncio; `goes_on` is asked before each further try."""
+    return (await persist_noting_async(connection, operation, goes_on=goes_on))[0]
+
+
+async def persist_noting_async(
+    connection: AsyncConnection, operation: Operation[T], *, goes_on: Callable[[], bool] = lambda: True
+) -> tuple[T, bool]:
+    """What `persist_noting` does, for asyncio."""
     started, tries, unknown = time.monotonic(), 0, False
     while True:
         try:
-            return await connection.execute(operation)
+            return await connection.execute(operation), unknown
         except LeanMQError as failure:
             unknown = unknown or getattr(failure, "unknown", False)
             elapsed_s = time.monotonic() - started

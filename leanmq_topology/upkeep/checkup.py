@@ -51,6 +51,12 @@ class CheckUp:
         self._sweep_at = 0.0
         self.repair_clocks()
 
+    def watch(self, lanes: Sequence[Watched]) -> None:
+        """From now on it is about these."""
+        self._lanes = lanes
+        self._ask_at = 0.0
+        self.repair_clocks()
+
     def repair_clocks(self) -> None:
         """The server's clock went back, or may have before we came: look at every lease."""
         repair = self._broker.repair_clock

@@ -15,6 +15,7 @@ from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
+from leanmq_topology.client.consuming.delivery import Delivery
 from leanmq_topology.topology.model import Queue, Topology
 from tests.faults.catalogue import Figures
 from tests.support.factories import make_topology, run, write_topology
@@ -180,3 +181,43 @@ def stored_ids(server: Server, topology: Topology) -> list[str]:
     entries = run(connection, "XRANGE", keys.queue("work"), "-", "+")
     connection.close()
     return [dict(zip(flat[::2], flat[1::2], strict=True))[b"id"].decode() for _, flat in entries]
+
+
+async def test_a_cancelled_receive_strands_nothing_and_counts_nothing(
+    server: Server, topology: Topology, figures: Figures
+):
+    """Whoever gave up gets nothing; what came for them is handed to the next, as if for the first time."""
+    got: list[Delivery] = []
+    async with connect(topology, url=server.url) as mq:
+
+        async def take(steps: int) -> None:
+            await mq.send("work", {"n": steps}, id=f"sent-{steps}")
+            got.extend(await mq.receive("work", wait=5))
+
+        async def fine(steps: int) -> None: ...
+
+        swept = await sweep(take, fine)
+        sent = {f"sent-{steps}" for steps in range(swept)} & set(stored_ids(server, topology))
+        async with asyncio.timeout(60):
+            while sent - {delivery.id for delivery in got}:
+                got.extend(await mq.receive("work", 1000, wait=0.1))
+        assert len(got) == len(sent), "none came twice"
+        assert {delivery.attempt for delivery in got} == {1}
+        await mq.ack(got)
+    assert stored_ids(server, topology) == []
+    figures.report("F12", server=server.kind, call="receive", cancelled_at_steps=swept, stranded=0)
+
+
+async def test_a_consumer_that_is_cancelled_while_it_waits_gives_its_turn_to_the_next(
+    server: Server, topology: Topology
+):
+    async with connect(topology, url=server.url) as mq:
+        waiting = [asyncio.create_task(mq.receive("work", wait=60)) for _ in range(3)]
+        await asyncio.sleep(0.05)  # whichever has the turn by now is among those cancelled
+        for task in waiting[:2]:
+            task.cancel()
+        await mq.send("work", {"n": 1}, id="only")
+        async with asyncio.timeout(20):
+            (delivery,) = await waiting[2]
+        assert (delivery.id, delivery.attempt) == ("only", 1)
+        await asyncio.gather(*waiting, return_exceptions=True)

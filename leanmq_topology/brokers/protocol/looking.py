@@ -11,6 +11,7 @@ from leanmq_topology.brokers.protocol.operation import Operation
 from leanmq_topology.messages.codec import DeadLetter
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.plan.live_state import AppliedRecord, QueueState
+from leanmq_topology.topology.model import Queue
 
 
 class Inspector(Protocol):
@@ -20,6 +21,13 @@ class Inspector(Protocol):
 
     def read_addresses(self, names: Sequence[str]) -> Operation[Mapping[str, Any]]:
         """The applied resources that sending to these names needs: targets behind them and types too."""
+        ...
+
+    def read_limits(self, queue: str) -> Operation[Queue | None]:
+        """A queue by its own record, as scripts see it; None: it has none.
+
+        What only senders and handlers need (types, backoff, deduplication) is not in it.
+        """
         ...
 
     def inspect_queues(self, names: Sequence[str]) -> Operation[list[QueueState]]:

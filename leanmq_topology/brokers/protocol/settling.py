@@ -63,6 +63,10 @@ class Settler(Protocol):
         """
         ...
 
+    def delete(self, queue: str, entry_ids: Sequence[str], *, late: int = 0) -> Operation[int]:
+        """As `ack`, and no copy is kept, even where the queue keeps what was acknowledged."""
+        ...
+
     def ack_with_outputs(self, consumer: str, delivered: Delivered, flush: Flush) -> Operation[OutputsSent]:
         """Acknowledge and send, in one step: all of the flush and the acknowledgement, or neither.
 

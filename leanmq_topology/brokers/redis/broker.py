@@ -137,6 +137,9 @@ class RedisBroker:
     def ack(self, queue: str, entry_ids: Sequence[str], *, late: int = 0) -> Call[int]:
         return settling.ack(self.keys, queue, entry_ids, late)
 
+    def delete(self, queue: str, entry_ids: Sequence[str], *, late: int = 0) -> Call[int]:
+        return settling.delete(self.keys, queue, entry_ids, late)
+
     def ack_with_outputs(self, consumer: str, delivered: Delivered, flush: Flush) -> Call[OutputsSent]:
         return settling.ack_with_outputs(self.keys, consumer, delivered, flush)
 
@@ -172,6 +175,9 @@ class RedisBroker:
 
     def read_addresses(self, names: Sequence[str]) -> Call[Mapping[str, Any]]:
         return self._inspector.read_addresses(names)  # type: ignore[return-value]  # dict is a Mapping
+
+    def read_limits(self, queue: str) -> Call[Queue | None]:
+        return self._inspector.read_limits(queue)
 
     def inspect_queues(self, names: Sequence[str]) -> Call[list[QueueState]]:
         return self._inspector.inspect_queues(names)

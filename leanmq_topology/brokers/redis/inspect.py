@@ -9,9 +9,16 @@ from typing import Any
 from leanmq_topology.brokers.redis.calls import Call, load_script
 from leanmq_topology.brokers.redis.failures import reply_code
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
-from leanmq_topology.brokers.redis.record import RECORD_FORMAT, decode_resource, is_resource_field
+from leanmq_topology.brokers.redis.record import (
+    LIMITS,
+    RECORD_FORMAT,
+    decode_resource,
+    is_resource_field,
+    read_meta,
+)
 from leanmq_topology.errors import BrokerRefusedError
 from leanmq_topology.plan.live_state import AppliedRecord, Damage, QueueState
+from leanmq_topology.topology.model import Queue
 
 MOST_QUEUES = 500
 """Queues a call may look at: about 10 ms of the server's time."""
@@ -76,6 +83,16 @@ class RedisInspector:
             (self.keys.topology,),
             tuple(names),
             _read_fields,
+        )
+
+    def read_limits(self, queue: str) -> Call[Queue | None]:
+        """A queue by its own record; None: it has none."""
+        return Call(
+            "read_limits",
+            "HMGET",
+            (self.keys.meta(queue),),
+            LIMITS,
+            lambda reply: read_meta(queue, reply),
         )
 
     def inspect_queues(self, names: Sequence[str]) -> Call[list[QueueState]]:

@@ -7,11 +7,12 @@ script compares.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from leanmq_topology.topology.model import Queue
+from leanmq_topology.topology.model import DeadLetter, KeepAcked, OnExpire, Overflow, Queue
 
 RECORD_FORMAT = 1
 """Of this layout. A server that holds a newer one is refused, not guessed at."""
@@ -77,3 +78,29 @@ def _kept_meta(queue: Queue) -> dict[str, str]:
         "dead_max_length": dead.max_length,
     }
     return {field: "" if limit is None else str(limit) for field, limit in limits.items()}
+
+
+LIMITS = tuple(queue_meta(Queue(name="-"), "-"))
+"""The fields of a queue's own record that say how it is kept."""
+
+
+def read_meta(name: str, values: Sequence[bytes | None]) -> Queue | None:
+    """The queue that a record of `LIMITS` describes; None where there is none."""
+    fields = {field: (value or b"").decode() for field, value in zip(LIMITS, values, strict=True)}
+    if not fields["visibility_ms"]:
+        return None
+    limits = {field: int(value) if value.isdecimal() else None for field, value in fields.items()}
+    kept = KeepAcked(duration_ms=limits["keep_acked_ms"], count=limits["keep_acked_count"])
+    return Queue(
+        name=name,
+        ttl_ms=limits["ttl_ms"],
+        on_expire=OnExpire(fields["on_expire"] or OnExpire.DEAD_LETTER),
+        delay_ms=limits["delay_ms"] or 0,
+        max_deliveries=limits["max_deliveries"] or Queue(name=name).max_deliveries,
+        max_crashes=limits["max_crashes"] or Queue(name=name).max_crashes,
+        visibility_timeout_ms=int(fields["visibility_ms"]),
+        max_length=limits["max_length"],
+        overflow=Overflow(fields["overflow"] or Overflow.REJECT),
+        keep_acked=kept if kept != KeepAcked() else None,
+        dead_letter=DeadLetter(ttl_ms=limits["dead_ttl_ms"], max_length=limits["dead_max_length"]),
+    )

@@ -26,6 +26,13 @@ def ack(keys: Keys, queue: str, entry_ids: Sequence[str], late: int) -> Call[int
     return Call("ack", load_script("ack"), _ack_places(keys, queue), (GROUP, late, *entry_ids), int)
 
 
+def delete(keys: Keys, queue: str, entry_ids: Sequence[str], late: int) -> Call[int]:
+    """Success that leaves no copy behind."""
+    _check_bound(entry_ids)
+    places = (keys.queue(queue), keys.meta(queue), keys.crashes(queue), keys.purges(queue))
+    return Call("delete", load_script("delete"), places, (GROUP, late, *entry_ids), int)
+
+
 def ack_with_outputs(keys: Keys, consumer: str, delivered: Delivered, flush: Flush) -> Call[OutputsSent]:
     """Success, and what the handler sends, in one step."""
     sends = sending.send(keys, msgspec.structs.replace(flush, all_or_none=True))

@@ -13,6 +13,7 @@
 -- include entries
 -- include history
 -- include crashes
+-- include purged
 
 local FIRST = 3
 local stream, meta, history, crashes, purges = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -47,10 +48,7 @@ end
 if done > removed then -- somebody deleted entries under the worker
   redis.call('HINCRBY', meta, 'vanished', done - removed)
 end
-local upto = removed < #ARGV - FIRST + 1 and tonumber(redis.call('HGET', purges, 'upto') or '')
-for at = FIRST, upto and #ARGV or 0 do
-  if tonumber(string.match(ARGV[at], '^%d+')) <= upto then
-    redis.call('HSET', purges, ARGV[at], '')
-  end
+if removed < #ARGV - FIRST + 1 then
+  note_done(purges, FIRST)
 end
 return removed

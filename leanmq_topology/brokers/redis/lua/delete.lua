@@ -1,0 +1,39 @@
+-- Acknowledge deliveries and keep no copy of them, even where the queue has a history. Safe to repeat.
+--
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:c:<queue>   4 {ns}:t:<queue>
+-- ARGV   1 group   2 how many of them are late: their lease had lapsed   3… entry ids, at most 1,000
+-- Returns how many were still there
+--
+-- As with ack there is no ownership check, and XACK comes first, which a server over its memory limit lets through.
+
+-- include entries
+-- include crashes
+-- include purged
+
+local FIRST = 3
+local stream, meta, crashes, purges = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+
+redis.call('HLEN', meta) -- fails here, not between two writes, if it holds something else
+local crashed = redis.call('EXISTS', crashes) == 1
+
+local done = redis.call('XACK', stream, ARGV[1], unpack(ARGV, FIRST))
+for at = FIRST, crashed and #ARGV or 0 do
+  local fields = read_entry(stream, ARGV[at])
+  if fields then
+    forget_crashes(crashes, ARGV[at], fields)
+  end
+end
+local removed = redis.call('XDEL', stream, unpack(ARGV, FIRST))
+if removed > 0 then
+  redis.call('HINCRBY', meta, 'acked', removed)
+  if ARGV[2] ~= '0' then
+    redis.call('HINCRBY', meta, 'late', ARGV[2])
+  end
+end
+if done > removed then -- somebody deleted entries under the consumer
+  redis.call('HINCRBY', meta, 'vanished', done - removed)
+end
+if removed < #ARGV - FIRST + 1 then
+  note_done(purges, FIRST)
+end
+return removed

@@ -1,0 +1,265 @@
+"""A thread beside a client that consumes: it renews leases, keeps the namespace up, gives back what is left.
+
+It has a connection of its own and waits for nobody: neither code that blocks the event loop nor a read that
+waits for half a minute lets a lease lapse. A program that only consumes is all the namespace may have, so it
+does what a worker does beside its handlers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from leanmq_topology.brokers.protocol import BlockingConnection, Broker
+from leanmq_topology.client.consuming.held import Held
+from leanmq_topology.client.consuming.settling import plan_leftovers
+from leanmq_topology.client.consuming.shelf import Leftover, Shelf
+from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
+from leanmq_topology.upkeep.checkup import CheckUp
+from leanmq_topology.upkeep.clocks import ServerClock
+from leanmq_topology.upkeep.outage import Outage, Pauses
+from leanmq_topology.upkeep.promotion import Promotion, maintain
+from leanmq_topology.upkeep.steps import carry_out
+
+logger = logging.getLogger("leanmq.client")
+
+RENEWALS_PER_LEASE: Final = 3
+LARGEST_RENEWAL: Final = 500
+HEARTBEAT_SECONDS: Final = 5.0
+REPEATED_SECONDS: Final = 60.0
+LEFTOVERS_A_STEP: Final = 100
+
+
+class Housekeeper:
+    def __init__(
+        self,
+        broker: Broker,
+        connection: BlockingConnection,
+        consumer: str,
+        clock: ServerClock,
+        outage: Outage,
+        connection_id: Callable[[Shelf], int],
+    ) -> None:
+        """`connection_id` is the server's number for the connection that reads for a shelf; 0: none does."""
+        self._broker, self._connection, self._consumer = broker, connection, consumer
+        self._clock, self._outage = clock, outage
+        self._connection_id = connection_id
+        self._shelves: dict[str, Shelf] = {}
+        self._renew_at: dict[str, float] = {}
+        self._checkup = CheckUp(broker, [])
+        seen = carry_out(maintain(broker, [], consumer, clock), connection)
+        self._promotion = Promotion(broker, consumer, clock, seen, self._checkup.repair_clocks)
+        self._going_by = (seen.generation, seen.epoch)
+        self._beat_at = 0.0
+        self._said: dict[str, tuple[str, float]] = {}
+        self._bell = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="leanmq-housekeeper", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to do. Safe from any thread."""
+        self._bell.set()
+
+    def add(self, shelf: Shelf) -> None:
+        """Keep this one too. Its health is known already."""
+        self._shelves = {**self._shelves, shelf.name: shelf}
+        self._renew_at[shelf.name] = time.monotonic() + _interval(shelf)
+        self._checkup.watch(list(self._shelves.values()))
+        self._beat_at = 0.0
+        self.wake()
+
+    def stop(self) -> None:
+        """Settle what is left over, give the name back, and end; the connection is closed then."""
+        self._stopped = True
+        self.wake()
+        self._thread.join()
+
+    # -- the thread -------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pauses = Pauses()
+        try:
+            while not self._stopped:
+                try:
+                    rest = self._tick()
+                except BrokerUnavailableError as failure:
+                    self._outage.begin(failure)
+                    rest = pauses.seconds()
+                else:
+                    pauses.reset()
+                self._bell.wait(rest)
+                self._bell.clear()
+            self._end()
+        finally:
+            self._connection.close()
+
+    def _tick(self) -> float:
+        """Returns how long to rest, in seconds. A part that fails is no reason to leave out the others."""
+        for name, part in (
+            ("leases", self._renew_all),
+            ("leftovers", self._settle_leftovers),
+            ("promotion", self._promote),
+            ("watch", self._look),
+            ("claims", self._call_readers),
+            ("check-up", self._check_up),
+            ("heartbeat", self._beat),
+        ):
+            if self._stopped:
+                break
+            try:
+                part()
+            except BrokerUnavailableError:
+                raise
+            except LeanMQError as failure:
+                self._report(name, failure)
+        renewal = min(self._renew_at.values(), default=float("inf")) - time.monotonic()
+        return max(min(self._promotion.rest(), renewal), 0.0)
+
+    def _report(self, part: str, failure: LeanMQError) -> None:
+        """The same once a minute at most."""
+        now, (said, said_at) = time.monotonic(), self._said.get(part, ("", 0.0))
+        if said != failure.message or now - said_at >= REPEATED_SECONDS:
+            self._said[part] = (failure.message, now)
+            logger.error("upkeep failed (%s): %s", part, failure, extra={"event": "upkeep_failed"})
+
+    def _renew_all(self) -> None:
+        for name, shelf in self._shelves.items():
+            if time.monotonic() < self._renew_at[name]:
+                continue
+            self._renew_at[name] = time.monotonic() + _interval(shelf) / 4  # sooner after a failure
+            messages = [held for held in shelf.held.copy().values() if held.renewable]
+            for start in range(0, len(messages), LARGEST_RENEWAL):
+                self._renew(shelf, messages[start : start + LARGEST_RENEWAL])
+            shelf.drop_forgotten()
+            self._renew_at[name] = time.monotonic() + _interval(shelf)
+
+    def _renew(self, shelf: Shelf, part: Sequence[Held]) -> None:
+        asked_at = time.monotonic()
+        deliveries = [held.delivered for held in part]
+        kept = self._connection.execute(self._broker.extend(shelf.name, self._consumer, deliveries))
+        for held, ours in zip(part, kept, strict=True):
+            if ours:
+                held.lease_ends = asked_at + shelf.lease_seconds
+            elif not held.ended:
+                held.lost = True
+
+    def _settle_leftovers(self) -> None:
+        for shelf in self._shelves.values():
+            while shelf.leftovers:
+                self._settle_some(shelf, list(shelf.leftovers)[:LEFTOVERS_A_STEP])
+
+    def _settle_some(self, shelf: Shelf, part: Sequence[Leftover]) -> None:
+        """What fails stays first in line; every step may be repeated without harm."""
+        for operation in plan_leftovers(self._broker, shelf, part):
+            self._connection.execute(operation)
+        for leftover in part:
+            shelf.leftovers.popleft()
+            _report(shelf, leftover)
+            held = shelf.held.get(leftover.item.entry_id)
+            if held is not None and held.ended:
+                shelf.forget(held)
+
+    def _promote(self) -> None:
+        seen = carry_out(self._promotion.step(), self._connection)
+        applied = (seen.generation, seen.epoch)
+        if seen.generation and applied != self._going_by:
+            self._going_by = applied
+            for shelf in self._shelves.values():
+                shelf.stale = True
+                shelf.watch.look_soon()
+
+    def _look(self) -> None:
+        for shelf in self._shelves.values():
+            if not shelf.watch.due:
+                continue
+            before = (shelf.readable, shelf.paused)
+            carry_out(shelf.watch.look(), self._connection)
+            if (shelf.readable, shelf.paused) != before:
+                self._note_change(shelf)
+
+    def _note_change(self, shelf: Shelf) -> None:
+        self._beat_at = 0.0  # whoever paused a queue waits to see that it is so
+        shelf.bell.set()
+        if not shelf.readable:
+            self.end_read(shelf)
+        logger.info(
+            "queue %s is %s",
+            shelf.name,
+            "paused" if shelf.paused else "read again" if shelf.readable else "not whole",
+            extra={"event": "paused" if shelf.paused else "resumed", "queue": shelf.name},
+        )
+
+    def _call_readers(self) -> None:
+        """What others left behind is taken by the reader itself, so that nothing is taken for nobody."""
+        for shelf in self._shelves.values():
+            if shelf.waiting and shelf.is_called_back:
+                self.end_read(shelf)
+
+    def end_read(self, shelf: Shelf) -> None:
+        connection_id = self._connection_id(shelf)
+        if connection_id:
+            self._connection.execute(self._broker.end_fetch(connection_id))
+
+    def _check_up(self) -> None:
+        carry_out(self._checkup.step(), self._connection)
+
+    def _beat(self) -> None:
+        if time.monotonic() < self._beat_at or not self._shelves:
+            return
+        self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
+        lifetime_ms = int(3 * HEARTBEAT_SECONDS * 1000)
+        names = list(self._shelves)
+        self._connection.execute(
+            self._broker.heartbeat(self._consumer, self._facts(), lifetime_ms=lifetime_ms, queues=names)
+        )
+
+    def _facts(self) -> dict[str, str]:
+        shelves = self._shelves.values()
+        held = [one for shelf in shelves for one in shelf.held.copy().values() if one.known]
+        return {
+            "host": socket.gethostname(),
+            "pid": str(os.getpid()),
+            "handlers": "",
+            "queues": ",".join(shelf.name for shelf in shelves),
+            "paused": ",".join(shelf.name for shelf in shelves if shelf.paused),
+            "held": str(len(held)),
+            "running": str(sum(one.handed_out for one in held)),
+            "seen_ms": str(self._clock.now_ms()),
+        }
+
+    def _end(self) -> None:
+        """The last thing: one try each, what fails is left to the leases."""
+        try:
+            self._settle_leftovers()
+            self._connection.execute(self._broker.leave(self._consumer, list(self._shelves)))
+        except LeanMQError as failure:
+            logger.info("what was held is left to its leases: %s", failure, extra={"event": "left_held"})
+
+
+def _interval(shelf: Shelf) -> float:
+    return shelf.lease_seconds / RENEWALS_PER_LEASE
+
+
+def _report(shelf: Shelf, leftover: Leftover) -> None:
+    """A message that the caller never saw went elsewhere: say so, as a worker does."""
+    outcome = leftover.outcome
+    reason = getattr(outcome, "reason", None)
+    failure = getattr(outcome, "failure", None)
+    if reason is None or leftover.started:
+        return
+    logger.warning(
+        "queue %s: message %s is not handed out: %s%s",
+        shelf.name,
+        getattr(getattr(leftover.item, "envelope", None), "id", leftover.item.entry_id),
+        reason,
+        f", {failure.message}" if failure else "",
+        extra={"event": "not_handed_out", "queue": shelf.name, "reason": str(reason)},
+    )
