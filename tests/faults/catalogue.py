@@ -33,6 +33,10 @@ FAULTS: Final[dict[str, Entry]] = {
         "an await of the client is cancelled at every step of the loop", "no wrong answer, nothing left open"
     ),
     "F13": Entry("server gets SIGKILL every few seconds under load", "lost 0; workers resume within 2 s"),
+    "F14": Entry(
+        "power failure: of each file only what was synced is left",
+        "`disk`: lost 0; `memory`: what was sent in the last 2 s at most",
+    ),
     "F15": Entry("the append-only file ends at every byte of a script's last write", "all or nothing"),
     "F16": Entry(
         "a byte in the middle of the append-only file is wrong", "the server refuses to start, and says why"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,13 @@ def arena(seed: int, tmp_path: Path) -> Iterator[Build]:
     """Builds an arena on a server of its own, with the topology applied."""
     with ExitStack() as resources:
 
-        def build(kind: str = "valkey9", arguments: tuple[str, ...] = MEMORY, **settings: Any) -> Arena:
-            server = start_server(kind, arguments)
+        def build(
+            kind: str = "valkey9",
+            arguments: tuple[str, ...] = MEMORY,
+            server_environ: Mapping[str, str] | None = None,
+            **settings: Any,
+        ) -> Arena:
+            server = start_server(kind, arguments, server_environ or {})
             resources.callback(server.stop)
             built = resources.enter_context(Arena(server, tmp_path, seed, **settings))
             built.apply()

@@ -12,11 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import msgspec
@@ -330,11 +330,13 @@ class Arena:
             return None
 
 
-def start_server(kind: str, arguments: Sequence[str] = MEMORY) -> Server:
+def start_server(
+    kind: str, arguments: Sequence[str] = MEMORY, environ: Mapping[str, str] = MappingProxyType({})
+) -> Server:
     """A server of the test's own, to be killed at will; skips where this kind is missing at home."""
     binary = find_binary(kind)
     if binary is not None:
-        return Server(kind, binary, arguments=tuple(arguments)).start()
+        return Server(kind, binary, arguments=tuple(arguments), environ=dict(environ)).start()
     reason = f"{kind} is not installed"
     if missing_is_a_failure(kind):
         pytest.fail(reason)

@@ -1,0 +1,75 @@
+"""The machine loses its power: of every file there is left what was synced, and nothing of what was only written."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.catalogue import Figures
+from tests.faults.conftest import Build
+from tests.support.arena import ALWAYS, EVERY_SECOND, NOISE_S, TOPOLOGY, Arena
+from tests.support.history import Fault, Kind
+from tests.support.preloads import WatchedDisk
+from tests.support.processes import wait_until
+
+FAILURES = 3
+WINDOW_S = 2.0
+"""With everysec: a second between two syncs, and one that a slow sync may take before writing waits for it."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "policy", "level"),
+    [
+        pytest.param("valkey9", EVERY_SECOND, "disk", id="valkey9-everysec-disk"),
+        pytest.param("redis62", ALWAYS, "disk", id="redis62-always-disk"),
+        pytest.param("valkey9", EVERY_SECOND, "memory", id="valkey9-everysec-memory"),
+    ],
+)
+def test_a_power_failure_loses_what_its_level_says_and_no_more(
+    arena: Build, figures: Figures, tmp_path: Path, kind: str, policy: tuple[str, ...], level: str
+):
+    disk = WatchedDisk.make(tmp_path)
+    place = arena(kind, policy, disk.environ, text=declare(level))
+    wait_until(lambda: disk.holds_all_of(place.server.folder), "a synced topology")
+    place.start_producer(tasks=8, pause_ms=5, wishes={"done": 1.0})
+    gone = 0
+    for _ in range(FAILURES):
+        wait_for_confirmed_sends(place, 100)
+        time.sleep(place.dice.uniform(0.0, 1.0))  # anywhere between two syncs
+        with place.server_down():
+            gone += disk.lose_power(place.server.folder)
+    place.start_worker()
+    loss_window_s = 0.0 if level == "disk" else WINDOW_S + NOISE_S
+    found = place.judge(recovery_s=None, max_deliveries=8, loss_window_s=loss_window_s)
+    confirmed_at = {record.key: record.at for record in place.happened() if record.kind is Kind.OK}
+    failures_at = [record.at for record in place.happened() if record.note == Fault.SERVER_KILLED]
+    ages_s = [
+        min(at - confirmed_at[slot.key] for at in failures_at if at >= confirmed_at[slot.key])
+        for slot in found.lost
+    ]
+    figures.report(
+        "F14", server=kind, level=level, failures=FAILURES, sent=found.sent, bytes_gone=gone,
+        lost=len(found.lost), sent_before_the_failure_s=ages_s,
+    )  # fmt: skip
+    found.assert_sound()
+    if level == "memory":
+        assert found.lost, "nothing was lost: the power did not really fail"
+
+
+def declare(level: str) -> str:
+    """The topology of the arena, with a durability."""
+    durable = TOPOLOGY.replace('url: "{url}"', f'url: "{{url}}", durability: {level}')
+    assert durable != TOPOLOGY
+    return durable
+
+
+def wait_for_confirmed_sends(place: Arena, count: int) -> None:
+    """So many more than there are now."""
+
+    def confirmed() -> int:
+        return sum(record.kind is Kind.OK for record in place.happened())
+
+    before = confirmed()
+    wait_until(lambda: confirmed() >= before + count, "confirmed sends")
