@@ -51,6 +51,14 @@ class Examination(Protocol):
         ...
 
     @property
+    def shows_disk_writes(self) -> bool:
+        """Its word that the disk has a message is good only while it writes before each answer.
+
+        So each confirmed send asks how it writes, too.
+        """
+        ...
+
+    @property
     def offers(self) -> tuple[Durability, ...]:
         """Levels above `memory` that the server gives as it is set up now, the simplest first."""
         ...

@@ -16,7 +16,7 @@ from leanmq_topology.brokers.protocol import DurableSender, Flush, Operation, Se
 from leanmq_topology.topology.durability import Durability
 
 CONFIRM_MS: Final = 5_000
-"""How long disk or replicas may take to have a flush; `appendfsync everysec` may take a second by itself."""
+"""How long disk or replicas may take to have a flush; a disk written once a second takes one by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Small libraries put into a server with LD_PRELOAD, compiled on the spot: a clock to set, a disk to cut.
 
-They need Linux and a C compiler. Where there is none the tests that need them are skipped, in CI too: the project
-does not install one. Their figures in `docs/reliability.md` are then those of a machine that has one.
+They need Linux and a C compiler. Where there is none the tests that need them are skipped, in CI too: the
+project does not install one. The figures in `docs/reliability.md` are then those of a machine that has one.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class RedisBroker:
         self, flush: Flush, level: Durability, *, within_ms: int, examination: Examination
     ) -> Call[list[SendResult]]:
         return confirming.send_confirmed(
-            self.keys, flush, level, within_ms=within_ms, waits_for_disk=examination.waits_for_disk
+            self.keys, flush, level, within_ms=within_ms, examination=examination
         )
 
     def examine(self, now_ms: int) -> Call[checks.RedisExamination]:

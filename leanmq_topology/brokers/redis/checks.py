@@ -28,6 +28,13 @@ _LUA_FIXED: Final = {
 _UNTENDED: Final = {"redis": {(7, 0)}, "valkey": set[tuple[int, int]]()}
 """Lines that ended before a fix came; distributors patch them without changing the version."""
 
+_CONFIRMS_EARLY: Final = {
+    # redis/redis#13793: unless it writes before each answer, WAITAOF tells that the disk has what it has not.
+    # Came with Redis 7.4, gone with 8.0; Valkey has it from 8.0 on (9.1.2 measured, see test_power_loss.py).
+    "redis": ((7, 4), (8, 0)),
+    "valkey": ((8, 0), None),
+}
+
 _TURN_ON = "CONFIG SET appendonly yes, and the same in the server's configuration file"
 _ALWAYS = "CONFIG SET appendfsync always, and the same in the server's configuration file"
 
@@ -58,6 +65,10 @@ class RedisExamination:
     @property
     def waits_for_disk(self) -> bool:
         return self.seen.waits_for_disk
+
+    @property
+    def shows_disk_writes(self) -> bool:
+        return not self.seen.waits_for_disk or _confirms_early(self.seen)
 
     @property
     def offers(self) -> tuple[Durability, ...]:
@@ -115,10 +126,10 @@ def _find_obstacles(level: Durability, seen: ServerFacts) -> Iterator[Obstacle]:
             f"{level} needs that many replicas in step, and {connected}",
             "connect replicas (REPLICAOF on each), or choose a lower durability",
         )
-    if level.disk and seen.waits_for_disk and seen.fsync == "everysec":
+    if level.disk and seen.waits_for_disk and seen.fsync != "always":
         yield (
             Verdict.WARNING,
-            f"with appendfsync everysec a send at {level} waits up to a second for the disk",
+            f"unless appendfsync is always, a send at {level} waits up to a second for the disk",
             f"{_ALWAYS} answers sooner",
         )
 
@@ -136,6 +147,19 @@ def _find_disk_obstacles(level: Durability, seen: ServerFacts) -> Iterator[Obsta
         yield from _find_obstacles_of_old(level, seen)
     elif seen.fsync == "no":
         yield Verdict.FAILED, f"with appendfsync no, {level} is never confirmed", _ALWAYS
+    elif _confirms_early(seen):
+        yield from _find_obstacles_of_early(level, seen)
+
+
+def _confirms_early(seen: ServerFacts) -> bool:
+    first, fixed = _CONFIRMS_EARLY.get(seen.product, ((), ()))
+    return bool(first) and seen.numbers >= first and (fixed is None or seen.numbers < fixed)
+
+
+def _find_obstacles_of_early(level: Durability, seen: ServerFacts) -> Iterator[Obstacle]:
+    """Its WAITAOF is right only where it has nothing to wait for."""
+    early = f"{seen.product} {seen.version} confirms too early (redis/redis#13793)"
+    yield from _find_late_writes(level, seen, early, "allow CONFIG GET to this user")
 
 
 def _find_obstacles_of_old(level: Durability, seen: ServerFacts) -> Iterator[Obstacle]:
@@ -146,12 +170,18 @@ def _find_obstacles_of_old(level: Durability, seen: ServerFacts) -> Iterator[Obs
             f"{level} needs WAITAOF, which {seen.product} {seen.version} does not have",
             "use Redis 7.2 or newer, or Valkey",
         )
+    show = "allow CONFIG GET to this user, or use Redis 7.2 or newer, or Valkey"
+    yield from _find_late_writes(level, seen, "this is below Redis 7.2", show)
+
+
+def _find_late_writes(level: Durability, seen: ServerFacts, because: str, show: str) -> Iterator[Obstacle]:
+    """What keeps the disk from having a message before its send is answered."""
     if seen.fsync != "always":
         found = "is not shown to this user" if seen.fsync is None else f"is {seen.fsync}"
         yield (
             Verdict.FAILED,
-            f"below Redis 7.2, {level} needs appendfsync always; it {found}",
-            _ALWAYS if seen.fsync else "allow CONFIG GET to this user, or use Redis 7.2 or newer, or Valkey",
+            f"{because}, so {level} needs appendfsync always; it {found}",
+            _ALWAYS if seen.fsync else show,
         )
     if seen.fsync_rests_on_rewrite:
         yield (

@@ -9,7 +9,7 @@ from leanmq_topology.plan.assurance import describe_assurance
 from leanmq_topology.topology.durability import DISK, MEMORY, Durability
 from leanmq_topology.topology.model import BrokerSettings, Queue, Topology
 
-FIT = ServerFacts(append_only=True, waits_for_disk=True, fsync="everysec", replicas=1)
+FIT = ServerFacts(append_only=True, waits_for_disk=True, fsync="always", replicas=1)
 
 
 def declare(durability: str, **queues: str | None) -> Topology:

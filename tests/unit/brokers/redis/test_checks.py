@@ -47,10 +47,18 @@ def test_a_server_that_is_set_up_for_it_gives_every_level(level: Durability):
         (replace(FIT, fsync="no"), BOTH, "never confirmed", "appendfsync always"),
         (replace(FIT, replicas=0), REPLICATED, "needs that many replicas in step, and none is", "REPLICAOF"),
         (FIT, Durability.parse("replicated:3"), "needs that many replicas in step, and 1 is", "REPLICAOF"),
-        (replace(OLD, fsync="everysec"), DISK, "below Redis 7.2, .* it is everysec", "appendfsync always"),
+        (
+            replace(OLD, fsync="everysec"),
+            DISK,
+            "below Redis 7.2, so disk needs .* it is everysec",
+            "appendfsync always",
+        ),
         (replace(OLD, fsync=None), DISK, "it is not shown", "allow CONFIG GET"),
         (replace(OLD, fsync_rests_on_rewrite=True), DISK, "does not hold while", "on-rewrite no"),
         (replace(OLD, replicas=1), BOTH, "needs WAITAOF, which redis 6.2.20 does not have", "7.2 or newer"),
+        (replace(FIT, fsync="everysec"), DISK, "valkey 9.1.2 confirms too early", "appendfsync always"),
+        (replace(FIT, fsync=None), BOTH, "confirms too early .* not shown", "allow CONFIG GET"),
+        (replace(FIT, fsync_rests_on_rewrite=True), DISK, "does not hold while", "on-rewrite no"),
     ],
 )
 def test_a_level_that_cannot_be_confirmed_is_refused_with_what_mends_it(
@@ -66,8 +74,28 @@ def test_below_7_2_a_server_that_writes_before_each_answer_gives_disk():
     assert judge(replace(OLD, replicas=1), REPLICATED).verdict is Verdict.OK
 
 
+@pytest.mark.parametrize(
+    ("product", "version", "trusted"),
+    [
+        ("redis", "7.2.4", True),
+        ("redis", "7.4.0", False),
+        ("redis", "7.4.7", False),
+        ("redis", "8.0.0", True),
+        ("redis", "8.2.1", True),
+        ("valkey", "7.2.11", True),
+        ("valkey", "8.0.0", False),
+        ("valkey", "9.1.2", False),
+    ],
+)
+def test_disk_with_everysec_is_given_where_waitaof_waits(product: str, version: str, trusted: bool):
+    seen = replace(FIT, fsync="everysec", product=product, version=version)
+    assert judge(seen, DISK).verdict is (Verdict.WARNING if trusted else Verdict.FAILED)
+    assert judge(replace(seen, fsync="always"), DISK).verdict is Verdict.OK
+    assert RedisExamination(seen).shows_disk_writes is not trusted
+
+
 def test_disk_with_everysec_is_accepted_with_a_warning(caplog: pytest.LogCaptureFixture):
-    seen = replace(FIT, fsync="everysec")
+    seen = replace(FIT, fsync="everysec", product="redis", version="8.2.0")
     assert judge(seen, DISK).verdict is Verdict.WARNING
     insist(RedisExamination(seen), [DISK, DISK], where="here")
     assert [record.getMessage().count("waits up to a second") for record in caplog.records] == [1]
