@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SettingError,
         StalePlanError,
         TopologyNotAppliedError,
+        TransactionError,
         UnknownMessageError,
         UnknownTargetError,
     )
@@ -54,6 +55,7 @@ _HOMES = {
         "SettingError",
         "StalePlanError",
         "TopologyNotAppliedError",
+        "TransactionError",
         "UnknownMessageError",
         "UnknownTargetError",
     ),
@@ -90,6 +92,7 @@ __all__ = [
     "SyncDelivery",
     "Topology",
     "TopologyNotAppliedError",
+    "TransactionError",
     "UnknownMessageError",
     "UnknownTargetError",
     "connect",

@@ -8,6 +8,7 @@
     ├── TopologyNotAppliedError                  used, but never applied; .missing
     ├── QueueFullError                           max_length reached; .queue
     ├── BatchTooLargeError (ValueError)          over what one atomic step carries; .copies, .size
+    ├── TransactionError                         nothing was sent; .failures, or it had ended before
     ├── LeaseLostError                           somebody else owns the delivery now
     ├── BlockedChangeError                       the plan holds changes that need permission; .addresses
     ├── ConcurrentApplyError                     another apply holds the lock; .holder
@@ -129,6 +130,28 @@ class BatchTooLargeError(LeanMQError, ValueError):
         super().__init__(
             f"{copies} copies of {size} bytes in all: one atomic step carries at most 1000 and 4 MiB",
             hint="send in smaller batches, or pass atomic=False",
+        )
+
+
+class TransactionError(LeanMQError):
+    """A transaction sent nothing: some of its messages are wrong, or it had ended already."""
+
+    exit_code = 3
+
+    def __init__(
+        self, message: str, *, failures: Sequence[tuple[int, str, LeanMQError]] = (), hint: str | None = None
+    ) -> None:
+        self.failures = tuple(failures)
+        """Of each send that is wrong: its place (0 is the first), its target, its error."""
+        super().__init__(message, hint=hint)
+
+    @classmethod
+    def wrong(cls, failures: Sequence[tuple[int, str, LeanMQError]], *, total: int) -> TransactionError:
+        """One that names every send that is wrong."""
+        told = "; ".join(f"send {place + 1}, to {target!r}: {error}" for place, target, error in failures)
+        verb = "is" if len(failures) == 1 else "are"
+        return cls(
+            f"nothing was sent: {len(failures)} of {total} sends {verb} wrong: {told}", failures=failures
         )
 
 

@@ -22,6 +22,7 @@ from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.persistence import persist_async, persist_noting_async
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
+from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
 from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.envelope import Outgoing
@@ -181,6 +182,24 @@ class Client:
         """Hand many back as if they had never been handed out. Raises as `nack`."""
         await self._consumer.settle_many(deliveries, choose_release)
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """Store messages for several targets together: `async with mq.transaction() as tx: tx.send(...)`.
+
+        All of them are stored in one step when the block ends, in order, or none is: if the block raises, a
+        message is wrong (`TransactionError` names each), a queue is full (`QueueFullError` names it), or they
+        are more than one step may write (`BatchTooLargeError`: 1,000 copies, 4 MiB). Each keeps its own ttl
+        and delay; all get the highest durability among them. Afterwards `tx.ids` are their ids. Other errors
+        are those of `send`.
+        """
+        begun = Transaction(self._view, self._clock)
+        try:
+            yield begun
+        finally:
+            begun.end()
+        if len(begun):
+            await self._commit(begun)
+
     async def close(self) -> None:
         """Give back what is not settled, wait for sends under way.
 
@@ -209,6 +228,17 @@ class Client:
         if level == MEMORY:
             return self._flusher.submit(sends, together=together)
         return self._confirmer.submit(sends, level, together=together)
+
+    async def _commit(self, transaction: Transaction) -> None:
+        for _ in range(MOST_REFRESHES + 1):
+            destinations = {
+                target: self._view.find(target) or await self._read_destination(target)
+                for target in transaction.targets()
+            }
+            sends, level = transaction.address(destinations)
+            if transaction.read(await self._submit(sends, level)):
+                return
+        raise keeps_changing(", ".join(transaction.targets()))
 
     async def _send_in_slices(self, target: str, items: Iterable[Any], options: SendOptions) -> list[str]:
         slices = Slices(target, items, options, self._clock)

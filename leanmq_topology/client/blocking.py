@@ -23,6 +23,7 @@ from leanmq_topology.client.patience import PATIENT, Patience
 from leanmq_topology.client.persistence import persist, persist_noting
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
+from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
 from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.envelope import Outgoing
@@ -115,6 +116,20 @@ class SyncClient:
         batch = self._write(target, items, options)
         return self._send(batch) if batch.drafts else []
 
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Store messages for several targets together: `with mq.transaction() as tx: tx.send(...)`.
+
+        Promises and errors are those of `Client.transaction`.
+        """
+        begun = Transaction(self._view, self._clock)
+        try:
+            yield begun
+        finally:
+            begun.end()
+        if len(begun):
+            self._commit(begun)
+
     def send_batch(self, batch: Batch) -> list[str]:
         """Store messages that were written before, all or none; returns their ids."""
         return self._send(batch)
@@ -183,6 +198,17 @@ class SyncClient:
             if ids is not None:
                 return ids
         raise keeps_changing(batch.target)
+
+    def _commit(self, transaction: Transaction) -> None:
+        for _ in range(MOST_REFRESHES + 1):
+            destinations = {
+                target: self._view.find(target) or self._read_destination(target)
+                for target in transaction.targets()
+            }
+            sends, level = transaction.address(destinations)
+            if transaction.read(self._deliver(sends, level)):
+                return
+        raise keeps_changing(", ".join(transaction.targets()))
 
     def _send_in_slices(self, target: str, items: Iterable[Any], options: SendOptions) -> list[str]:
         slices = Slices(target, items, options, self._clock)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from leanmq_topology.client.handling import being_handled
 from leanmq_topology.contracts.topics import find_topic_problem
 from leanmq_topology.errors import InvalidMessageError, SettingError
+from leanmq_topology.messages.causation import inherit_headers
 from leanmq_topology.messages.message import (
     HEADER_CORRELATION,
     HEADER_SCHEMA,
@@ -57,8 +59,12 @@ def read_options(
     correlation_id: str | None = None,
     durability: str | None = None,
 ) -> SendOptions:
-    """Check what a caller said. Raises `SettingError` for a value, `InvalidMessageError` for a header."""
-    if (type, id, ttl, delay, topic, headers, correlation_id, durability) == _NOTHING:
+    """Check what a caller said. Raises `SettingError` for a value, `InvalidMessageError` for a header.
+
+    While a message is handled, what is sent refers to it (see `messages.causation`).
+    """
+    cause = being_handled.get()
+    if cause is None and (type, id, ttl, delay, topic, headers, correlation_id, durability) == _NOTHING:
         return PLAIN
     _check_kinds(type, id, headers)
     _check_topic(topic)
@@ -67,7 +73,10 @@ def read_options(
         raise SettingError("ttl", "must be longer than 0")
     delay_ms = None if delay is None else read_duration("delay", delay, LONGEST_DELAY_MS)
     level = None if durability is None else _read_durability(durability)
-    return SendOptions(type, id, ttl_ms, delay_ms, _read_headers(headers or {}, correlation_id), level, topic)
+    checked = _read_headers(headers or {}, correlation_id)
+    if cause is not None:
+        checked = inherit_headers(checked, cause)
+    return SendOptions(type, id, ttl_ms, delay_ms, checked, level, topic)
 
 
 def _check_kinds(kind: Any, message_id: Any, headers: Any) -> None:

@@ -60,9 +60,7 @@ class Batch:
         form = _find_form(destination, self.options, view)
         headers = form.write_headers(self.now_ms)
         sends = [form.address(draft, headers) for draft in self.drafts]
-        copies, size = weigh(sends)
-        if copies > MOST_COPIES or size > MOST_BYTES:
-            raise BatchTooLargeError(copies=copies, size=size)
+        check_size(sends)
         return sends
 
     def level(self, destination: Destination) -> Durability:
@@ -91,7 +89,7 @@ class Batch:
             return [draft.id for draft in self.drafts]
         if _is_stale(results, view):
             return None
-        _raise_unconfirmed(results)
+        raise_unconfirmed(results)
         return [_read_id(self.target, one, view) for one in results]
 
 
@@ -250,6 +248,13 @@ def weigh(sends: Sequence[Outgoing]) -> tuple[int, int]:
     return copies, size
 
 
+def check_size(sends: Sequence[Outgoing]) -> None:
+    """Raises `BatchTooLargeError` for more than one atomic step may write."""
+    copies, size = weigh(sends)
+    if copies > MOST_COPIES or size > MOST_BYTES:
+        raise BatchTooLargeError(copies=copies, size=size)
+
+
 def keeps_changing(target: str) -> LeanMQError:
     return LeanMQError(
         f"{target!r} changed on the server {MOST_REFRESHES + 1} times while it was sent to; nothing was sent",
@@ -270,7 +275,8 @@ def _is_stale(results: Iterable[SendResult], view: AppliedView) -> bool:
     return stale
 
 
-def _raise_unconfirmed(results: Iterable[SendResult]) -> None:
+def raise_unconfirmed(results: Iterable[SendResult]) -> None:
+    """Raises `SendUnconfirmedError` naming every message that is stored, but not as durably as asked."""
     unconfirmed = [result for result in results if isinstance(result, Unconfirmed)]
     if unconfirmed:
         ids = [result.id for result in unconfirmed]

@@ -147,7 +147,9 @@ def test_an_address_that_changed_is_stale_and_the_others_are_stored(stage: Stage
 
 
 def test_an_address_that_is_not_applied_is_stale_without_a_digest(stage: Stage):
-    result = stage.carry(stage.broker.send(stage.flush(stage.outgoing("unknown", "m1", "plain"))))
+    result = stage.carry(
+        stage.broker.send(stage.flush(stage.outgoing("unknown", "m1", "plain", digest="old")))
+    )
     assert result == [Stale("unknown", None)]
     assert not stage.raw("EXISTS", stage.keys.queue("unknown"))
     assert not stage.fetch("plain")

@@ -164,4 +164,4 @@ def _read_result(outgoing: Outgoing, row: list[Any]) -> SendResult:
         case b"full":
             return Full(row[1].decode(), row[2])
         case _:
-            return Stale(outgoing.target, row[1].decode() or None)
+            return Stale(row[2].decode(), row[1].decode() or None)  # its own, or the one that withheld it

@@ -13,7 +13,7 @@
 --        (addresses, queues, forms, copies and markers by their place, from 1)
 -- Returns for each send how many copies it made | {'entry', id}: its only copy, not delayed, where ids are asked for
 --        | {'duplicate', id of the first, '1' if its data differs}
---        | {'partial', copies}: a queue had it already, with other data | {'stale', digest or ''}
+--        | {'partial', copies}: a queue had it already, with other data | {'stale', digest or '', its address}
 --        | {'full', queue, max_length}
 --
 -- Everything is checked before anything is written. The first write is an XADD (or the like) that the server
@@ -62,8 +62,8 @@ end
 local function read_address(place)
   local name, digest = next_word(), next_word()
   local applied = redis.call('HGET', KEYS[1], '@' .. name)
-  local refusal = (applied or '') ~= digest and {'stale', applied or ''} or nil
-  return {meta = KEYS[3 + place], refusal = refusal, counts = {}}
+  local refusal = (applied or '') ~= digest and {'stale', applied or '', name} or nil
+  return {name = name, meta = KEYS[3 + place], refusal = refusal, counts = {}}
 end
 
 local function read_queue(first)
@@ -127,7 +127,8 @@ local function read_form()
   for copy, queue in ipairs(targets) do
     form.copies[copy] = plan_copy(queue, ttl, delay)
     form.limited = form.limited or queue.limit
-    form.refusal = form.refusal or queue.gone and {'stale', ''} -- a queue that is gone: the address is not applied
+    -- a queue that is gone: the address is not applied
+    form.refusal = form.refusal or queue.gone and {'stale', '', form.address.name}
   end
   form.width = 3 + (form.markers > 0 and 1 + 3 * form.markers or 0)
   return form
