@@ -15,12 +15,9 @@ from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.sender import MOST_BYTES, MOST_COPIES, Batch, weigh, write_batch
 from leanmq_topology.clock import Clock, system_clock
 from leanmq_topology.errors import BatchTooLargeError, LeanMQError
+from leanmq_topology.messages.causation import inherit_headers
 from leanmq_topology.messages.envelope import Envelope, Outgoing
-from leanmq_topology.messages.message import HEADER_CORRELATION
 from leanmq_topology.topology.model import Topology
-
-HEADER_CAUSATION = "causationid"
-"""The id of the message whose handler sent this one."""
 
 
 class Output(NamedTuple):
@@ -84,12 +81,7 @@ class Outbox:
 
     def _follow(self, options: SendOptions) -> SendOptions:
         """An output belongs to the conversation of the message that caused it."""
-        cause = self._cause
-        inherited = {
-            HEADER_CORRELATION: cause.headers.get(HEADER_CORRELATION, cause.id),
-            HEADER_CAUSATION: cause.id,
-        }
-        return replace(options, headers={**inherited, **options.headers})
+        return replace(options, headers=inherit_headers(options.headers, self._cause))
 
 
 def _select(record: AppliedRecord, name: str) -> dict[str, Any]:

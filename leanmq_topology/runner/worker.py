@@ -31,6 +31,7 @@ from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.lane import Crew, Finish, Forget, Lane
 from leanmq_topology.runner.leases import LeaseKeeper
 from leanmq_topology.runner.middleware.admission import check_admission
+from leanmq_topology.runner.middleware.cause import follow_cause
 from leanmq_topology.runner.middleware.contract import check_contract
 from leanmq_topology.runner.middleware.counters import Counters
 from leanmq_topology.runner.middleware.event_log import EventLog
@@ -282,7 +283,12 @@ class Worker:
         gates = (check_admission(queue, self._clock.now_ms), check_contract(queue, applied.types))
         declared = handler.declared
         return Pipeline(
-            queue, declared.on_false, handler.binding.invoke, gates, applied.writer, declared.then
+            queue,
+            declared.on_false,
+            follow_cause(handler.binding.invoke),
+            gates,
+            applied.writer,
+            declared.then,
         )
 
     def _maintenance(self, watch: Watch, seen: Upkeep, lanes: Sequence[Lane]) -> Maintenance:
