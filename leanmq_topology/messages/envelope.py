@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -51,8 +50,7 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """What makes it a duplicate; empty: it never is one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True, gc=False):
     """One delivery handed to a consumer: it holds a lease until it is settled or the lease lapses."""
 
     queue: str
@@ -72,8 +70,7 @@ class Delivered:
         return self.delivery_count > 1
 
 
-@dataclass(frozen=True, slots=True)
-class Undecodable:
+class Undecodable(msgspec.Struct, frozen=True, gc=False):
     """An entry that is not ours to read: fields missing or mangled. It is dead-lettered as it is."""
 
     queue: str
