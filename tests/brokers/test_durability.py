@@ -20,6 +20,7 @@ from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.client import confirmed
+from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.errors import BrokerRefusedError, SendUnconfirmedError, SettingError
 from leanmq_topology.topology.model import FanoutRoute, Queue, Target, Topology
 from tests.brokers.test_sending import Sender, open_sender
@@ -567,3 +568,39 @@ class _Intruder:
         except ResponseError as failure:
             return "BUSY" in str(failure)
         return False
+
+
+# -- transactions ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_a_transaction_is_as_durable_as_its_most_durable_message(scene: Scene, colour: str):
+    def block(tx: Transaction) -> None:
+        tx.send("plain", {"n": 1}, id="a")
+        tx.send("mirrored", {"n": 2}, id="b")
+
+    with scene.sender(colour) as mq:
+        before = scene.calls("wait")
+        assert mq.transact(block) == ("a", "b")
+        assert scene.calls("wait") == before + 1
+        assert mq.transact(block) == ("a", "b")
+    assert (scene.ids("plain"), scene.ids("mirrored")) == (["a"], ["b"]), "sent again, stored once"
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.usefixtures("impatient")
+def test_every_message_of_an_unconfirmed_transaction_is_named_and_safe_to_send_again(
+    pair: Pair, scene: Scene, colour: str
+):
+    def block(tx: Transaction) -> None:
+        tx.send("plain", {"n": 1}, id="a")
+        tx.send("mirrored", {"n": 2}, id="b")
+
+    with scene.sender(colour) as mq:
+        pair.line.hold()
+        with pytest.raises(SendUnconfirmedError) as caught:
+            mq.transact(block)
+        assert caught.value.message_ids == ("a", "b")
+        pair.line.release()
+        assert mq.transact(block) == ("a", "b")
+    assert (scene.ids("plain"), scene.ids("mirrored")) == (["a"], ["b"])

@@ -328,18 +328,3 @@ def test_an_empty_transaction_asks_the_server_nothing(scene: Scene):
 
     with open_sender(scene.colour, scene.topology, scene.server.url) as mq:
         assert count(mq) == count(mq)
-
-
-def test_the_highest_durability_counts_for_all(scene: Scene):
-    """And what may be unconfirmed is marked, so that sending it again is safe."""
-
-    def block(tx: Transaction) -> None:
-        tx.send("billing", {"total": 1}, durability="disk", id="a")
-        tx.send("emails", {"total": 2}, id="b")
-
-    if scene.server.kind != "valkey9":
-        pytest.skip("WAITAOF is not on this server")
-    run(scene.admin, "CONFIG", "SET", "appendonly", "yes")
-    scene.transact(block)
-    scene.transact(block)
-    assert {queue: len(found) for queue, found in scene.ids().items()} == {"billing": 1, "emails": 1}
