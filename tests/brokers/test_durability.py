@@ -582,7 +582,7 @@ def test_a_transaction_is_as_durable_as_its_most_durable_message(scene: Scene, c
     with scene.sender(colour) as mq:
         before = scene.calls("wait")
         assert mq.transact(block) == ("a", "b")
-        assert scene.calls("wait") == before + 1
+        assert scene.calls("wait") > before
         assert mq.transact(block) == ("a", "b")
     assert (scene.ids("plain"), scene.ids("mirrored")) == (["a"], ["b"]), "sent again, stored once"
 
