@@ -6,7 +6,8 @@ They are imported when one is opened: a command that only might need a server do
 from __future__ import annotations
 
 import re
-from contextlib import AsyncExitStack, ExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -113,6 +114,16 @@ class AsyncLink:
         await self.close()
 
 
+@dataclass(frozen=True, slots=True)
+class HeldServer:
+    """An embedded server that is kept running."""
+
+    shown: str
+    """The URL asked for."""
+    url: str = field(repr=False)
+    """For child processes, while it is held."""
+
+
 def open_blocking(url: str, *, namespace: str, folder: Path, client_name: str = CLIENT_NAME) -> BlockingLink:
     """Connect to the server that `url` names; `embedded:` starts the one of `folder` if need be.
 
@@ -129,6 +140,20 @@ def open_blocking(url: str, *, namespace: str, folder: Path, client_name: str = 
         target = _find_target(url, held, client_name)
         connection = _connect_blocking(target, opened)
         return BlockingLink(RedisBroker(namespace), connection, target, opened.pop_all())
+
+
+@contextmanager
+def hold_server(url: str, *, folder: Path, client_name: str = CLIENT_NAME) -> Iterator[HeldServer | None]:
+    """Keep the embedded server that `url` asks for running, without a connection to it.
+
+    None for any other URL: that server is there without our doing.
+    """
+    held = _hold_embedded(url, folder, client_name)
+    try:
+        yield HeldServer(_mask_embedded(url), held.url) if held else None
+    finally:
+        if held is not None:
+            held.close()
 
 
 async def open_async(url: str, *, namespace: str, folder: Path, client_name: str = CLIENT_NAME) -> AsyncLink:
@@ -178,13 +203,18 @@ def is_embedded(url: str) -> bool:
     return EMBEDDED.match(url) is not None
 
 
-def _find_target(url: str, held: Hold | None, client_name: str) -> Target:
+def _mask_embedded(url: str) -> str:
     from leanmq_topology.brokers.embedded.address import parse_embedded
+
+    return parse_embedded(url).masked
+
+
+def _find_target(url: str, held: Hold | None, client_name: str) -> Target:
     from leanmq_topology.brokers.redis.address import parse_address
 
     address = parse_address(held.url if held else url)
     return Target(
-        shown=parse_embedded(url).masked if held else address.masked,
+        shown=_mask_embedded(url) if held else address.masked,
         url=held.url if held else url,
         address=address,
         client_name=address.client_name or client_name,

@@ -20,6 +20,7 @@ class Incoming:
         "lease_ends",
         "lost",
         "outbox",
+        "slot",
         "started_at",
         "writer",
     )
@@ -40,6 +41,8 @@ class Incoming:
         """Makes messages of what its handler sends; set when the handler is about to be called."""
         self.outbox: Outbox | None = None
         """What its handler sends; None until it could."""
+        self.slot = 0
+        """Where it is marked as started; 0: nowhere."""
         self._message: Message | None = None
 
     def is_ours(self, now: float) -> bool:

@@ -15,6 +15,7 @@ from leanmq_topology.messages.outcome import DeadReason, Done, Failure, MoveToDe
 from leanmq_topology.runner.commits import Commit
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.runner.marks import NO_MARKER, Marker
 from leanmq_topology.runner.middleware.counters import Counters
 from leanmq_topology.runner.middleware.event_log import EventLog
 from leanmq_topology.runner.pipeline import Pipeline, Verdict
@@ -64,6 +65,7 @@ class Lane:
         settle: Settle,
         log: EventLog,
         counters: Counters,
+        marker: Marker = NO_MARKER,
     ) -> None:
         self.handler = handler
         self.pipeline = pipeline
@@ -83,7 +85,8 @@ class Lane:
         """Rung when there is room for what is owed."""
         self._suspended_until = 0.0
         self._settle = settle
-        self._log, self._counters = log, counters
+        self._log, self.counters = log, counters
+        self._marker = marker
         self._prefetch = Prefetch.of(handler.declared)
 
     @property
@@ -169,7 +172,7 @@ class Lane:
         message.finished = True
         if verdict.seconds is not None:
             self._prefetch.measure(verdict.seconds)
-        self._counters.count(verdict.outcome)
+        self.counters.count(verdict.outcome)
         self._log(message, verdict, self.queue)
         late = isinstance(verdict.outcome, Done) and not message.is_ours(time.monotonic())
         if late:
@@ -190,7 +193,7 @@ class Lane:
         if failure is None:
             if verdict.seconds is not None:
                 self._prefetch.measure(verdict.seconds)
-            self._counters.count(verdict.outcome)
+            self.counters.count(verdict.outcome)
             self._log(message, verdict, self.queue)
         else:
             self._report_unsent(message)
@@ -236,7 +239,9 @@ class Lane:
         )
 
     def settled(self, entry_id: str) -> None:
-        self.held.pop(entry_id, None)
+        message = self.held.pop(entry_id, None)
+        if message is not None:
+            self._marker.settle(message)
         if self.owed and self.room_bell is not None:
             self.room_bell()
 
@@ -264,5 +269,5 @@ class Lane:
             item.reason,
             extra={"event": "dead-lettered", "queue": item.queue, "reason": "undecodable"},
         )
-        self._counters.count(outcome)
+        self.counters.count(outcome)
         self._settle.add(item, outcome, started=False)

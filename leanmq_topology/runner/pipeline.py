@@ -17,6 +17,7 @@ from leanmq_topology.messages.decision import decide_failure, decide_return
 from leanmq_topology.messages.outcome import Done, Outcome, Retry
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.runner.marks import NO_MARKER, Marker
 from leanmq_topology.runner.outbox import Output, OutputWriter
 from leanmq_topology.topology.model import OnFalse, Queue
 
@@ -76,6 +77,8 @@ class Pipeline:
     """Makes messages of what handlers send; None: they cannot."""
     then: str | None = None
     """Where the return value is sent."""
+    marker: Marker = NO_MARKER
+    """Hears of it before a handler is called."""
 
     def admit(self, message: Incoming) -> Verdict | None:
         """None: the handler may run, and counts as started from now on."""
@@ -85,6 +88,7 @@ class Pipeline:
                 return Verdict(outcome)
         message.writer = self.writer
         message.started_at = time.monotonic()
+        self.marker.start(message)
         return None
 
     def succeed(self, message: Incoming, value: object) -> Verdict:

@@ -30,6 +30,7 @@ from leanmq_topology.runner.hiring import Employer
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.lane import Crew, Finish, Forget, Lane
 from leanmq_topology.runner.leases import LeaseKeeper
+from leanmq_topology.runner.marks import NO_MARKER, Marker
 from leanmq_topology.runner.middleware.admission import check_admission
 from leanmq_topology.runner.middleware.cause import follow_cause
 from leanmq_topology.runner.middleware.contract import check_contract
@@ -82,9 +83,12 @@ class Worker:
         link: AsyncLink,
         *,
         drain_seconds: float = DRAIN_SECONDS,
+        marker: Marker = NO_MARKER,
+        generation: int = 1,
     ) -> None:
+        """`marker` hears of every message that starts; `generation` is for display."""
         self.name = new_consumer_name()
-        self.counters = Counters()
+        self._marker, self._generation = marker, generation
         self._topology, self._handlers, self._link = topology, handlers, link
         self._drain_seconds = drain_seconds
         self._broker, self._connection = link.broker, link.connection
@@ -93,11 +97,40 @@ class Worker:
         self._reader: Reader | None = None
         self._watch: Watch | None = None
         self._tainted: str | None = None
+        self.on_taint: Callable[[str], None] = lambda reason: None
+        """Called when this process has to be replaced, as soon as that is known."""
         self._stop = asyncio.Event()
         self._empty = asyncio.Event()
         self._settlements = Settlements(
             self._broker, self._connection, self.name, self._outage, self._note_settled
         )
+
+    @property
+    def counters(self) -> Counters:
+        """What all handlers have done so far."""
+        total = Counters()
+        for lane in self._lanes.values():
+            total.add(lane.counters)
+        return total
+
+    def describe(self) -> dict[str, dict[str, int]]:
+        """What each handler has in hand and has done so far."""
+        return {
+            lane.handler.name: {
+                "held": len(lane.held),
+                "running": lane.running,
+                **lane.counters.as_dict(),
+            }
+            for lane in self._lanes.values()
+        }
+
+    def problems(self) -> list[str]:
+        """What keeps it from its work right now, in words."""
+        found = ["the server cannot be reached"] if self._outage.under_way else []
+        if self._watch is not None:
+            found += ["the topology is not on the server"] * self._watch.topology_gone
+            found += [f"queue {lane.name}: {lane.damage}" for lane in self._watch.damaged]
+        return found
 
     def stop(self) -> None:
         """Drain and end. Calling it twice is harmless."""
@@ -191,7 +224,9 @@ class Worker:
             "%s; its message is retried, and this worker stops to be replaced", reason,
             extra={"event": "tainted", "worker": self.name},
         )  # fmt: skip
-        self._tainted = self._tainted or reason
+        if self._tainted is None:
+            self._tainted = reason
+            self.on_taint(reason)
         self.stop()
 
     # -- what the parts report --------------------------------------------------------------------------
@@ -216,6 +251,7 @@ class Worker:
         facts = {
             "host": socket.gethostname(),
             "pid": str(os.getpid()),
+            "generation": str(self._generation),
             "handlers": ",".join(self._handlers),
             "queues": ",".join(self._lanes),
             "held": str(sum(len(lane.held) for lane in self._lanes.values())),
@@ -268,7 +304,8 @@ class Worker:
                 functools.partial(self._hire, employer, handler),
                 self._settlements,
                 EventLog(handler.declared, self._topology.folder),
-                self.counters,
+                Counters(),
+                self._marker,
             )
 
     def _hire(self, employer: Employer, handler: LoadedHandler, finish: Finish, forget: Forget) -> Crew:
@@ -289,6 +326,7 @@ class Worker:
             gates,
             applied.writer,
             declared.then,
+            self._marker,
         )
 
     def _maintenance(self, watch: Watch, seen: Upkeep, lanes: Sequence[Lane]) -> Maintenance:

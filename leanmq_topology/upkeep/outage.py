@@ -17,17 +17,17 @@ class Outage:
     """Shared by all that talks to one server, so that one failure is one line, however many notice it."""
 
     def __init__(self) -> None:
-        self._under_way = False
+        self.under_way = False
 
     def begin(self, failure: BrokerError) -> None:
-        if not self._under_way:
-            self._under_way = True
+        if not self.under_way:
+            self.under_way = True
             hint = f" ({failure.hint})" if failure.hint else ""
             logger.warning("%s; trying again%s", failure.message, hint, extra={"event": "server_lost"})
 
     def end(self) -> None:
-        if self._under_way:
-            self._under_way = False
+        if self.under_way:
+            self.under_way = False
             logger.warning("the server is back", extra={"event": "server_back"})
 
 

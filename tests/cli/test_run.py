@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import queue
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.project import Project, Run
 from tests.support.servers import Server
-
-PATIENCE_SECONDS = 45
 
 TOPOLOGY = """
 leanmq: 1
@@ -65,93 +58,6 @@ def project(valkey: Server, namespace: str, tmp_path: Path) -> Project:
     (tmp_path / "topology.yaml").write_text(text)
     (tmp_path / "orders.py").write_text(HANDLERS)
     return Project(tmp_path)
-
-
-class Project:
-    """A folder with a topology and its handlers, used by commands."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environ = {name: value for name, value in os.environ.items() if not name.startswith("LEANMQ")}
-
-    def leanmq(self, *words: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            leanmq_command(*words),
-            cwd=self.folder, env=self.environ, text=True, capture_output=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == expect, done.stdout + done.stderr
-        return done
-
-    def send(self, n: int, do: str = "") -> None:
-        self.leanmq("send", "orders", json.dumps({"n": n, "do": do}))
-
-    def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.leanmq("status", "-o", "json").stdout)
-        return found
-
-    def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not holds(state := self.status()["queues"]["orders"]):
-            assert time.monotonic() < deadline, state
-        return state
-
-
-def leanmq_command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "leanmq_topology.cli.main", *words]
-
-
-class Run:
-    """A running `leanmq run`; its lines can be waited for."""
-
-    def __init__(self, project: Project, *words: str) -> None:
-        self.process = subprocess.Popen(
-            leanmq_command("run", *words),
-            cwd=project.folder, env=project.environ, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-        self.seen: list[str] = []
-        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def _listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(line.rstrip("\n"))
-        self._lines.put(None)
-
-    def line(self, part: str) -> str:
-        """The next line that holds this."""
-        while True:
-            line = self._lines.get(timeout=PATIENCE_SECONDS)
-            assert line is not None, self.seen
-            self.seen.append(line)
-            if part in line:
-                return line
-
-    def let_go(self) -> None:
-        """One handler that waits goes on."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def ended(self) -> int:
-        code = self.process.wait(PATIENCE_SECONDS)
-        self._listener.join(PATIENCE_SECONDS)
-        while (line := self._lines.get()) is not None:
-            self.seen.append(line)
-        return code
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._listener.join(PATIENCE_SECONDS)
-        for stream in (self.process.stdin, self.process.stdout):
-            if stream is not None:
-                stream.close()
 
 
 @pytest.fixture
@@ -207,7 +113,7 @@ def test_the_start_says_which_handler_handles_which_queue(project: Project, run:
 def test_a_running_worker_is_listed_by_status(project: Project, run: Callable[..., Run]):
     worker = run("--only", "take")
     [listed] = project.status()["workers"]
-    assert (listed["pid"], listed["handlers"], listed["queues"]) == (worker.process.pid, ["take"], ["orders"])
+    assert (listed["pid"], listed["handlers"], listed["queues"]) == (worker.child, ["take"], ["orders"])
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
     assert project.status()["workers"] == []
@@ -260,7 +166,7 @@ def test_what_a_killed_worker_was_running_is_run_by_another(project: Project, ru
     first.line("start")
     second = run()
     killed_at = time.monotonic()
-    first.signal(signal.SIGKILL)
+    first.vanish()
     assert second.line("start").split()[1:3] == ["1", "2"]
     assert time.monotonic() - killed_at < 15  # a lease of 1 s, a scan, and a busy machine
     second.let_go()

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import msgspec
+import psutil
 import pytest
 
 from leanmq_topology.brokers.connect import open_blocking
@@ -69,9 +70,16 @@ class Process:
         self.log = log
         self.bounded = False
         """It ends by itself, and is waited for instead of told."""
+        self._name = ""
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                words, cwd=folder, env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                words,
+                cwd=folder,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                process_group=0,  # it may have children, which share its fate
             )
 
     @property
@@ -80,7 +88,12 @@ class Process:
 
     @property
     def name(self) -> str:
-        return worker_name(self.pid)
+        """Of the process that runs handlers: what `leanmq run` starts, once it is ready."""
+        return self._name or worker_name(self.pid)
+
+    def learn_name(self) -> None:
+        [child] = psutil.Process(self.pid).children()
+        self._name = worker_name(child.pid)
 
     @property
     def alive(self) -> bool:
@@ -105,8 +118,14 @@ class Process:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
+    def signal(self, number: signal.Signals) -> None:
+        """To it and all it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
     def kill(self) -> None:
-        self.process.kill()
+        """At once and as a whole, as if its machine had lost its power."""
+        self.signal(signal.SIGKILL)
         self.process.wait()
 
 
@@ -175,6 +194,7 @@ class Arena:
         self.workers.append(worker)
         if wait:
             worker.wait_for("ready")
+            worker.learn_name()
         return worker
 
     def start_producer(self, **plan: Any) -> Process:
@@ -230,12 +250,12 @@ class Arena:
     def paused(self, worker: Process) -> Iterator[None]:
         """SIGSTOP, then SIGCONT. In the block it does nothing any more; to kill it there is allowed."""
         at = time.monotonic()
-        worker.process.send_signal(signal.SIGSTOP)
+        worker.signal(signal.SIGSTOP)
         try:
             wait_until(lambda: is_frozen(worker.pid), "a frozen worker")
             yield
         finally:
-            worker.process.send_signal(signal.SIGCONT)
+            worker.signal(signal.SIGCONT)
             self.nemesis.fault(Fault.PAUSED, at=at, until=time.monotonic(), worker=worker.name)
 
     @contextmanager

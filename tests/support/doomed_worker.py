@@ -14,7 +14,7 @@ from leanmq_topology.runner.lane import Lane
 def die(lane: Lane, arrived: Sequence[Any]) -> None:
     """In the place of `Lane.take`."""
     if arrived:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 if __name__ == "__main__":

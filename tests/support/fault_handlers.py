@@ -52,7 +52,7 @@ async def work(data: dict[str, Any], message: Message) -> None:
     outcome = decide(data.get("do", "done"), message.attempt)
     told.end(key, queue, outcome, attempt=message.attempt)
     if data.get("do") == "die after" and message.attempt == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
+        die()
     if outcome is Outcome.FAILED:
         raise RuntimeError("as told")
     if outcome is Outcome.DISCARDED:
@@ -61,10 +61,15 @@ async def work(data: dict[str, Any], message: Message) -> None:
         raise Reject("as told")
 
 
+def die() -> None:
+    """With everything that was started along with this process: nobody is left who saw it die."""
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
 def decide(wish: str, attempt: int) -> Outcome:
     """What the run of a message ends as; `die` does not end at all."""
     if wish == "die always" or (wish == "die" and attempt == 1):
-        os.kill(os.getpid(), signal.SIGKILL)
+        die()
     if wish == "fail" or (wish == "fail once" and attempt == 1):
         return Outcome.FAILED
     return {"discard": Outcome.DISCARDED, "reject": Outcome.REJECTED}.get(wish, Outcome.DONE)

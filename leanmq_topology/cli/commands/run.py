@@ -1,22 +1,27 @@
-"""`leanmq run`: run the handlers of a topology in this process until told to stop."""
+"""`leanmq run`: run the handlers of a topology, in processes of their own, until told to stop."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
-import signal
-import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from leanmq_topology.brokers.connect import HeldServer, hold_server
 from leanmq_topology.cli.commands.apply import find_commit, name_applier
 from leanmq_topology.cli.log_lines import FORMATS, write_logs
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.diagnostics import did_you_mean
 from leanmq_topology.errors import InvalidTopologyError, SettingError
+from leanmq_topology.runner.handlers import load_handlers
+from leanmq_topology.runner.middleware.counters import NAMES, summarize
+from leanmq_topology.runner.supervisor.coroner import make_coroner
+from leanmq_topology.runner.supervisor.supervisor import Birth, Result, Supervisor
+from leanmq_topology.runner.supervisor.wire import revive_failure
+from leanmq_topology.runner.supervisor.worker_process import Orders, make_worker
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.topology.values import parse_duration
 
@@ -26,8 +31,6 @@ if TYPE_CHECKING:
     from leanmq_topology.runner.worker import Worker
 
 logger = logging.getLogger("leanmq.runner")
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Duration(click.ParamType[int]):
@@ -45,6 +48,14 @@ class Duration(click.ParamType[int]):
 @click.command("run")
 @click.option("--only", multiple=True, metavar="HANDLER", help="Run this handler; repeat for more.")
 @click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="How many worker processes.",
+)
+@click.option(
     "--drain",
     "drain_ms",
     type=Duration(),
@@ -61,6 +72,7 @@ class Duration(click.ParamType[int]):
 def command(
     call: Invocation,
     only: Sequence[str],
+    workers: int,
     drain_ms: int,
     apply_first: bool,
     log_format: str,
@@ -68,20 +80,53 @@ def command(
 ) -> None:
     """Run the handlers of a topology.
 
-    Reads the queues of all handlers, or of those named with --only. Never creates anything on the server:
-    apply does that. Ctrl-C or SIGTERM stops reading, lets running handlers end and hands the rest back; a
-    second one ends at once, and the leases bring back what was running. With -o json the last thing printed
-    is what the worker did; what handlers print comes before it.
+    Reads the queues of all handlers, or of those named with --only, in worker processes that are started
+    again if they die. Never creates anything on the server: apply does that. Ctrl-C or SIGTERM stops reading,
+    lets running handlers end and hands the rest back; a second one ends at once, and what was running is run
+    again by others. With -o json the last thing printed is what the workers did; what handlers print comes
+    before it.
     """
-    from leanmq_topology.runner.handlers import load_handlers
-
     write_logs(log_format, verbose=verbose)
+    topology = call.load_topology()
+    choose_handlers(topology, only)
+    url = call.broker_url(topology)
+    with hold_server(url, folder=topology.folder, client_name="leanmq-run") as held:
+        orders = Orders(
+            load=partial(_load, call, only),
+            find_url=partial(_find_url, call, url, held),
+            announce=partial(_announce, workers, held),
+            prepare=_apply if apply_first else None,
+            drain_seconds=drain_ms / 1000,
+        )
+        result = Supervisor(
+            make_worker(orders), make_coroner, workers=workers, drain_seconds=orders.drain_seconds
+        ).run()
+    raise click.exceptions.Exit(_report(call, result))
+
+
+def _find_url(call: Invocation, url: str, held: HeldServer | None, topology: Topology) -> str:
+    """In the worker process: the embedded server that the supervisor holds, unless the file names another."""
+    wanted = call.broker_url(topology)
+    return held.url if held and wanted == url else wanted
+
+
+def _report(call: Invocation, result: Result) -> int:
+    """Say how it ended; returns the exit code."""
+    if result.failed is not None:
+        raise revive_failure(result.failed)
+    counts = dict(result.counts)
+    logger.info("stopped: %s", summarize(counts), extra={"event": "stopped", **counts})
+    call.output.data("run", describe(result), "")
+    return 0 if result.clean or not result.signal else 128 + result.signal
+
+
+def _load(call: Invocation, only: Sequence[str]) -> tuple[Topology, Mapping[str, LoadedHandler]]:
+    """In the worker process: the topology as it is now, and the user's code."""
     topology = call.load_topology()
     handlers, problems = load_handlers(topology, choose_handlers(topology, only))
     if problems:
         raise InvalidTopologyError(problems)
-    code = asyncio.run(_run(call, topology, handlers, drain_ms / 1000, apply_first))
-    raise click.exceptions.Exit(code)
+    return topology, handlers
 
 
 def choose_handlers(topology: Topology, only: Sequence[str]) -> list[str]:
@@ -98,88 +143,48 @@ def choose_handlers(topology: Topology, only: Sequence[str]) -> list[str]:
     return [name for name in topology.handlers if not only or name in only]
 
 
-async def _run(
-    call: Invocation,
-    topology: Topology,
-    handlers: Mapping[str, LoadedHandler],
-    drain_seconds: float,
-    apply_first: bool,
-) -> int:
-    """Returns the exit code."""
-    from leanmq_topology.brokers.connect import open_async
-    from leanmq_topology.runner.worker import Worker
-
-    url, namespace = call.broker_url(topology), topology.broker.namespace
-    async with await open_async(
-        url, namespace=namespace, folder=topology.folder, client_name="leanmq-run"
-    ) as link:
-        if apply_first:
-            await asyncio.to_thread(_apply, link.server_url, topology)
-        worker = Worker(topology, handlers, link, drain_seconds=drain_seconds)
-        stopped_by = _obey_signals(worker)
-        ended = await worker.run(lambda: _announce(topology, handlers, link, worker))
-    counts = worker.counters.as_dict()
-    logger.info("stopped: %s", ended.summary, extra={"event": "stopped", **counts})
-    call.output.data("run", describe(worker.name, ended.clean, counts), "")
-    if ended.tainted:
-        return 1
-    return 0 if ended.clean or not stopped_by else 128 + stopped_by[0]
-
-
-def describe(name: str, clean: bool, counts: Mapping[str, int]) -> dict[str, Any]:
-    """The shape of `leanmq.run/v1`: what the worker did, once it ended."""
+def describe(result: Result) -> dict[str, Any]:
+    """The shape of `leanmq.run/v1`: what the workers did, once they ended."""
     return {
-        "worker": name,
-        "clean": clean,
-        **{kind.replace("-", "_"): count for kind, count in counts.items()},
+        "workers": result.workers,
+        "clean": result.clean,
+        "deaths": result.deaths,
+        **{name.replace("-", "_"): result.counts.get(name, 0) for name in NAMES.values()},
     }
 
 
-def _apply(url: str, topology: Topology) -> None:
+def _apply(link: AsyncLink, topology: Topology) -> None:
     from leanmq_topology.brokers.connect import open_blocking
     from leanmq_topology.reconciler import apply_changes
 
-    with open_blocking(url, namespace=topology.broker.namespace, folder=topology.folder) as link:
-        done = apply_changes(link, topology, who=name_applier(), git_commit=find_commit(topology))
+    namespace, folder = topology.broker.namespace, topology.folder
+    with open_blocking(link.server_url, namespace=namespace, folder=folder) as own:
+        done = apply_changes(own, topology, who=name_applier(), git_commit=find_commit(topology))
     if done.applied:
         logger.info("applied %d changes", len(done.applied), extra={"event": "applied"})
 
 
-def _obey_signals(worker: Worker) -> list[int]:
-    """The first signal drains, the second ends the process. Returns the signals received so far."""
-    received: list[int] = []
-
-    def obey(number: int) -> None:
-        received.append(number)
-        if len(received) > 1:
-            _end_at_once(number)
-        logger.info("stopping; once more ends at once", extra={"event": "stopping"})
-        worker.stop()
-
-    loop = asyncio.get_running_loop()
-    for number in SIGNALS:
-        loop.add_signal_handler(number, obey, number)
-    return received
-
-
-def _end_at_once(number: int) -> None:
-    """Leave without waiting for anything: handlers may hang, and leases bring back what they were doing."""
-    logger.warning("ended before the drain was over", extra={"event": "aborted"})
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(128 + number)
-
-
 def _announce(
-    topology: Topology, handlers: Mapping[str, LoadedHandler], link: AsyncLink, worker: Worker
+    workers: int,
+    held: HeldServer | None,
+    birth: Birth,
+    topology: Topology,
+    handlers: Mapping[str, LoadedHandler],
+    link: AsyncLink,
+    worker: Worker,
 ) -> None:
+    """In the worker process. The first one says what it runs; the others only that they are there."""
+    url = held.shown if held else link.url
     logger.info(
-        "worker %s on %s, namespace %s", worker.name, link.url, topology.broker.namespace,
-        extra={"event": "started", "worker": worker.name},
+        "worker %s on %s, namespace %s", worker.name, url, topology.broker.namespace,
+        extra={"event": "started", "worker": worker.name, "pid": os.getpid()},
     )  # fmt: skip
+    if birth.generation > 1 or birth.seat or birth.again:
+        return
     width = max(map(len, handlers))
     for name, handler in handlers.items():
         declared, how = handler.declared, "" if handler.binding.asynchronous else ", in threads"
+        how = f" in each process{how}" if workers > 1 else how
         logger.info(
             "  %s handles %s, %d at a time%s", name.ljust(width), declared.queue, declared.concurrency, how,
             extra={"event": "handling", "handler": name, "queue": declared.queue},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from leanmq_topology.messages.outcome import Done, Dropped, MoveToDeadLetters, Outcome, Released, RetryLater
 
@@ -28,7 +29,15 @@ class Counters:
         """Every name with its count, zeros too."""
         return {name: self._counts[kind] for kind, name in NAMES.items()}
 
+    def add(self, other: Counters) -> None:
+        """Count what another counted, too."""
+        self._counts.update(other._counts)
+
     def summary(self) -> str:
-        """`12 handled, 2 retried`; what never happened is left out."""
-        parts = [f"{count} {name}" for name, count in self.as_dict().items() if count]
-        return ", ".join(parts) or "nothing to do"
+        return summarize(self.as_dict())
+
+
+def summarize(counts: Mapping[str, int]) -> str:
+    """`12 handled, 2 retried`; what never happened is left out."""
+    parts = [f"{count} {name}" for name, count in counts.items() if count]
+    return ", ".join(parts) or "nothing to do"

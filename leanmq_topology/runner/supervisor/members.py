@@ -1,0 +1,100 @@
+"""The processes that a supervisor knows, and what it knows of each."""
+
+from __future__ import annotations
+
+import signal
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from leanmq_topology.runner.marks import Board
+from leanmq_topology.runner.supervisor.process import Downward
+from leanmq_topology.runner.supervisor.wire import Ended, Facts, Failed, Ready
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+GOOD_LIFE_SECONDS = 10.0
+
+
+class Role(StrEnum):
+    WORKER = "worker"
+    SOLO = "solo"
+    """Runs one message at a time: what may have taken a process down."""
+    CORONER = "coroner"
+    """Settles what a dead process held."""
+    HELPER = "helper"
+    """Something else that must not run in the parent, such as watching files."""
+
+
+class State(StrEnum):
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+
+
+@dataclass(eq=False)
+class Process:
+    pid: int
+    line: Downward
+    role: Role
+    generation: int
+    seat: int
+    """Which of the `--workers` it is; a replacement takes the seat of its predecessor."""
+    board: Board
+    started_at: float = field(default_factory=time.monotonic)
+    state: State = State.STARTING
+    ready: Ready | None = None
+    facts: Facts | None = None
+    failed: Failed | None = None
+    ended: Ended | None = None
+    killed: bool = False
+    """By the supervisor; what it ran then is not to blame."""
+
+    @property
+    def name(self) -> str:
+        """On the server, once it is known."""
+        return self.ready.worker if self.ready else ""
+
+    @property
+    def loop_age_seconds(self) -> float:
+        """How long ago its event loop last gave a sign of life."""
+        return time.monotonic() - (self.board.beaten_at or self.started_at)
+
+
+@dataclass
+class Generation:
+    """Processes that run the same code and topology."""
+
+    number: int
+    members: dict[int, Process] = field(default_factory=dict)
+    """By seat."""
+    begun_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def serves(self) -> bool:
+        return all(member.state is State.SERVING for member in self.members.values())
+
+
+@dataclass
+class Backoff:
+    """How long a seat stays empty after a death: not at all after a good life, else longer and longer."""
+
+    deaths: int = 0
+
+    def pause_after(self, lived_seconds: float, settled: int) -> float:
+        """A process that settled anything, or lived for a while, was no failure of the start."""
+        if settled or lived_seconds >= GOOD_LIFE_SECONDS:
+            self.deaths = 0
+            return FIRST_PAUSE_SECONDS
+        self.deaths += 1
+        return float(min(FIRST_PAUSE_SECONDS * 2 ** (self.deaths - 1), LONGEST_PAUSE_SECONDS))
+
+
+def describe_status(status: int) -> str:
+    """What `waitpid` says, in words: `exit code 1`, `SIGSEGV`."""
+    if status >= 0:
+        return f"exit code {status}"
+    try:
+        return signal.Signals(-status).name
+    except ValueError:
+        return f"signal {-status}"

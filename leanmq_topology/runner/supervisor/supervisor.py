@@ -1,0 +1,463 @@
+"""Starts worker processes, replaces those that die, changes generations, and ends them all in good order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from leanmq_topology.runner.marks import Board
+from leanmq_topology.runner.supervisor.members import (
+    Backoff,
+    Generation,
+    Process,
+    Role,
+    State,
+    describe_status,
+)
+from leanmq_topology.runner.supervisor.process import Main, fork_process
+from leanmq_topology.runner.supervisor.turns import Timer, Turns
+from leanmq_topology.runner.supervisor.wire import (
+    Draining,
+    Ended,
+    Facts,
+    Failed,
+    Loaded,
+    Message,
+    Note,
+    Ready,
+    Stop,
+    Waiting,
+)
+
+logger = logging.getLogger("leanmq.runner")
+
+DRAIN_SECONDS = 25.0
+AFTER_DRAIN_SECONDS = 8.0
+"""What a process may take beyond its drain: cancelled handlers, the last settlements, closing."""
+END_SECONDS = 3.0
+"""What a process may take to end once it has said that it is done; threads left behind keep it longer."""
+BURIAL_SECONDS = 10.0
+LAST_BURIAL_SECONDS = 1.0
+"""The same when everything is to end at once."""
+MOST_REAPED = 1000
+"""Dead processes looked at in one turn, where they need not be ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a process is told of itself."""
+
+    role: Role
+    generation: int
+    seat: int
+    board: Board
+    again: bool = False
+    """It takes the place of one that ended."""
+
+
+MakeWorker = Callable[[Birth], Main]
+"""What a worker process of this generation does."""
+MakeCoroner = Callable[[Process], Main | None]
+"""What a process does that settles what this dead one held; None if it held nothing."""
+
+
+class Listener:
+    """Hears of what happens; made to be overridden. Nothing here may wait."""
+
+    def serving(self, generation: Generation) -> None:
+        """All its processes read; the one before, if any, was told to drain."""
+
+    def refused(self, generation: Generation, failed: Failed) -> None:
+        """It cannot start; what served before still does."""
+
+    def loaded(self, process: Process, loaded: Loaded) -> None:
+        """A process said which files of the user's it read."""
+
+    def noted(self, process: Process, note: Note) -> None:
+        """A helper said something."""
+
+    def stopping(self) -> None:
+        """Everything is told to drain."""
+
+
+@dataclass
+class Result:
+    """How it all ended."""
+
+    failed: Failed | None = None
+    """The first generation never served."""
+    signal: int | None = None
+    """What told it to stop."""
+    clean: bool = True
+    """Everything that was read is settled or handed back."""
+    workers: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    deaths: int = 0
+
+
+class Supervisor:
+    """`make` is called once for each generation: what its worker processes do."""
+
+    def __init__(
+        self,
+        make: MakeWorker,
+        bury: MakeCoroner,
+        *,
+        workers: int = 1,
+        drain_seconds: float = DRAIN_SECONDS,
+        listener: Listener | None = None,
+    ) -> None:
+        self.turns = Turns()
+        self.result = Result()
+        self.processes: dict[int, Process] = {}
+        self.current: Generation | None = None
+        """The one that serves."""
+        self.coming: Generation | None = None
+        """The one that starts."""
+        self.stopping = False
+        self.restarts = 0
+        self._make, self._bury = make, bury
+        self._makers: dict[int, MakeWorker] = {}
+        self._workers, self._drain_seconds = workers, drain_seconds
+        self._listener = listener or Listener()
+        self._numbers = 0
+        self._backoffs = [Backoff() for _ in range(workers)]
+        self._restarting: dict[int, Timer] = {}
+        self._leave: list[Callable[[], None]] = [self.turns.close_in_child]
+        self._solo_wanted = False
+
+    # -- for those around it ----------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        """Serve until told to stop by a signal, or until the first generation cannot start."""
+        with self.turns:
+            self.turns.obey([signal.SIGCHLD], lambda number: self._reap())
+            self.turns.obey([signal.SIGTERM, signal.SIGINT], self.stop)
+            self.reload(self._make)
+            while not self._over:
+                self.turns.turn()
+        return self.result
+
+    def reload(self, make: MakeWorker | None = None) -> Generation:
+        """Start another generation; once all of it serves, the one before drains.
+
+        One that is still starting is given up for it. `make` says what its processes do, if not the same.
+        """
+        self.cancel_start()
+        self._numbers += 1
+        self._makers[self._numbers] = make or self._make
+        self.coming = Generation(self._numbers)
+        for seat in range(self._workers):
+            self._start(self.coming, seat)
+        return self.coming
+
+    def cancel_start(self) -> None:
+        """Give up the generation that is starting; what serves of it already drains."""
+        coming, self.coming = self.coming, None
+        for process in coming.members.values() if coming else ():
+            self._drain(process)
+
+    def start_helper(self, main: Main) -> Process | None:
+        """A process for something else; what it says as a `Note` is handed to the listener."""
+        return self._fork(Role.HELPER, 0, 0, lambda birth: main)
+
+    def close_in_children(self, close: Callable[[], None]) -> None:
+        """Call this in every forked process: it must not keep what is the parent's (sockets)."""
+        self._leave.append(close)
+
+    def stop(self, number: int | None = None) -> None:
+        """The first call drains, the second ends everything at once."""
+        if self.stopping:
+            self._abort(number)
+            return
+        self.stopping, self.result.signal = True, number
+        logger.info("stopping; once more ends at once", extra={"event": "stopping"})
+        self._listener.stopping()
+        for timer in self._restarting.values():
+            timer.cancel()
+        self.cancel_start()
+        for process in list(self.processes.values()):
+            self._drain(process)
+
+    # -- starting ---------------------------------------------------------------------------------------
+
+    def _start(self, generation: Generation, seat: int, *, again: bool = False) -> None:
+        make = self._makers[generation.number]
+        process = self._fork(Role.WORKER, generation.number, seat, make, again=again)
+        if process is not None:
+            generation.members[seat] = process
+        elif generation is self.coming and self.current is None:
+            self._refuse(generation, Failed("OSError", "no process can be started", exit_code=70))
+        else:
+            self._restart(seat, 0.0, 0)
+
+    def _fork(
+        self, role: Role, generation: int, seat: int, make: MakeWorker, *, again: bool = False
+    ) -> Process | None:
+        board = Board()
+        birth = Birth(role, generation, seat, board, again)
+        try:
+            pid, line = fork_process(make(birth), self._leave_parent)
+        except OSError as failure:
+            logger.error("no process can be started: %s", failure, extra={"event": "fork_failed"})
+            board.close()
+            return None
+        process = Process(pid, line, role, generation, seat, board)
+        self.processes[pid] = process
+        self.turns.watch(line.socket, lambda: self._hear(process))
+        return process
+
+    def _leave_parent(self) -> None:
+        """In a child: nothing of the parent's may stay open, least of all the lines to others."""
+        for close in self._leave:
+            close()
+        for process in self.processes.values():
+            process.line.close()
+            process.board.close()
+
+    def _restart(self, seat: int, lived_seconds: float, settled: int) -> None:
+        pause = self._backoffs[seat].pause_after(lived_seconds, settled)
+        self._restarting[seat] = self.turns.after(pause, lambda: self._take_seat(seat))
+
+    def _take_seat(self, seat: int) -> None:
+        del self._restarting[seat]
+        if self.current is not None and not self.stopping:
+            self.restarts += 1
+            self._start(self.current, seat, again=True)
+
+    # -- what processes say -----------------------------------------------------------------------------
+
+    def _hear(self, process: Process) -> None:
+        messages = process.line.read()
+        if messages is None:  # it ended, or is about to
+            self.turns.forget(process.line.socket)
+            self._reap()
+            return
+        for message in messages:
+            self._take_in(process, message)
+
+    def _take_in(self, process: Process, message: Message) -> None:
+        match message:
+            case Ready():
+                process.ready = message
+                self._note_ready(process)
+            case Facts():
+                process.facts = message
+            case Failed():
+                process.failed = message
+            case Loaded():
+                self._listener.loaded(process, message)
+            case Note():
+                self._listener.noted(process, message)
+            case Waiting():
+                self._start_solo()
+            case Draining():
+                self._note_draining(process)
+            case Ended():
+                process.ended = message
+                process.state = State.DRAINING
+                self.turns.after(END_SECONDS, lambda: self._hurry(process))
+            case Stop():
+                pass
+
+    def _note_ready(self, process: Process) -> None:
+        if process.state is not State.STARTING:
+            return
+        process.state = State.SERVING
+        if process.role is Role.WORKER:
+            self.result.workers.append(process.name)
+        if self.stopping:
+            self._drain(process)
+        elif self.coming is not None and self.coming.serves:
+            self._promote(self.coming)
+
+    def _promote(self, generation: Generation) -> None:
+        before, self.current, self.coming = self.current, generation, None
+        for timer in self._restarting.values():
+            timer.cancel()
+        self._restarting.clear()
+        for process in list(self.processes.values()):
+            if before is not None and process.generation <= before.number and process.role is not Role.HELPER:
+                self._drain(process)
+        self._listener.serving(generation)
+
+    def _note_draining(self, process: Process) -> None:
+        """No crash, so no pause before another one takes its seat."""
+        process.state = State.DRAINING
+        self.turns.after(self._drain_seconds + AFTER_DRAIN_SECONDS, lambda: self._hurry(process))
+        if self.current is not None and self._is_serving(process) and not self.stopping:
+            self.restarts += 1
+            self._start(self.current, process.seat, again=True)
+
+    def _is_serving(self, process: Process) -> bool:
+        return self.current is not None and self.current.members.get(process.seat) is process
+
+    # -- solo runs --------------------------------------------------------------------------------------
+
+    def _start_solo(self) -> None:
+        """One such process is enough; it ends by itself when nothing is left for it."""
+        if self.stopping or self.current is None:
+            return
+        if not any(process.role is Role.SOLO for process in self.processes.values()):
+            self._solo_wanted = False
+            self._fork(Role.SOLO, self.current.number, 0, self._makers[self.current.number])
+        else:
+            self._solo_wanted = True
+
+    # -- ending -----------------------------------------------------------------------------------------
+
+    def _drain(self, process: Process) -> None:
+        if process.role is Role.CORONER:
+            return
+        if process.state is State.STARTING or process.role is Role.HELPER:
+            self._kill(process)
+            return
+        process.state = State.DRAINING
+        process.line.tell(Stop())
+        self.turns.after(self._drain_seconds + AFTER_DRAIN_SECONDS, lambda: self._hurry(process))
+
+    def _hurry(self, process: Process) -> None:
+        """It had its time."""
+        if self.processes.get(process.pid) is process:
+            if process.ended is None:
+                logger.warning("process %d did not drain in time and is killed", process.pid,
+                               extra={"event": "killed"})  # fmt: skip
+                self.result.clean = False
+            else:
+                logger.warning(
+                    "process %d drained but did not end, and is killed: a thread was left behind in it",
+                    process.pid,
+                    extra={"event": "killed"},
+                )
+            self._kill(process)
+
+    def _kill(self, process: Process) -> None:
+        if self.processes.get(process.pid) is process:  # not waited for yet, so the id is still its own
+            process.killed = True
+            os.kill(process.pid, signal.SIGKILL)
+
+    def _abort(self, number: int | None) -> None:
+        logger.warning("ended before the drain was over", extra={"event": "aborted"})
+        self.result.signal, self.result.clean = number or self.result.signal, False
+        for process in list(self.processes.values()):
+            if process.role is not Role.CORONER:
+                self._kill(process)
+        self.turns.after(LAST_BURIAL_SECONDS, self._give_up_burials)
+
+    def _give_up_burials(self) -> None:
+        for process in list(self.processes.values()):
+            self._kill(process)
+
+    # -- deaths -----------------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        for pid, status in _dead(list(self.processes)):
+            if pid in self.processes:
+                self._note_death(self.processes[pid], os.waitstatus_to_exitcode(status))
+
+    def _note_death(self, process: Process, status: int) -> None:
+        while messages := process.line.read():
+            for message in messages:
+                self._take_in(process, message)
+        del self.processes[process.pid]
+        self._forget_line(process)
+        if process.role in {Role.WORKER, Role.SOLO}:
+            self._settle_death(process, status)
+        elif process.role is Role.HELPER:
+            self._listener.noted(process, Note("ended", (describe_status(status),)))
+        if process.role in {Role.SOLO, Role.CORONER} and self._solo_wanted:
+            self._start_solo()
+        process.board.close()
+
+    def _forget_line(self, process: Process) -> None:
+        with contextlib.suppress(KeyError, ValueError):  # it closed its end before
+            self.turns.forget(process.line.socket)
+        process.line.close()
+
+    def _settle_death(self, process: Process, status: int) -> None:
+        if process.ended is not None:
+            self.result.counts.update(process.ended.counts)
+            self.result.clean &= process.ended.clean
+        if process.ready is not None and (process.ended is None or not process.ended.clean):
+            self._send_coroner(process)
+        if process.ready is not None and process.ended is None and not process.killed:
+            self._say_death(process, status)
+        generation = self.coming if self.coming and process.generation == self.coming.number else self.current
+        if generation is None or generation.members.get(process.seat) is not process:
+            return
+        if generation is self.coming and not process.killed:
+            reason = f"a worker process ended while it started: {describe_status(status)}"
+            self._refuse(generation, process.failed or Failed("ProcessError", reason, exit_code=70))
+        elif generation is self.current and not self.stopping:
+            self._note_empty_seat(process, status)
+
+    def _note_empty_seat(self, process: Process, status: int) -> None:
+        if process.failed is not None and process.ready is None:
+            logger.error(
+                "a worker cannot be started again: %s; trying on", process.failed.message,
+                extra={"event": "restart_failed"},
+            )  # fmt: skip
+        lived = time.monotonic() - process.started_at
+        settled = process.board.settled if process.ended is None else 1
+        self._restart(process.seat, lived, settled)
+
+    def _say_death(self, process: Process, status: int) -> None:
+        self.result.deaths += 1
+        started = process.board.started(process.ready.queues) if process.ready else []
+        logger.error(
+            "worker %s (process %d) died: %s, with %d messages started",
+            process.name,
+            process.pid,
+            describe_status(status),
+            len(started),
+            extra={"event": "worker_died", "worker": process.name, "pid": process.pid},
+        )
+
+    def _send_coroner(self, process: Process) -> None:
+        main = self._bury(process)
+        if main is None:
+            return
+        coroner = self._fork(Role.CORONER, process.generation, process.seat, lambda birth: main)
+        if coroner is not None:
+            self._solo_wanted = True
+            self.turns.after(BURIAL_SECONDS, lambda: self._hurry_coroner(coroner))
+
+    def _hurry_coroner(self, coroner: Process) -> None:
+        if self.processes.get(coroner.pid) is coroner:
+            self._kill(coroner)  # leases bring back what it did not get to
+
+    def _refuse(self, generation: Generation, failed: Failed) -> None:
+        self.cancel_start()
+        if self.current is None:
+            self.result.failed, self.stopping = failed, True
+        else:
+            self._listener.refused(generation, failed)
+
+    @property
+    def _over(self) -> bool:
+        return self.stopping and not self.processes
+
+
+def _dead(pids: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Those of our children that ended, with what `waitpid` says of them.
+
+    As the first process of a container we get the orphans of the whole container, too, and reap them.
+    """
+    for pid in [-1] * MOST_REAPED if os.getpid() == 1 else pids:
+        try:
+            found, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            if pid == -1:
+                return
+            yield pid, 0  # somebody else waited for it
+            continue
+        if found:
+            yield found, status
+        elif pid == -1:
+            return

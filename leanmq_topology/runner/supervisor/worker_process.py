@@ -1,0 +1,170 @@
+"""What a worker process does: load the user's code, serve, report, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from leanmq_topology.brokers.connect import AsyncLink, open_async
+from leanmq_topology.runner.handlers import LoadedHandler
+from leanmq_topology.runner.marks import Board, Marks
+from leanmq_topology.runner.supervisor.process import Main, Upward
+from leanmq_topology.runner.supervisor.supervisor import AFTER_DRAIN_SECONDS, Birth
+from leanmq_topology.runner.supervisor.wire import (
+    BUG_EXIT,
+    Draining,
+    Ended,
+    Facts,
+    Ready,
+    describe_failure,
+)
+from leanmq_topology.runner.worker import Worker
+from leanmq_topology.topology.model import Topology
+
+logger = logging.getLogger("leanmq.runner")
+
+REPORT_SECONDS = 1.0
+CLIENT_NAME = "leanmq-run"
+
+Handlers = Mapping[str, LoadedHandler]
+Announce = Callable[[Birth, Topology, Handlers, AsyncLink, Worker], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a worker process is to do. Everything here is called in the process itself."""
+
+    load: Callable[[], tuple[Topology, Handlers]]
+    """Reads the topology and imports the user's code. Raises what `leanmq run` would report."""
+    find_url: Callable[[Topology], str]
+    """The server to connect to."""
+    announce: Announce
+    """Says what is being run, before the first handler starts."""
+    prepare: Callable[[AsyncLink, Topology], None] | None = None
+    """Called in a thread before anything is read; applies the topology, where that is asked for."""
+    drain_seconds: float = 25.0
+
+
+def make_worker(orders: Orders) -> Callable[[Birth], Main]:
+    """For `Supervisor`."""
+
+    def make(birth: Birth) -> Main:
+        return lambda upward: live(orders, birth, upward)
+
+    return make
+
+
+def live(orders: Orders, birth: Birth, upward: Upward) -> int:
+    """From the first import to the exit code."""
+    try:
+        topology, handlers = orders.load()
+        ended = asyncio.run(_serve(orders, birth, upward, topology, handlers))
+    except BaseException as failure:
+        failed = describe_failure(failure)
+        if failed.exit_code == BUG_EXIT:
+            logger.exception("a worker ended by a mistake in leanmq", extra={"event": "bug"})
+        upward.tell(failed)
+        return failed.exit_code
+    upward.tell(ended)
+    return 0 if ended.clean else 1
+
+
+async def _serve(
+    orders: Orders, birth: Birth, upward: Upward, topology: Topology, handlers: Handlers
+) -> Ended:
+    namespace, url = topology.broker.namespace, orders.find_url(topology)
+    async with await open_async(
+        url, namespace=namespace, folder=topology.folder, client_name=CLIENT_NAME
+    ) as link:
+        if orders.prepare is not None:
+            await asyncio.to_thread(orders.prepare, link, topology)
+        worker = _build_worker(orders, birth, topology, handlers, link)
+        _obey(upward, worker, orders.drain_seconds)
+        worker.on_taint = lambda reason: upward.tell(Draining(reason=reason))
+
+        def ready() -> None:
+            upward.tell(_describe_ready(url, topology, worker, handlers))
+            orders.announce(birth, topology, handlers, link, worker)
+
+        reporting = asyncio.create_task(Reporter(worker, birth.board, upward).run(), name="reporter")
+        try:
+            ended = await worker.run(ready)
+        finally:
+            reporting.cancel()
+    return Ended(ended.clean, worker.counters.as_dict(), worker.name)
+
+
+def _build_worker(
+    orders: Orders, birth: Birth, topology: Topology, handlers: Handlers, link: AsyncLink
+) -> Worker:
+    queues = [handler.declared.queue for handler in handlers.values()]
+    return Worker(
+        topology,
+        handlers,
+        link,
+        drain_seconds=orders.drain_seconds,
+        marker=Marks(birth.board, queues),
+        generation=birth.generation,
+    )
+
+
+def _describe_ready(url: str, topology: Topology, worker: Worker, handlers: Handlers) -> Ready:
+    return Ready(
+        worker=worker.name,
+        url=url,
+        namespace=topology.broker.namespace,
+        folder=str(topology.folder),
+        queues=tuple(handler.declared.queue for handler in handlers.values()),
+        handlers=tuple(handlers),
+    )
+
+
+def _obey(upward: Upward, worker: Worker, drain_seconds: float) -> None:
+    """Drain when told to, by the supervisor, by its end, or by a signal to this very process."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, worker.stop)
+
+    def stop(orphaned: bool) -> None:
+        loop.call_soon_threadsafe(worker.stop)
+        if orphaned:
+            _end_in_any_case(drain_seconds + AFTER_DRAIN_SECONDS)
+
+    upward.on_stop(stop)
+
+
+def _end_in_any_case(seconds: float) -> None:
+    """Nobody is left who would kill this process if a handler never ends."""
+    logger.error("the supervisor is gone; draining", extra={"event": "orphaned"})
+
+    def end() -> None:
+        time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=end, name="leanmq-end", daemon=True).start()
+
+
+class Reporter:
+    """Tells the supervisor that the loop turns, and what the worker does when that changed."""
+
+    def __init__(self, worker: Worker, board: Board, upward: Upward) -> None:
+        self._worker, self._board, self._upward = worker, board, upward
+        self._told: Facts | None = None
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._board.beat()
+            due = loop.time() + REPORT_SECONDS
+            await asyncio.sleep(REPORT_SECONDS)
+            self._report(max(loop.time() - due, 0.0))
+
+    def _report(self, lag_seconds: float) -> None:
+        facts = Facts(self._worker.describe(), round(lag_seconds, 2), tuple(self._worker.problems()))
+        if facts != self._told and self._upward.mention(facts):
+            self._told = facts

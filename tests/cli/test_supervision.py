@@ -1,0 +1,217 @@
+"""`leanmq run` as a parent and its worker processes, with real signals: who ends when, who replaces whom."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.processes import is_alive, wait_until
+from tests.support.project import PATIENCE_SECONDS, Project, Run
+from tests.support.servers import Server
+
+TOPOLOGY = """
+leanmq: 1
+name: {namespace}
+broker: {{url: "{url}"}}
+messages:
+  order.placed:
+    schema: {{type: object, required: [n], properties: {{n: {{type: integer}}, do: {{type: string}}}}}}
+queues:
+  orders:
+    accepts: [order.placed]
+    ttl: none
+    visibility_timeout: 1s
+    retry: {{delay: 50ms, jitter: none}}
+handlers:
+  take: {{queue: orders, call: "orders:take", concurrency: 2, prefetch: 4}}
+"""
+
+HANDLERS = r"""
+import os, signal, sys, threading, time
+
+def say(word, data, message):
+    os.write(1, f"{word} {data['n']} {message.attempt} {os.getpid()}\n".encode())  # whole lines only
+
+def take(data, message):
+    say("start", data, message)
+    match data.get("do"):
+        case "wait":
+            os.read(0, 1)
+        case "hang":
+            time.sleep(3600)
+        case "leave a thread":
+            threading.Thread(target=time.sleep, args=(3600,), daemon=False).start()
+    say("done", data, message)
+"""
+
+
+@pytest.fixture
+def project(valkey: Server, namespace: str, tmp_path: Path) -> Project:
+    (tmp_path / "topology.yaml").write_text(TOPOLOGY.format(namespace=namespace, url=valkey.url))
+    (tmp_path / "orders.py").write_text(HANDLERS)
+    built = Project(tmp_path)
+    built.leanmq("apply")
+    return built
+
+
+@pytest.fixture
+def run(project: Project) -> Iterator[Callable[..., Run]]:
+    """Starts `leanmq run` and waits until it reads; whatever still runs at the end is killed."""
+    started: list[Run] = []
+
+    def start(*words: str) -> Run:
+        started.append(Run(project, *words))
+        started[-1].line("ready")
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.close()
+
+
+def children_of(run: Run) -> set[int]:
+    return {child.pid for child in psutil.Process(run.process.pid).children()}
+
+
+def wait_until_all_gone(pids: set[int]) -> None:
+    wait_until(lambda: not any(map(is_alive, pids)), f"the end of {pids}", seconds=PATIENCE_SECONDS)
+
+
+def workers_listed(project: Project, count: int) -> set[int]:
+    """The process ids that `status` lists, once there are so many."""
+    found: set[int] = set()
+
+    def listed() -> bool:
+        found.clear()
+        found.update(worker["pid"] for worker in project.status()["workers"])
+        return len(found) == count
+
+    wait_until(listed, f"{count} workers, not {found}", seconds=PATIENCE_SECONDS)
+    return found
+
+
+def test_there_are_as_many_worker_processes_as_asked_for_and_all_end_with_their_parent(
+    project: Project, run: Callable[..., Run]
+):
+    parent = run("--workers", "3")
+    pids = workers_listed(project, 3)
+    assert pids == children_of(parent)
+    parent.signal(signal.SIGTERM)
+    assert parent.ended() == 0
+    wait_until_all_gone(pids)
+    assert project.status()["workers"] == []
+
+
+def test_a_worker_that_is_killed_is_replaced_and_the_death_is_told(project: Project, run: Callable[..., Run]):
+    parent = run()
+    victim = parent.child
+    os.kill(victim, signal.SIGKILL)
+    assert f"process {victim}) died: SIGKILL" in parent.line("died")
+    parent.line("worker")
+    project.send(1)
+    assert int(parent.line("done").split()[3]) != victim
+    parent.signal(signal.SIGTERM)
+    assert parent.ended() == 0
+
+
+def test_a_worker_that_is_told_to_stop_drains_and_is_replaced(project: Project, run: Callable[..., Run]):
+    parent = run()
+    project.send(1, do="wait")
+    parent.line("start")
+    first = parent.child
+    os.kill(first, signal.SIGTERM)
+    parent.line("draining")
+    parent.let_go()
+    parent.line("done 1 1")
+    parent.line("worker")
+    wait_until_all_gone({first})
+    project.send(2)
+    parent.line("done 2 1")
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_whole_group_and_still_drains(
+    project: Project, run: Callable[..., Run]
+):
+    parent = run("--workers", "2")
+    project.send(1, do="wait")
+    parent.line("start")
+    os.killpg(parent.process.pid, signal.SIGINT)
+    parent.line("stopping")
+    parent.let_go()
+    parent.line("done 1 1")
+    assert parent.ended() == 0
+
+
+def test_a_parent_that_is_killed_leaves_no_process_behind(project: Project, run: Callable[..., Run]):
+    parent = run("--workers", "2")
+    pids = workers_listed(project, 2)
+    parent.signal(signal.SIGKILL)
+    wait_until_all_gone(pids)
+    assert project.status()["workers"] == []  # they drained and said goodbye
+
+
+def test_workers_whose_parent_is_killed_finish_what_they_run(project: Project, run: Callable[..., Run]):
+    parent = run()
+    pids = children_of(parent)
+    project.send(1, do="wait")
+    parent.line("start")
+    parent.signal(signal.SIGKILL)
+    parent.line("draining")
+    parent.let_go()
+    parent.line("done 1 1")
+    wait_until_all_gone(pids)
+    assert project.until(lambda queue: queue["acked"] == 1)["in_flight"] == 0
+
+
+def test_a_handler_that_never_ends_does_not_outlive_the_drain(project: Project, run: Callable[..., Run]):
+    parent = run("--drain", "100ms")
+    pids = children_of(parent)
+    project.send(1, do="hang")
+    parent.line("start")
+    parent.signal(signal.SIGTERM)
+    assert parent.ended() == 128 + signal.SIGTERM
+    wait_until_all_gone(pids)
+
+
+def test_a_thread_that_a_handler_left_behind_does_not_keep_the_process(
+    project: Project, run: Callable[..., Run]
+):
+    parent = run()
+    pids = children_of(parent)
+    project.send(1, do="leave a thread")
+    parent.line("done")
+    parent.signal(signal.SIGTERM)
+    assert parent.ended() == 0
+    assert any("a thread was left behind" in line for line in parent.seen)
+    wait_until_all_gone(pids)
+
+
+def test_a_second_signal_ends_every_process_at_once(project: Project, run: Callable[..., Run]):
+    parent = run("--workers", "2")
+    pids = children_of(parent)
+    project.send(1, do="hang")
+    parent.line("start")
+    parent.signal(signal.SIGTERM)
+    parent.line("stopping")
+    parent.signal(signal.SIGTERM)
+    assert parent.ended() == 128 + signal.SIGTERM
+    wait_until_all_gone(pids)
+
+
+def test_a_worker_that_cannot_be_started_again_is_tried_on_and_the_reason_told(
+    project: Project, run: Callable[..., Run]
+):
+    parent = run()
+    good = (project.folder / "orders.py").read_text()
+    (project.folder / "orders.py").write_text("def take(:\n")
+    os.kill(parent.child, signal.SIGKILL)
+    assert "orders.py:1" in parent.line("a worker cannot be started again")
+    (project.folder / "orders.py").write_text(good)
+    parent.line("worker")
+    project.send(1)
+    parent.line("done 1 1")
