@@ -6,6 +6,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from leanmq_topology.classic.exceptions import (
+        DeadLetterQueueNotFoundError,
+        MessageError,
+        QueueError,
+        QueueNotFoundError,
+    )
+    from leanmq_topology.classic.leanmq import LeanMQ
+    from leanmq_topology.classic.queues import Queue, QueueInfo
+    from leanmq_topology.classic.service import WebhookService
+    from leanmq_topology.classic.webhook import LeanMQWebhook
     from leanmq_topology.client import Client, SyncClient, connect, connect_sync
     from leanmq_topology.client.consuming.delivery import Delivery, SyncDelivery
     from leanmq_topology.errors import (
@@ -35,6 +45,16 @@ if TYPE_CHECKING:
     from leanmq_topology.topology.model import Topology
 
 _HOMES = {
+    "classic.exceptions": (
+        "DeadLetterQueueNotFoundError",
+        "MessageError",
+        "QueueError",
+        "QueueNotFoundError",
+    ),
+    "classic.leanmq": ("LeanMQ",),
+    "classic.queues": ("Queue", "QueueInfo"),
+    "classic.service": ("WebhookService",),
+    "classic.webhook": ("LeanMQWebhook",),
     "client": ("Client", "SyncClient", "connect", "connect_sync"),
     "client.consuming.delivery": ("Delivery", "SyncDelivery"),
     "errors": (
@@ -74,15 +94,23 @@ __all__ = [
     "BrokerUnavailableError",
     "Client",
     "ConcurrentApplyError",
+    "DeadLetterQueueNotFoundError",
     "Delivery",
     "Discard",
     "HandlerError",
     "InvalidMessageError",
     "InvalidTopologyError",
+    "LeanMQ",
     "LeanMQError",
+    "LeanMQWebhook",
     "LeaseLostError",
     "Message",
+    "MessageError",
+    "Queue",
+    "QueueError",
     "QueueFullError",
+    "QueueInfo",
+    "QueueNotFoundError",
     "Reject",
     "Retry",
     "SendUnconfirmedError",
@@ -95,6 +123,7 @@ __all__ = [
     "TransactionError",
     "UnknownMessageError",
     "UnknownTargetError",
+    "WebhookService",
     "connect",
     "connect_sync",
 ]

@@ -58,6 +58,8 @@ class SyncClient:
         self._patience = patience
         self._producer, self._confirmer = Producer(), confirmer
         self._lock = threading.Lock()
+        self.open_another = open_connection
+        """One more connection, for a read that waits; closed with the client at the latest."""
         self._consumer = SyncConsumer(topology, broker, self._execute_noting, open_connection)
 
     def send(

@@ -7,6 +7,7 @@ stands in small role protocols; what it cannot do is declared in `Capabilities` 
 
 from __future__ import annotations
 
+from leanmq_topology.brokers.protocol.adopting import Adopter, Moved, OldEntry
 from leanmq_topology.brokers.protocol.applying import (
     Applier,
     ApplyLock,
@@ -51,6 +52,7 @@ from leanmq_topology.brokers.protocol.upkeep import Examiner, Maintainer, QueueH
 from leanmq_topology.plan.live_state import AppliedRecord, Damage, QueueState
 
 __all__ = [
+    "Adopter",
     "AppliedRecord",
     "Applier",
     "ApplyLock",
@@ -75,7 +77,9 @@ __all__ = [
     "LockLost",
     "Maintainer",
     "MessagePlace",
+    "Moved",
     "NoRoom",
+    "OldEntry",
     "Operation",
     "Operator",
     "OutputsSent",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from leanmq_topology.brokers.protocol.adopting import Adopter
 from leanmq_topology.brokers.protocol.applying import Applier
 from leanmq_topology.brokers.protocol.looking import Browser, Inspector, Roster
 from leanmq_topology.brokers.protocol.operating import Operator
@@ -27,6 +28,7 @@ class Broker(
     Operator,
     PairKeeper,
     ByHand,
+    Adopter,
     Applier,
     Protocol,
 ):

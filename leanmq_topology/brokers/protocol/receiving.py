@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from leanmq_topology.brokers.protocol.operation import Operation
@@ -17,6 +17,17 @@ class Receiver(Protocol):
         """New messages of any of these queues; waits up to `block_ms` for the first one (0: not at all).
 
         `count` is per queue. Blocks, so it needs a connection of its own.
+        """
+        ...
+
+    def read_ends(self, queues: Sequence[str]) -> Operation[Mapping[str, str]]:
+        """Where these queues end right now, by name."""
+        ...
+
+    def await_entries(self, after: Mapping[str, str], *, block_ms: int) -> Operation[bool]:
+        """Wait until one of these queues has an entry after the end given for it; nothing is taken.
+
+        Blocks, so it needs a connection of its own; `end_fetch` ends it too. False: nothing came in time.
         """
         ...
 

@@ -17,7 +17,9 @@ from leanmq_topology.brokers.protocol import (
     HandedBack,
     LockHeld,
     LockLost,
+    Moved,
     NoRoom,
+    OldEntry,
     OutputsSent,
     OwnedByAnother,
     Pair,
@@ -37,6 +39,7 @@ from leanmq_topology.brokers.protocol import (
     Written,
 )
 from leanmq_topology.brokers.redis import (
+    adopting,
     browsing,
     checks,
     confirming,
@@ -53,6 +56,7 @@ from leanmq_topology.brokers.redis.apply import RedisApplier
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.inspect import RedisInspector
 from leanmq_topology.brokers.redis.keys import Keys
+from leanmq_topology.messages.adoption import Move
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import Failure
 from leanmq_topology.plan.revision import Revision
@@ -93,6 +97,12 @@ class RedisBroker:
         self, queues: Sequence[str], consumer: str, *, count: int, block_ms: int
     ) -> Call[receiving.Received]:
         return receiving.fetch(self.keys, queues, consumer, count=count, block_ms=block_ms)
+
+    def read_ends(self, queues: Sequence[str]) -> Call[Mapping[str, str]]:
+        return receiving.read_ends(self.keys, queues)
+
+    def await_entries(self, after: Mapping[str, str], *, block_ms: int) -> Call[bool]:
+        return receiving.await_entries(self.keys, after, block_ms)
 
     def end_fetch(self, connection_id: int) -> Call[bool]:
         return receiving.end_fetch(connection_id)
@@ -244,6 +254,23 @@ class RedisBroker:
 
     def forget_history(self, queue: str) -> Call[int]:
         return pairing.forget_history(self.keys, queue)
+
+    # -- what LeanMQ left -------------------------------------------------------------------------------
+
+    def list_old_queues(self, prefix: str) -> Call[list[str]]:
+        return adopting.list_old_queues(prefix)
+
+    def read_old(self, prefix: str, queue: str, *, dead: bool, count: int) -> Call[list[OldEntry]]:
+        return adopting.read_old(prefix, queue, dead=dead, count=count)
+
+    def move_old(self, prefix: str, queue: str, moves: Sequence[Move]) -> Call[Moved]:
+        return adopting.move_old(self.keys, prefix, queue, moves)
+
+    def bury_old(self, prefix: str, queue: str, moves: Sequence[Move]) -> Call[Moved]:
+        return adopting.bury_old(self.keys, prefix, queue, moves)
+
+    def finish_old(self, prefix: str, queue: str) -> Call[bool]:
+        return adopting.finish_old(prefix, queue)
 
     # -- workers ----------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
@@ -35,6 +35,29 @@ def fetch(keys: Keys, queues: Sequence[str], consumer: str, *, count: int, block
         lambda reply: _read_streams(names, reply),
         block_ms=block_ms,
         read_error=not_applied(keys, queues),
+    )
+
+
+def read_ends(keys: Keys, queues: Sequence[str]) -> Call[Mapping[str, str]]:
+    """The last id of each stream."""
+    return Call(
+        "read_ends",
+        load_script("read_ends"),
+        tuple(map(keys.queue, queues)),
+        (),
+        lambda reply: dict(zip(queues, (end.decode() for end in reply), strict=True)),
+    )
+
+
+def await_entries(keys: Keys, after: Mapping[str, str], block_ms: int) -> Call[bool]:
+    """A bare XREAD, of one entry a queue at most."""
+    return Call(
+        "await_entries",
+        "XREAD",
+        (),
+        ("COUNT", 1, "BLOCK", block_ms, "STREAMS", *map(keys.queue, after), *after.values()),
+        bool,
+        block_ms=block_ms,
     )
 
 

@@ -1,0 +1,13 @@
+-- Where queues end right now: what comes later has a larger entry id.
+--
+-- KEYS   {ns}:q:<queue> of each queue
+-- Returns the largest entry id that each ever gave out
+
+-- include entries
+
+local ends = {}
+for at, stream in ipairs(KEYS) do
+  local holds_entries = redis.call('TYPE', stream).ok == 'stream'
+  ends[at] = holds_entries and find_value(redis.call('XINFO', 'STREAM', stream), 'last-generated-id') or '0-0'
+end
+return ends

@@ -1,0 +1,117 @@
+"""What the classic interface raises. Also at `leanmq_topology.exceptions`, as in LeanMQ.
+
+    LeanMQError
+    ├── ConnectionError                          also the built-in one and redis-py's
+    ├── QueueError
+    │   ├── QueueNotFoundError
+    │   └── DeadLetterQueueNotFoundError
+    ├── MessageError (ValueError, TypeError)     the message cannot be sent, or the id is none; .path, .reason
+    └── TransactionError                         nothing of the transaction was sent
+
+Programs written for LeanMQ had to catch redis-py's errors, since it raised none of its own: they still work.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from leanmq_topology.errors import (
+    BatchTooLargeError,
+    BrokerRefusedError,
+    BrokerUnavailableError,
+    InvalidMessageError,
+    LeanMQError,
+    QueueFullError,
+    SettingError,
+    TopologyNotAppliedError,
+    UnknownTargetError,
+)
+
+__all__ = [
+    "ConnectionError",
+    "DeadLetterQueueNotFoundError",
+    "LeanMQError",
+    "MessageError",
+    "QueueError",
+    "QueueNotFoundError",
+    "TransactionError",
+    "translated",
+]
+
+
+class ConnectionError(LeanMQError, redis.ConnectionError, builtins.ConnectionError):  # noqa: A001  its name
+    """The server cannot be reached, or refuses.
+
+    `unknown` is True when the operation may have been carried out: its answer was lost.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, hint: str | None = None, unknown: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.unknown = unknown
+
+    __repr__ = BaseException.__repr__
+
+
+class QueueError(LeanMQError, redis.ResponseError):
+    """A queue cannot do what was asked."""
+
+    __repr__ = BaseException.__repr__
+
+
+class QueueNotFoundError(QueueError):
+    """There is no such queue: it was never made, or was deleted."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        super().__init__(f"there is no queue {queue!r}", hint="make it with create_queue_pair, or apply it")
+
+
+class DeadLetterQueueNotFoundError(QueueError):
+    """There is no such dead-letter queue."""
+
+    def __init__(self, queue: str) -> None:
+        self.queue = queue
+        super().__init__(f"there is no dead-letter queue of {queue!r}")
+
+
+class MessageError(LeanMQError, ValueError, TypeError):
+    """A message breaks its schema or cannot be JSON, or a message id is none.
+
+    `path` is a JSON Pointer to what is wrong in the data, `reason` says what it is.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, path: str = "", reason: str = "", hint: str | None = None) -> None:
+        self.path, self.reason = path, reason or message
+        super().__init__(message, hint=hint)
+
+
+class TransactionError(LeanMQError):
+    """A transaction could not be sent; nothing of it was."""
+
+
+@contextmanager
+def translated(queue: str = "") -> Iterator[None]:
+    """Errors of the client become the classic ones; `queue` is what they are about."""
+    try:
+        yield
+    except (BrokerUnavailableError, BrokerRefusedError) as failure:
+        unknown = getattr(failure, "unknown", False)
+        raise ConnectionError(failure.message, hint=failure.hint, unknown=unknown) from failure
+    except (TopologyNotAppliedError, UnknownTargetError) as failure:
+        raise QueueNotFoundError(queue or str(failure)) from failure
+    except QueueFullError as failure:
+        raise QueueError(failure.message, hint=failure.hint) from failure
+    except InvalidMessageError as failure:
+        raise MessageError(
+            failure.message, path=failure.path, reason=failure.reason, hint=failure.hint
+        ) from failure
+    except (BatchTooLargeError, SettingError) as failure:
+        raise MessageError(failure.message, hint=failure.hint) from failure

@@ -1,0 +1,57 @@
+"""Waiting for messages of several queues at once without taking any: one read for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from leanmq_topology.brokers.protocol import BlockingConnection, Operation, Receiver
+
+
+class Doorbell:
+    """`listen`, then look into the queues, then `wait`: what came after `listen` ends the wait at once.
+
+    One thread listens and waits; any thread may `wake` it. `execute` carries operations out elsewhere than
+    on the connection that waits.
+    """
+
+    def __init__(
+        self,
+        broker: Receiver,
+        queues: Sequence[str],
+        connection: BlockingConnection,
+        execute: Callable[[Operation[Any]], Any],
+    ) -> None:
+        self._broker, self._queues = broker, tuple(queues)
+        self._connection, self._execute = connection, execute
+        self._ends: Mapping[str, str] = {}
+        self._waiting = False
+
+    def listen(self) -> None:
+        """Whatever comes from now on is heard by the next `wait`."""
+        self._ends = self._connection.execute(self._broker.read_ends(self._queues)) if self._queues else {}
+
+    def wait(self, seconds: float) -> bool:
+        """True: a message came in one of the queues. False: none did in time, or `wake` was called."""
+        block_ms = round(seconds * 1000)
+        if not self._ends or block_ms < 1:
+            return False
+        self._waiting = True
+        try:
+            return self._connection.execute(self._broker.await_entries(self._ends, block_ms=block_ms))
+        finally:
+            self._waiting = False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the server is being asked right now."""
+        return self._waiting
+
+    def wake(self) -> None:
+        """End a wait that is under way. One that is just about to begin is missed: call again."""
+        if self._waiting:
+            self._execute(self._broker.end_fetch(self._connection.connection_id))
+
+    def close(self) -> None:
+        """Free the connection."""
+        self._connection.close()

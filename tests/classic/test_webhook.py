@@ -1,0 +1,226 @@
+"""Webhooks: handlers by path, in a loop of one's own, in a service, in two services."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from leanmq_topology import LeanMQWebhook, WebhookService
+from tests.classic.conftest import Place
+from tests.support.processes import wait_until
+
+
+@pytest.fixture
+def webhook(place: Place) -> Iterator[LeanMQWebhook]:
+    with LeanMQWebhook(**place.options) as opened:
+        yield opened
+
+
+def collect(webhook: LeanMQWebhook, *paths: str) -> list[tuple[str, dict[str, Any]]]:
+    """Handle these paths; what comes is listed with the path it came by."""
+    found: list[tuple[str, dict[str, Any]]] = []
+
+    def register(path: str) -> None:
+        @webhook.get(path)
+        def handle(data: dict[str, Any]) -> None:
+            found.append((path, data))
+
+    for path in paths:
+        register(path)
+    return found
+
+
+def test_a_handler_gets_what_was_sent_to_its_path_and_where_and_when(webhook: LeanMQWebhook):
+    found = collect(webhook, "/order/status/")
+    webhook.send("order/status", {"id": 1})
+    assert webhook.process_messages() == 1
+    [(_, data)] = found
+    assert data["id"] == 1
+    assert data["_leanmq"]["webhook"]["path"] == "/order/status"
+    assert abs(data["_leanmq"]["webhook"]["timestamp"] - time.time()) < 60
+    assert webhook.process_messages() == 0
+
+
+def test_the_decorator_leaves_the_function_as_it_is(webhook: LeanMQWebhook):
+    @webhook.get("/plain")
+    def double(data: dict[str, Any]) -> int:
+        return int(data["n"]) * 2
+
+    assert double({"n": 2}) == 4
+
+
+def test_paths_that_look_alike_never_get_each_others_events(webhook: LeanMQWebhook):
+    paths = ["/a/b", "/a_b", "/a-b", "/a.b", "/", "/A/b"]
+    found = collect(webhook, *paths)
+    for path in paths:
+        webhook.send(path, {"to": path})
+    assert webhook.process_messages(count=50) == len(paths)
+    assert {(path, data["to"]) for path, data in found} == {(path, path) for path in paths}
+
+
+def test_what_was_sent_before_anybody_handled_it_is_handled_later(webhook: LeanMQWebhook, place: Place):
+    with LeanMQWebhook(**place.options) as sender:
+        sender.send("/early", {"n": 1})
+    found = collect(webhook, "/early")
+    assert webhook.process_messages() == 1
+    assert found[0][1]["n"] == 1
+
+
+def test_a_handler_that_raises_has_its_event_dead_lettered_at_once(webhook: LeanMQWebhook):
+    @webhook.get("/fails")
+    def fail(data: dict[str, Any]) -> None:
+        raise ValueError("no stock")
+
+    webhook.send("/fails", {"n": 1})
+    assert webhook.process_messages() == 0
+    dead = webhook.mq.get_dead_letter_queue("fails")
+    assert dead is not None
+    [letter] = dead.get_messages(count=5)
+    assert letter.data["n"] == 1
+    assert "Processing error: no stock" in letter.data["_failures"][-1]["reason"]
+
+
+def test_retries_come_first_where_they_are_asked_for(place: Place):
+    with LeanMQWebhook(**place.options, max_retries=2) as webhook:
+        runs: list[int] = []
+
+        @webhook.get("/fails")
+        def fail(data: dict[str, Any]) -> None:
+            runs.append(data["n"])
+            raise ValueError("no stock")
+
+        webhook.send("/fails", {"n": 1})
+        dead = webhook.mq.get_dead_letter_queue("fails")
+        assert dead is not None
+        deadline = time.monotonic() + 60
+        while not dead.get_messages() and time.monotonic() < deadline:
+            webhook.process_messages(block=True, timeout=1)
+        assert len(dead.get_messages()) == 1
+        assert runs == [1, 1, 1]
+
+
+def test_one_failing_event_does_not_stop_the_others(webhook: LeanMQWebhook):
+    handled: list[int] = []
+
+    @webhook.get("/mixed")
+    def handle(data: dict[str, Any]) -> None:
+        if data["n"] == 1:
+            raise ValueError("no")
+        handled.append(data["n"])
+
+    for number in range(3):
+        webhook.send("/mixed", {"n": number})
+    assert webhook.process_messages() == 2
+    assert handled == [0, 2]
+
+
+def test_start_processing_handles_until_it_is_stopped(webhook: LeanMQWebhook, place: Place):
+    found = collect(webhook, "/one", "/two")
+    thread = threading.Thread(target=webhook.start_processing)
+    thread.start()
+    with LeanMQWebhook(**place.options) as sender:
+        for path in ("/one", "/two", "/one"):
+            sender.send(path, {})
+    wait_until(lambda: len(found) == 3, "three events")
+    assert webhook.is_processing
+    webhook.stop_processing()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert not webhook.is_processing
+
+
+def test_an_event_for_the_last_of_many_idle_paths_is_handled_at_once(webhook: LeanMQWebhook, place: Place):
+    """LeanMQ waited for one path after the other: 3 s with six of them."""
+    found = collect(webhook, *(f"/path/{number}" for number in range(6)))
+    with webhook.run_service(handle_signals=False, block_for_seconds=60) as service:
+        wait_until(
+            lambda: webhook._doorbell is not None and webhook._doorbell.is_waiting, "the wait to begin"
+        )
+        with LeanMQWebhook(**place.options) as sender:
+            sender.send("/path/5", {})
+        wait_until(lambda: found, "the event")
+        began = time.monotonic()
+    assert time.monotonic() - began < 20, "stopping does not wait for the end of a long wait"
+    assert not service.is_alive()
+
+
+def test_a_service_runs_between_start_and_stop_and_both_may_be_repeated(webhook: LeanMQWebhook, place: Place):
+    found = collect(webhook, "/one")
+    service = webhook.run_service(handle_signals=False)
+    assert isinstance(service, WebhookService)
+    assert service.is_alive()
+    service.start()
+    with LeanMQWebhook(**place.options) as sender:
+        sender.send("/one", {})
+    wait_until(lambda: found, "the event")
+    for _ in range(2):
+        service.stop()
+        assert not service.is_alive()
+
+
+def test_a_service_may_be_started_outside_the_main_thread(webhook: LeanMQWebhook):
+    services: list[WebhookService] = []
+    thread = threading.Thread(target=lambda: services.append(webhook.run_service()))
+    thread.start()
+    thread.join(20)
+    assert services[0].is_alive()
+    services[0].stop()
+
+
+TWO_SERVICES = """
+    import signal, sys, time
+    from leanmq_topology import LeanMQWebhook
+
+    port, prefix = int(sys.argv[1]), sys.argv[2]
+    webhooks = [LeanMQWebhook("127.0.0.1", port, prefix=f"{prefix}{name}:") for name in "ab"]
+    for webhook in webhooks:
+        webhook.get("/event")(lambda data: print("handled", data["n"], flush=True))
+    services = [webhook.run_service() for webhook in webhooks]
+    print("ready", flush=True)
+    while any(service.is_alive() for service in services):
+        time.sleep(0.01)
+    print("stopped", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_two_services_of_a_process_stop_on_one_signal(place: Place, number: signal.Signals):
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(TWO_SERVICES), str(place.port), place.prefix],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "ready\n"
+        with LeanMQWebhook(**place.options | {"prefix": f"{place.prefix}b:"}) as sender:
+            sender.send("/event", {"n": 7})
+        assert process.stdout.readline() == "handled 7\n"
+        os.kill(process.pid, number)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert output == "stopped\n"
+    assert process.returncode == 0
+
+
+def test_six_idle_paths_cost_nothing_measurable(valkey_place: Place):
+    """Less than 1 % of a processor, where LeanMQ's own loop took all of one."""
+    with LeanMQWebhook(**valkey_place.options) as webhook:
+        collect(webhook, *(f"/path/{number}" for number in range(6)))
+        with webhook.run_service(handle_signals=False):
+            wait_until(lambda: webhook._doorbell is not None and webhook._doorbell.is_waiting, "the wait")
+            began, used = time.monotonic(), time.process_time()
+            time.sleep(5)  # what an idle service uses is what is measured
+            used, took = time.process_time() - used, time.monotonic() - began
+    assert used / took < 0.03
