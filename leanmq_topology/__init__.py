@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from leanmq_topology.classic.leanmq import LeanMQ
     from leanmq_topology.classic.queues import Queue, QueueInfo
     from leanmq_topology.classic.service import WebhookService
+    from leanmq_topology.classic.transaction import Transaction
     from leanmq_topology.classic.webhook import LeanMQWebhook
     from leanmq_topology.client import Client, SyncClient, connect, connect_sync
     from leanmq_topology.client.consuming.delivery import Delivery, SyncDelivery
@@ -54,6 +55,7 @@ _HOMES = {
     "classic.leanmq": ("LeanMQ",),
     "classic.queues": ("Queue", "QueueInfo"),
     "classic.service": ("WebhookService",),
+    "classic.transaction": ("Transaction",),
     "classic.webhook": ("LeanMQWebhook",),
     "client": ("Client", "SyncClient", "connect", "connect_sync"),
     "client.consuming.delivery": ("Delivery", "SyncDelivery"),
@@ -120,6 +122,7 @@ __all__ = [
     "SyncDelivery",
     "Topology",
     "TopologyNotAppliedError",
+    "Transaction",
     "TransactionError",
     "UnknownMessageError",
     "UnknownTargetError",

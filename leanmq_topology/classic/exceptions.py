@@ -28,6 +28,7 @@ from leanmq_topology.errors import (
     QueueFullError,
     SettingError,
     TopologyNotAppliedError,
+    TransactionError,
     UnknownTargetError,
 )
 
@@ -91,10 +92,6 @@ class MessageError(LeanMQError, ValueError, TypeError):
     def __init__(self, message: str, *, path: str = "", reason: str = "", hint: str | None = None) -> None:
         self.path, self.reason = path, reason or message
         super().__init__(message, hint=hint)
-
-
-class TransactionError(LeanMQError):
-    """A transaction could not be sent; nothing of it was."""
 
 
 @contextmanager

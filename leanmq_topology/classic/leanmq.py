@@ -14,6 +14,7 @@ from leanmq_topology.classic.line import Line
 from leanmq_topology.classic.place import DLQ_SUFFIX, Place, empty_topology, find_namespace, make_url
 from leanmq_topology.classic.queues import Queue, QueueInfo, describe, describe_dead
 from leanmq_topology.classic.routes import make_declared, make_declared_dlq
+from leanmq_topology.classic.transaction import Transaction
 from leanmq_topology.client.consuming.delivery import SyncDelivery
 from leanmq_topology.client.pairs import undeclared_queue
 from leanmq_topology.client.patience import Patience
@@ -161,6 +162,10 @@ class LeanMQ:
         """What `SyncClient.send` does: to a queue or a route, validated; returns the stable id."""
         with translated(target):
             return self._line.client.send(target, data, **options)
+
+    def transaction(self) -> Transaction:
+        """Several sends, all or none: `with mq.transaction() as tx: tx.send_message(queue, {...})`."""
+        return Transaction(self._line)
 
     # -- for webhooks -----------------------------------------------------------------------------------
 

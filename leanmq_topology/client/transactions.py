@@ -62,7 +62,11 @@ class Transaction:
             correlation_id=correlation_id,
             durability=durability,
         )
-        batch = write_batch(target, (data,), options, now_ms=self._clock())
+        return self.add(write_batch(target, (data,), options, now_ms=self._clock()))
+
+    def add(self, batch: Batch) -> str:
+        """Add a message that was written before; returns its id."""
+        self._insist_open()
         self._batches.append(batch)
         return batch.drafts[0].id
 
