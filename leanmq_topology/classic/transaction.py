@@ -45,10 +45,8 @@ class Transaction:
 
         Raises `MessageError` at once for what can be told without the server.
         """
-        if not isinstance(queue, Queue) or queue.is_dlq:
-            raise MessageError(
-                f"{queue!r:.80} is not a main queue", hint="pass what create_queue_pair returns"
-            )
+        if queue.is_dlq:
+            raise MessageError(f"{queue.name} is a dead-letter queue", hint="send to its main queue")
         lifetime = ttl if ttl_seconds is None else ttl_seconds
         with translated(queue.name):
             batch = write_message(queue._queue, data, message_id=message_id, ttl=lifetime, type=type)
