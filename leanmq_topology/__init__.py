@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         InvalidTopologyError,
         LeanMQError,
         LeaseLostError,
+        LifespanError,
         QueueFullError,
         SendUnconfirmedError,
         SettingError,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     )
     from leanmq_topology.messages.message import Message
     from leanmq_topology.messages.outcome import Discard, Reject, Retry
+    from leanmq_topology.runner.wrapping import Middleware, SyncMiddleware
     from leanmq_topology.topology.model import Topology
 
 _HOMES = {
@@ -72,6 +74,7 @@ _HOMES = {
         "InvalidTopologyError",
         "LeanMQError",
         "LeaseLostError",
+        "LifespanError",
         "QueueFullError",
         "SendUnconfirmedError",
         "SettingError",
@@ -83,6 +86,7 @@ _HOMES = {
     ),
     "messages.message": ("Message",),
     "messages.outcome": ("Discard", "Reject", "Retry"),
+    "runner.wrapping": ("Middleware", "SyncMiddleware"),
     "topology.model": ("Topology",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -106,8 +110,10 @@ __all__ = [
     "LeanMQError",
     "LeanMQWebhook",
     "LeaseLostError",
+    "LifespanError",
     "Message",
     "MessageError",
+    "Middleware",
     "Queue",
     "QueueError",
     "QueueFullError",
@@ -120,6 +126,7 @@ __all__ = [
     "StalePlanError",
     "SyncClient",
     "SyncDelivery",
+    "SyncMiddleware",
     "Topology",
     "TopologyNotAppliedError",
     "Transaction",

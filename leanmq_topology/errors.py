@@ -14,6 +14,7 @@
     ├── ConcurrentApplyError                     another apply holds the lock; .holder
     ├── StalePlanError                           the server changed since the plan was made
     ├── HandlerError                             a handler cannot be loaded or called; .handler
+    ├── LifespanError                            what handlers share cannot be opened, or ended too early
     ├── SettingError (ValueError)                a flag or an environment variable is wrong; .name
     └── BrokerError
         ├── BrokerUnavailableError (ConnectionError)   not reachable, or not ready in time
@@ -210,6 +211,10 @@ class HandlerError(LeanMQError):
     def __init__(self, handler: str, reason: str, *, hint: str | None = None) -> None:
         self.handler = handler
         super().__init__(f"handlers.{handler}: {reason}", hint=hint)
+
+
+class LifespanError(LeanMQError):
+    """The lifespan, which opens what handlers share, failed: at its start, or while it was needed."""
 
 
 class SettingError(LeanMQError, ValueError):

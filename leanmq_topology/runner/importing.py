@@ -121,14 +121,14 @@ def _explain(name: str, folder: Path, failure: BaseException) -> ImportProblem:
         case SystemExit():
             reason = f"module {name!r} ends the program when it is imported ({failure!r})"
             advice = 'guard it with `if __name__ == "__main__":`'
-            return ImportProblem("LMQ315", reason, advice, _span(failure.__traceback__, folder))
+            return ImportProblem("LMQ315", reason, advice, find_own_span(failure.__traceback__, folder))
         case _ImportTooSlowError():
             reason = f"importing module {name!r} did not end in time"
             advice = "do lasting work in the handler, not when the module is imported"
-            return ImportProblem("LMQ315", reason, advice, _span(failure.__traceback__, folder))
+            return ImportProblem("LMQ315", reason, advice, find_own_span(failure.__traceback__, folder))
         case _:
             reason = f"module {name!r} cannot be imported: {describe(failure)}"
-            return ImportProblem("LMQ314", reason, None, _span(failure.__traceback__, folder))
+            return ImportProblem("LMQ314", reason, None, find_own_span(failure.__traceback__, folder))
 
 
 def describe(failure: BaseException) -> str:
@@ -143,7 +143,7 @@ def _span_of_syntax_error(failure: SyntaxError) -> Span:
     return Span(str(failure.filename), failure.lineno or 1, column, 1, source)
 
 
-def _span(trace: TracebackType | None, folder: Path) -> Span | None:
+def find_own_span(trace: TracebackType | None, folder: Path) -> Span | None:
     """The innermost line that is the user's: below the topology's folder, else the innermost at all."""
     root = str(folder.resolve())
     frames = [

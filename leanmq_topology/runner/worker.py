@@ -22,9 +22,10 @@ from leanmq_topology.brokers.connect import AsyncLink, open_blocking
 from leanmq_topology.brokers.examination import insist
 from leanmq_topology.brokers.protocol import Upkeep
 from leanmq_topology.clock import system_clock
-from leanmq_topology.errors import LeanMQError
+from leanmq_topology.errors import LeanMQError, LifespanError
 from leanmq_topology.plan.hazards import refuse_owner
 from leanmq_topology.runner.applied import Applied, check_applied, list_differences, read_applied
+from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.hiring import Employer
 from leanmq_topology.runner.incoming import Incoming
@@ -39,6 +40,7 @@ from leanmq_topology.runner.middleware.event_log import EventLog
 from leanmq_topology.runner.pipeline import Pipeline
 from leanmq_topology.runner.reader import Reader
 from leanmq_topology.runner.settlements import Settlement, Settlements
+from leanmq_topology.runner.surroundings import Environment, open_surroundings
 from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.upkeep.clocks import ServerClock
@@ -99,6 +101,8 @@ class Worker:
         self._tainted: str | None = None
         self.on_taint: Callable[[str], None] = lambda reason: None
         """Called when this process has to be replaced, as soon as that is known."""
+        self._failed: LifespanError | None = None
+        self._invokes: dict[str, Invoke] = {}
         self._stop = asyncio.Event()
         self._empty = asyncio.Event()
         self._settlements = Settlements(
@@ -151,7 +155,12 @@ class Worker:
         seen = await carry_out_async(first_round, self._connection)
         async with contextlib.AsyncExitStack() as resources:
             client = await self._open_client(resources)
-            self._build_lanes(applied, client)
+            environment = await open_surroundings(
+                self._topology, list(self._handlers.values()), resources, self._stop, self._fail
+            )
+            if environment is None:
+                return Ended(True, self.counters.summary())
+            self._build_lanes(applied, client, environment)
             leases = await self._start_leases(resources)
             reading = await self._link.open_another()
             resources.push_async_callback(reading.close)
@@ -182,6 +191,8 @@ class Worker:
             await reader.stop(reading)
             clean = await self._drain()
             await self._leave()
+            if self._failed is not None:
+                raise self._failed
             return Ended(clean, self.counters.summary(), self._tainted)
         finally:
             leases.stop()
@@ -217,6 +228,12 @@ class Worker:
     async def _leave(self) -> None:
         with contextlib.suppress(LeanMQError):
             await self._connection.execute(self._broker.leave(self.name, list(self._lanes)))
+
+    def _fail(self, failure: LifespanError) -> None:
+        """What handlers share is gone: end what runs, then say so."""
+        logger.error("%s; draining", failure, extra={"event": "lifespan_failed"})
+        self._failed = failure
+        self.stop()
 
     def _taint(self, reason: str) -> None:
         """A run was given up and goes on all the same: stop, so that a fresh process takes over."""
@@ -295,7 +312,8 @@ class Worker:
     def _queues(self) -> list[str]:
         return [handler.declared.queue for handler in self._handlers.values()]
 
-    def _build_lanes(self, applied: Applied, client: Any) -> None:
+    def _build_lanes(self, applied: Applied, client: Any, environment: Environment) -> None:
+        self._invokes = {name: environment.prepare(handler) for name, handler in self._handlers.items()}
         employer = Employer(client, self._open_blocking_client, self._taint)
         for handler in self._handlers.values():
             self._lanes[handler.declared.queue] = Lane(
@@ -322,7 +340,7 @@ class Worker:
         return Pipeline(
             queue,
             declared.on_false,
-            follow_cause(handler.binding.invoke),
+            follow_cause(self._invokes[handler.name]),
             gates,
             applied.writer,
             declared.then,

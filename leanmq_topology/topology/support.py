@@ -55,8 +55,6 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
         "take the route out; fanout and topic work today",
         frozenset({"request", "ephemeral"}),
     ),
-    Unsupported(("lifespan",), _LEAVE_OUT),
-    Unsupported(("middleware",), _LEAVE_OUT),
     Unsupported(("moved",), _LEAVE_OUT),
 )
 

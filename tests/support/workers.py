@@ -117,9 +117,11 @@ class Place:
         return await self.until(lambda state: not (state.ready or state.in_flight or state.delayed), queue)
 
 
-def load(function: Callable[..., Any], queue: str = "work", **declared: Any) -> LoadedHandler:
-    """A handler as the loader would give it."""
-    binding = bind(function)
+def load(
+    function: Callable[..., Any], queue: str = "work", *, shares: bool = False, **declared: Any
+) -> LoadedHandler:
+    """A handler as the loader would give it; `shares` if the topology has a lifespan."""
+    binding = bind(function, shares=shares)
     assert isinstance(binding, Binding), binding
     handler = Handler(name=f"on-{queue}", queue=queue, call="tests:function", **declared)
     return LoadedHandler(handler, binding, f"{__file__}:1")

@@ -55,7 +55,11 @@ def _check_handlers(topology: Topology, document: Document) -> Iterator[Diagnost
     # Imports the users' code, and what it imports: only on request.
     from leanmq_topology.runner.handlers import check_handlers
 
-    places = {f"handlers.{name}.call": ("handlers", name, "call") for name in topology.handlers}
+    places: dict[str, tuple[str | int, ...]] = {
+        "lifespan": ("lifespan",),
+        **{f"handlers.{name}.call": ("handlers", name, "call") for name in topology.handlers},
+        **{f"middleware[{at}]": ("middleware", at) for at in range(len(topology.middleware))},
+    }
     for item in check_handlers(topology):
         place = places.get(item.address)
         yield replace(item, span=document.span(place)) if place and item.span is None else item

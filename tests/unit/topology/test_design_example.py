@@ -27,8 +27,6 @@ EXAMPLE = Path(__file__).parents[2] / "cli" / "cases" / "design-example" / "topo
 NOT_YET = [
     "routes.get-quote.type",
     "routes.ticker.type",
-    "lifespan",
-    "middleware",
     "moved",
 ]
 DAY_MS = 86_400_000

@@ -240,7 +240,7 @@ ERRORS = [
     Row(
         "middleware that cannot be called",
         'middleware: ["shop.tracing:Trace", "trace"]',
-        [("LMQ401", "middleware", "middleware"), ("LMQ310", "middleware[1]", '"trace"')],
+        [("LMQ310", "middleware[1]", '"trace"')],
     ),
     # Retry
     Row(

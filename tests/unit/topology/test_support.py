@@ -55,8 +55,6 @@ REFUSED = {
     ("queues", ANY, "max_crashes"): "queues: {q: {max_crashes: 3}}",
     ("queues", ANY, "lifecycle", "on_remove"): "queues: {q: {lifecycle: {on_remove: retain}}}",
     ("routes", ANY, "type"): "routes: {q: {type: ephemeral}}",
-    ("lifespan",): "lifespan: 'm.n:f'",
-    ("middleware",): "middleware: ['m.n:F']",
     ("moved",): "queues: {new: {}}\nmoved: {queues.old: queues.new}",
 }
 """A file for each key that is refused. Whoever makes one work takes out its row there and here."""
@@ -109,17 +107,17 @@ routes: {r: {type: fanout, to: {a: {}}}}
 
 
 def test_only_the_chosen_environment_is_judged(tmp_path: Path):
-    text = "environments: {prod: {lifespan: 'm.n:f'}}"
+    text = "queues: {a: {}}\nenvironments: {prod: {queues: {a: {max_crashes: 3}}}}"
 
     assert errors(check(tmp_path, HEADER + text)) == []
     found = errors(check(tmp_path, HEADER + text, environment="prod"))
-    assert found == [("LMQ401", "lifespan", "lifespan")]
+    assert found == [("LMQ401", "queues.a.max_crashes", "max_crashes")]
 
 
 def test_what_is_left_out_of_a_copy_is_exactly_what_is_refused():
     values = {
         "broker": {"namespace": "shop"},
-        "lifespan": "m.n:f",
+        "moved": {"queues.b": "queues.a"},
         "queues": {"a": {"max_crashes": 3, "ttl": "1d", "lifecycle": {"on_remove": "drain"}}},
     }
 
