@@ -67,6 +67,11 @@ class Maintenance:
         self._stopping = False
         self._rested: asyncio.Future[None] | None = None
 
+    @property
+    def unfit(self) -> tuple[str, ...]:
+        """What makes the server unfit for messages, in a sentence each."""
+        return tuple(finding.text for finding in self._checkup.fitness.problems)
+
     def stop(self) -> None:
         """End after the step under way: one that is cut off might have taken messages over unseen."""
         self._stopping = True

@@ -98,6 +98,7 @@ class Worker:
         self._lanes: dict[str, Lane] = {}
         self._reader: Reader | None = None
         self._watch: Watch | None = None
+        self._upkeep: Maintenance | None = None
         self._tainted: str | None = None
         self.on_taint: Callable[[str], None] = lambda reason: None
         """Called when this process has to be replaced, as soon as that is known."""
@@ -134,7 +135,11 @@ class Worker:
         if self._watch is not None:
             found += ["the topology is not on the server"] * self._watch.topology_gone
             found += [f"queue {lane.name}: {lane.damage}" for lane in self._watch.damaged]
-        return found
+        return [*found, *self._unfit()]
+
+    def _unfit(self) -> tuple[str, ...]:
+        """What the server would do to messages, in a sentence each; nothing while it is fit for them."""
+        return self._upkeep.unfit if self._upkeep is not None else ()
 
     def stop(self) -> None:
         """Drain and end. Calling it twice is harmless."""
@@ -171,7 +176,8 @@ class Worker:
             self._reader = Reader(
                 self._broker, reading, self._connection, self.name, lanes, self._outage, watch.look_soon
             )
-            return await self._run_parts(self._reader, self._maintenance(watch, seen, lanes), leases, ready)
+            self._upkeep = self._maintenance(watch, seen, lanes)
+            return await self._run_parts(self._reader, self._upkeep, leases, ready)
 
     async def _run_parts(
         self, reader: Reader, upkeep: Maintenance, leases: LeaseKeeper, ready: Callable[[], None]
@@ -274,6 +280,7 @@ class Worker:
             "held": str(sum(len(lane.held) for lane in self._lanes.values())),
             "running": str(sum(lane.running for lane in self._lanes.values())),
             "seen_ms": str(self._clock.now_ms()),
+            "unfit": "; ".join(self._unfit()),
             **(self._watch.facts() if self._watch else {}),
             **{name: str(count) for name, count in self.counters.as_dict().items()},
         }

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from leanmq_topology.brokers.protocol import Broker, Operation, Stretch
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
+from leanmq_topology.upkeep.fitness import Fitness
 from leanmq_topology.upkeep.steps import Steps, ask
 from leanmq_topology.upkeep.watched import Watched
 
@@ -46,6 +47,7 @@ class Search:
 class CheckUp:
     def __init__(self, broker: Broker, lanes: Sequence[Watched]) -> None:
         self._broker, self._lanes = broker, lanes
+        self.fitness = Fitness(broker)
         self._searches: deque[Search] = deque()
         self._ask_at = 0.0
         self._sweep_at = 0.0
@@ -74,6 +76,7 @@ class CheckUp:
             yield from self._sweep()
         while self._searches and time.monotonic() - now < WORK_SECONDS:
             yield from self._search(self._searches.popleft())
+        yield from self.fitness.step()
 
     def _take_turns(self) -> Steps[None]:
         for names in self._parts():

@@ -54,6 +54,9 @@ FAULTS: Final[dict[str, Entry]] = {
     "F35": Entry(
         "maxmemory is reached", "sends fail with BrokerFullError, workers drain, all recovers unaided"
     ),
+    "F36": Entry(
+        "the server is told to evict while workers run", "noticed within 30 s; `status` and `doctor` tell it"
+    ),
     "F38": Entry("maxclients is reached", "a typed error for newcomers; others go on"),
     "F40": Entry("the server's clock jumps an hour, back and forth", "lost 0; found within one scan"),
     "F41": Entry("a worker's clock is wrong by a day", "no effect on lifetimes and delays"),

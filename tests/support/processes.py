@@ -52,8 +52,9 @@ def is_alive(pid: int) -> bool:
 
 
 def is_frozen(pid: int) -> bool:
-    """Whether a signal has stopped the process."""
-    return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    """Whether a signal has stopped the process and all its children."""
+    process = psutil.Process(pid)
+    return all(one.status() == psutil.STATUS_STOPPED for one in [process, *process.children(recursive=True)])
 
 
 def wait_until_gone(*pids: int) -> None:

@@ -104,6 +104,7 @@ def _describe_worker(worker: WorkerState) -> dict[str, Any]:
         "handlers": _words(facts.get("handlers")),
         "queues": _words(facts.get("queues")),
         **{name.replace("-", "_"): _number(facts.get(name)) for name in COUNTS_OF_A_WORKER},
+        "unfit": facts.get("unfit") or None,
     }
 
 
@@ -141,6 +142,9 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
             )
     yield ""
     yield from map(_worker_line, status.workers)
+    for problem in dict.fromkeys(worker.facts.get("unfit", "") for worker in status.workers):
+        if problem:
+            yield f"{alarm} the server is unfit: {problem} (`leanmq doctor` says what mends it)"
     if not status.workers:
         yield "no worker is running: `leanmq run` starts one"
 
