@@ -95,6 +95,6 @@ def test_command_two_is_what_ci_runs():
 def shell(command: str, folder: Path, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["bash", "-c", command],
-        cwd=folder, env=environ, text=True, capture_output=True, timeout=110, check=False,
+        cwd=folder, env=environ, text=True, capture_output=True, timeout=230, check=False,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip

@@ -120,7 +120,7 @@ def test_a_message_that_kills_every_worker_ends_dead_after_its_limit(arena: Buil
     place = arena(prefetch=1, concurrency=1, limits="max_deliveries: 3, retry: {delay: 20ms}")
     place.start_producer(count=1, tasks=1, wishes={"die always": 1.0})
     for _ in range(3):
-        place.note_death(place.start_worker())
+        place.note_death(place.start_worker(wait=False))  # it may die before it is heard
     place.start_worker()
     found = place.judge(max_deliveries=3)
     found.assert_sound()

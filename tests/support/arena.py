@@ -20,7 +20,6 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import msgspec
-import psutil
 import pytest
 
 from leanmq_topology.brokers.connect import open_blocking
@@ -70,7 +69,6 @@ class Process:
         self.log = log
         self.bounded = False
         """It ends by itself, and is waited for instead of told."""
-        self._name = ""
         with log.open("wb") as output:
             self.process = subprocess.Popen(
                 words,
@@ -88,12 +86,8 @@ class Process:
 
     @property
     def name(self) -> str:
-        """Of the process that runs handlers: what `leanmq run` starts, once it is ready."""
-        return self._name or worker_name(self.pid)
-
-    def learn_name(self) -> None:
-        [child] = psutil.Process(self.pid).children()
-        self._name = worker_name(child.pid)
+        """What histories call it: it leads a process group, and so do they name all that runs in it."""
+        return worker_name(self.pid)
 
     @property
     def alive(self) -> bool:
@@ -105,9 +99,10 @@ class Process:
 
     def wait_for(self, word: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         def happened() -> bool:
+            alive = self.alive  # asked first: what it said just before its end is there by then
             if word in self.said:
                 return True
-            assert self.alive, self.said
+            assert alive, self.said
             return False
 
         wait_until(happened, f"{word!r} from {self.process.args!r}: {self.said}", seconds=seconds)
@@ -194,7 +189,6 @@ class Arena:
         self.workers.append(worker)
         if wait:
             worker.wait_for("ready")
-            worker.learn_name()
         return worker
 
     def start_producer(self, **plan: Any) -> Process:

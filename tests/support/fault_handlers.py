@@ -33,12 +33,12 @@ def history() -> History:
     """Of this process; its name is what a nemesis calls the worker."""
     pid = os.getpid()
     if pid not in _histories:
-        _histories[pid] = History(history_folder(), worker_name(pid))
+        _histories[pid] = History(history_folder(), worker_name(os.getpgrp()))
     return _histories[pid]
 
 
-def worker_name(pid: int) -> str:
-    return f"w{pid}"
+def worker_name(group: int) -> str:
+    return f"w{group}"
 
 
 async def work(data: dict[str, Any], message: Message) -> None:
