@@ -178,6 +178,21 @@ def test_a_worker_and_what_it_leaves_are_told_as_documented(valkey: Server, name
     check_moves(shop, letter["id"])
 
 
+def test_what_was_developed_is_told_as_documented(valkey: Server, namespace: str, tmp_path: Path):
+    shop = Shop(tmp_path, valkey.url, namespace).open()
+    command = subprocess.Popen(
+        [*LEANMQ, "dev", "-o", "json"], cwd=tmp_path, env=own_environ(valkey.url),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: shop.leanmq("status", "-o", "json").returncode == 0, "the apply", seconds=40)
+        wait_until(lambda: len(read_answer(shop.leanmq("status", "-o", "json"))["workers"]), "it", seconds=40)
+    finally:
+        command.send_signal(signal.SIGTERM)
+        told, said = command.communicate(timeout=40)
+    assert check_answer(Done("dev", command.returncode, told, said), "dev", 0)["clean"]
+
+
 def check_moves(shop: Shop, id: str) -> None:
     """Everything that is done to a dead letter, and to a queue with a message, is told as documented."""
     check_answer(shop.leanmq("dlq", "show", id, "-o", "json"), "dlq", 0)
@@ -211,7 +226,7 @@ def test_the_embedded_broker_is_told_as_documented(tmp_path: Path):
 
 
 def test_every_command_with_an_output_option_is_seen_to_succeed():
-    elsewhere = {("dlq", "show"), ("run",), ("server", "start"), ("server", "url")}
+    elsewhere = {("dlq", "show"), ("run",), ("dev",), ("server", "start"), ("server", "url")}
     assert {command_of(words) for words in SUCCESSES} | elsewhere == set(WITH_OUTPUT)
 
 
@@ -240,6 +255,7 @@ FAILURES: list[tuple[tuple[str, ...], str, int]] = [
     (("apply", *NOWHERE), "error", 5),
     (("send", "billing", "--example", *NOWHERE), "error", 5),
     (("run", *NOWHERE), "error", 5),
+    (("dev", *NOWHERE), "error", 5),
     (("status", *NOWHERE), "error", 5),
     (("top", *NOWHERE), "error", 5),
     (("dlq", "list", *NOWHERE), "error", 5),
@@ -264,7 +280,7 @@ def test_a_failure_is_as_documented(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ):
-    if words[0] == "run":  # imports the handlers and sets the log up: in a process of its own
+    if words[0] in {"run", "dev"}:  # imports the handlers and sets the log up: in a process of its own
         check_answer(shop.leanmq(*words, "-o", "json"), name, code)
         return
     monkeypatch.chdir(shop.folder)

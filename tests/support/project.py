@@ -56,9 +56,9 @@ def leanmq_command(*words: str) -> list[str]:
 class Run:
     """A running `leanmq run`; its lines can be waited for."""
 
-    def __init__(self, project: Project, *words: str) -> None:
+    def __init__(self, project: Project, *words: str, command: str = "run") -> None:
         self.process = subprocess.Popen(
-            leanmq_command("run", *words),
+            leanmq_command(command, *words),
             cwd=project.folder, env=project.environ, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0,
         )  # fmt: skip

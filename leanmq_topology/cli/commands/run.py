@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,25 +14,33 @@ import click
 
 from leanmq_topology.brokers.connect import HeldServer, hold_server
 from leanmq_topology.cli.commands.apply import find_commit, name_applier
+from leanmq_topology.cli.diagnostics_text import render_diagnostics
 from leanmq_topology.cli.log_lines import FORMATS, write_logs
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.diagnostics import did_you_mean
-from leanmq_topology.errors import InvalidTopologyError, SettingError
+from leanmq_topology.errors import ConcurrentApplyError, InvalidTopologyError, SettingError
 from leanmq_topology.runner.handlers import load_handlers
 from leanmq_topology.runner.middleware.counters import NAMES, summarize
 from leanmq_topology.runner.supervisor.coroner import make_coroner
 from leanmq_topology.runner.supervisor.supervisor import Birth, Result, Supervisor
-from leanmq_topology.runner.supervisor.wire import revive_failure
+from leanmq_topology.runner.supervisor.wire import Failed, revive_failure
 from leanmq_topology.runner.supervisor.worker_process import Orders, make_worker
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.topology.values import parse_duration
 
 if TYPE_CHECKING:
-    from leanmq_topology.brokers.connect import AsyncLink
+    from leanmq_topology.brokers.connect import AsyncLink, BlockingLink
+    from leanmq_topology.reconciler import AppliedPlan
     from leanmq_topology.runner.handlers import LoadedHandler
     from leanmq_topology.runner.worker import Worker
 
 logger = logging.getLogger("leanmq.runner")
+
+APPLY_SECONDS = 20.0
+"""How long to wait for somebody else's apply, most likely that of another process of ours."""
+APPLY_PAUSE_SECONDS = 0.1
+APPLIED_SHOWN = 8
+"""Addresses in the line that tells of an apply."""
 
 
 class Duration(click.ParamType[int]):
@@ -64,6 +74,7 @@ class Duration(click.ParamType[int]):
     help="How long running handlers may take to end once the worker is told to stop.",
 )
 @click.option("--apply", "apply_first", is_flag=True, help="Apply the topology first.")
+@click.option("--watch", is_flag=True, help="Load topology and code again whenever they change.")
 @click.option(
     "--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="Form of the log."
 )
@@ -75,6 +86,7 @@ def command(
     workers: int,
     drain_ms: int,
     apply_first: bool,
+    watch: bool,
     log_format: str,
     verbose: bool,
 ) -> None:
@@ -85,23 +97,84 @@ def command(
     lets running handlers end and hands the rest back; a second one ends at once, and what was running is run
     again by others. With -o json the last thing printed is what the workers did; what handlers print comes
     before it.
+
+    With --watch an edit is loaded and checked in fresh processes, which take over before the ones there are
+    drain. An edit that cannot serve is told, and what served before goes on.
     """
     write_logs(log_format, verbose=verbose)
     topology = call.load_topology()
     choose_handlers(topology, only)
+    running = Running(workers=workers, drain_seconds=drain_ms / 1000, apply_first=apply_first, watch=watch)
+    raise click.exceptions.Exit(run_handlers(call, topology, only, running))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """How handlers are run."""
+
+    workers: int = 1
+    drain_seconds: float = 25.0
+    apply_first: bool = False
+    watch: bool = False
+    patient: bool = False
+    """Wait for an edit where the first start fails."""
+    command: str = "run"
+    """Under whose name the result is printed."""
+    lifeline: int | None = None
+    """A descriptor; when it comes to its end, so do the workers."""
+
+
+def run_handlers(call: Invocation, topology: Topology, only: Sequence[str], running: Running) -> int:
+    """Run them until told to stop; returns the exit code. `topology` says which server is held."""
     url = call.broker_url(topology)
     with hold_server(url, folder=topology.folder, client_name="leanmq-run") as held:
         orders = Orders(
-            load=partial(_load, call, only),
+            load=lambda tell: _load(call, only),
             find_url=partial(_find_url, call, url, held),
-            announce=partial(_announce, workers, held),
-            prepare=_apply if apply_first else None,
-            drain_seconds=drain_ms / 1000,
+            announce=partial(_announce, running.workers, held),
+            prepare=_apply if running.apply_first else None,
+            drain_seconds=running.drain_seconds,
         )
-        result = Supervisor(
-            make_worker(orders), make_coroner, workers=workers, drain_seconds=orders.drain_seconds
-        ).run()
-    raise click.exceptions.Exit(_report(call, result))
+        supervisor = build_supervisor(call, topology, orders, running)
+        if running.lifeline is not None:
+            _hang_on(running.lifeline, supervisor)
+        result = supervisor.run()
+    return _report(call, result, running.command)
+
+
+def _hang_on(lifeline: int, supervisor: Supervisor) -> None:
+    def let_go() -> None:
+        supervisor.turns.forget(lifeline)
+        supervisor.stop()
+
+    supervisor.turns.watch(lifeline, let_go)
+
+
+def build_supervisor(call: Invocation, topology: Topology, orders: Orders, running: Running) -> Supervisor:
+    """One that keeps what it started, or with `--watch` one that follows the files."""
+    workers, drain_seconds = running.workers, running.drain_seconds
+    if not running.watch:
+        return Supervisor(make_worker(orders), make_coroner, workers=workers, drain_seconds=drain_seconds)
+    from leanmq_topology.runner.reload.reloader import Reloader
+
+    reloader = Reloader(orders, topology, explain=partial(explain_failure, color=call.output.color))
+    supervisor = Supervisor(
+        reloader.make_first(),
+        make_coroner,
+        workers=workers,
+        drain_seconds=drain_seconds,
+        listener=reloader,
+        patient=running.patient,
+    )
+    reloader.attach(supervisor)
+    return supervisor
+
+
+def explain_failure(failed: Failed, *, color: bool) -> str:
+    """What a worker process met, as the command would have printed it."""
+    if failed.diagnostics:
+        return render_diagnostics(failed.diagnostics, color=color)
+    return f"{failed.message}\n  {failed.hint}" if failed.hint else failed.message
 
 
 def _find_url(call: Invocation, url: str, held: HeldServer | None, topology: Topology) -> str:
@@ -110,13 +183,13 @@ def _find_url(call: Invocation, url: str, held: HeldServer | None, topology: Top
     return held.url if held and wanted == url else wanted
 
 
-def _report(call: Invocation, result: Result) -> int:
+def _report(call: Invocation, result: Result, command: str) -> int:
     """Say how it ended; returns the exit code."""
     if result.failed is not None:
         raise revive_failure(result.failed)
     counts = dict(result.counts)
     logger.info("stopped: %s", summarize(counts), extra={"event": "stopped", **counts})
-    call.output.data("run", describe(result), "")
+    call.output.data(command, describe(result), "")
     return 0 if result.clean or not result.signal else 128 + result.signal
 
 
@@ -154,14 +227,28 @@ def describe(result: Result) -> dict[str, Any]:
 
 
 def _apply(link: AsyncLink, topology: Topology) -> None:
+    """What is safe; anything else is refused as a whole. Of several processes one does it, all wait."""
     from leanmq_topology.brokers.connect import open_blocking
-    from leanmq_topology.reconciler import apply_changes
 
     namespace, folder = topology.broker.namespace, topology.folder
     with open_blocking(link.server_url, namespace=namespace, folder=folder) as own:
-        done = apply_changes(own, topology, who=name_applier(), git_commit=find_commit(topology))
+        done = _apply_in_turn(own, topology)
     if done.applied:
-        logger.info("applied %d changes", len(done.applied), extra={"event": "applied"})
+        shown = ", ".join(done.applied[:APPLIED_SHOWN]) + (", …" if len(done.applied) > APPLIED_SHOWN else "")
+        logger.info("applied %s", shown, extra={"event": "applied", "generation": done.generation})
+
+
+def _apply_in_turn(link: BlockingLink, topology: Topology) -> AppliedPlan:
+    from leanmq_topology.reconciler import apply_changes
+
+    deadline = time.monotonic() + APPLY_SECONDS
+    while True:
+        try:
+            return apply_changes(link, topology, who=name_applier(), git_commit=find_commit(topology))
+        except ConcurrentApplyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(APPLY_PAUSE_SECONDS)
 
 
 def _announce(
@@ -175,7 +262,8 @@ def _announce(
 ) -> None:
     """In the worker process. The first one says what it runs; the others only that they are there."""
     url = held.shown if held else link.url
-    logger.info(
+    logger.log(
+        logging.DEBUG if birth.generation > 1 and not birth.again else logging.INFO,
         "worker %s on %s, namespace %s", worker.name, url, topology.broker.namespace,
         extra={"event": "started", "worker": worker.name, "pid": os.getpid()},
     )  # fmt: skip

@@ -25,6 +25,8 @@ class Sampler:
 
     def __init__(self, open_link: Open, namespace: str, every_seconds: float = EVERY_SECONDS) -> None:
         self.newest: Sample | None = None
+        self.where = ""
+        """The server, as it may be shown; empty until it was reached."""
         self._open, self._namespace, self._every = open_link, namespace, every_seconds
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leanmq-sampler", daemon=True)
@@ -41,6 +43,7 @@ class Sampler:
         while not self._stop.is_set():
             try:
                 with self._open() as link:
+                    self.where = link.url
                     while not self._stop.is_set():
                         self._pause(self._look(link))
             except LeanMQError as failure:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -33,6 +33,8 @@ class ImportWitness:
     def __init__(self) -> None:
         self.seen: dict[Path, str] = {}
         """Digests of what was read, to the byte; `ABSENT` for what was looked for in vain."""
+        self.on_more: Callable[[Snapshot], None] = lambda more: None
+        """Called with what is new in `seen`, in the thread that imports."""
         self._foreign = list(_foreign_folders())
 
     def start(self) -> None:
@@ -50,19 +52,25 @@ class ImportWitness:
         if spec is None:
             self._await(name.rpartition(".")[2], sys.path if path is None else path)
         elif spec.origin is not None and spec.has_location and self._is_local(file := _absolute(spec.origin)):
-            self.seen[file] = digest_file(file)
             if type(spec.loader) is SourceFileLoader:
                 spec.loader = FreshLoader(name, spec.origin, self)
                 return spec
+            self.note({file: digest_file(file)})
         return None
+
+    def note(self, read: Snapshot) -> None:
+        more = {path: content for path, content in read.items() if self.seen.get(path) != content}
+        self.seen.update(more)
+        if more:
+            self.on_more(more)
 
     def _await(self, name: str, folders: Sequence[str]) -> None:
         """Remember where a module was looked for, in the first local folder that could hold it."""
         for entry in folders:
             folder = _absolute(entry)
             if folder.is_dir() and self._is_local(folder):
-                for candidate in (folder / f"{name}.py", folder / name / "__init__.py"):
-                    self.seen.setdefault(candidate, ABSENT)
+                candidates = (folder / f"{name}.py", folder / name / "__init__.py")
+                self.note({path: ABSENT for path in candidates if path not in self.seen})
                 return
 
     def _is_local(self, path: Path) -> bool:
@@ -83,16 +91,18 @@ class FreshLoader(SourceFileLoader):
 
     def __init__(self, name: str, path: str, witness: ImportWitness) -> None:
         super().__init__(name, path)
-        self._witness = witness
+        self._witness: ImportWitness | None = witness
 
     def path_stats(self, path: str) -> NoReturn:
         """Without a date there is no bytecode to trust, and none is written."""
         raise OSError("cached bytecode is not looked at")
 
     def get_data(self, path: str) -> bytes:
+        """Only the first read is of what runs; a traceback reads the file again when it is printed."""
         content = super().get_data(path)
-        if path == self.path:
-            self._witness.seen[_absolute(path)] = digest(content)
+        if path == self.path and self._witness is not None:
+            witness, self._witness = self._witness, None
+            witness.note({_absolute(path): digest(content)})
         return content
 
 

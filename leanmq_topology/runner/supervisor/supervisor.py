@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from leanmq_topology.errors import BrokerError
 from leanmq_topology.runner.marks import Board
 from leanmq_topology.runner.supervisor.members import (
     Backoff,
@@ -42,6 +43,9 @@ AFTER_DRAIN_SECONDS = 8.0
 """What a process may take beyond its drain: cancelled handlers, the last settlements, closing."""
 END_SECONDS = 3.0
 """What a process may take to end once it has said that it is done; threads left behind keep it longer."""
+GIVE_UP_SECONDS = 1.0
+"""What a process that is starting may take to notice that it is not wanted any more; code that does not
+listen to signals never does."""
 BURIAL_SECONDS = 10.0
 LAST_BURIAL_SECONDS = 1.0
 """The same when everything is to end at once."""
@@ -102,7 +106,11 @@ class Result:
 
 
 class Supervisor:
-    """`make` is called once for each generation: what its worker processes do."""
+    """`make` is called once for each generation: what its worker processes do.
+
+    `patient`: a first generation that cannot start is told to the listener, as every later one is, and does
+    not end everything; unless it is the server that cannot be used, which no edit mends.
+    """
 
     def __init__(
         self,
@@ -112,6 +120,7 @@ class Supervisor:
         workers: int = 1,
         drain_seconds: float = DRAIN_SECONDS,
         listener: Listener | None = None,
+        patient: bool = False,
     ) -> None:
         self.turns = Turns()
         self.result = Result()
@@ -126,6 +135,7 @@ class Supervisor:
         self._makers: dict[int, MakeWorker] = {}
         self._workers, self._drain_seconds = workers, drain_seconds
         self._listener = listener or Listener()
+        self._patient = patient
         self._numbers = 0
         self._backoffs = [Backoff() for _ in range(workers)]
         self._restarting: dict[int, Timer] = {}
@@ -158,10 +168,27 @@ class Supervisor:
         return self.coming
 
     def cancel_start(self) -> None:
-        """Give up the generation that is starting; what serves of it already drains."""
+        """Give up the generation that is starting. Those of its processes that already read drain."""
         coming, self.coming = self.coming, None
         for process in coming.members.values() if coming else ():
+            self._give_up(process)
+
+    def _give_up(self, process: Process) -> None:
+        """It may read by now without our having heard: a signal it drains on, and ends at once on before."""
+        if process.state is not State.STARTING:
             self._drain(process)
+        elif self.processes.get(process.pid) is process:
+            process.killed = True
+            os.kill(process.pid, signal.SIGTERM)
+            self.turns.after(GIVE_UP_SECONDS, lambda: self._end_start(process))
+
+    def _end_start(self, process: Process) -> None:
+        if process.state is State.STARTING:
+            self._kill(process)
+
+    def end_helper(self, process: Process) -> None:
+        """End what `start_helper` started."""
+        self._kill(process)
 
     def start_helper(self, main: Main) -> Process | None:
         """A process for something else; what it says as a `Note` is handed to the listener."""
@@ -183,7 +210,8 @@ class Supervisor:
             timer.cancel()
         self.cancel_start()
         for process in list(self.processes.values()):
-            self._drain(process)
+            if not process.killed:
+                self._drain(process)
 
     # -- starting ---------------------------------------------------------------------------------------
 
@@ -272,10 +300,14 @@ class Supervisor:
         process.state = State.SERVING
         if process.role is Role.WORKER:
             self.result.workers.append(process.name)
-        if self.stopping:
+        if self.stopping or self._is_given_up(process):
             self._drain(process)
         elif self.coming is not None and self.coming.serves:
             self._promote(self.coming)
+
+    def _is_given_up(self, process: Process) -> bool:
+        wanted = {generation.number for generation in (self.current, self.coming) if generation}
+        return process.generation not in wanted
 
     def _promote(self, generation: Generation) -> None:
         before, self.current, self.coming = self.current, generation, None
@@ -434,8 +466,11 @@ class Supervisor:
 
     def _refuse(self, generation: Generation, failed: Failed) -> None:
         self.cancel_start()
-        if self.current is None:
+        if self.current is None and not (self._patient and failed.exit_code != BrokerError.exit_code):
             self.result.failed, self.stopping = failed, True
+            for process in list(self.processes.values()):
+                if process.role is Role.HELPER:
+                    self._kill(process)
         else:
             self._listener.refused(generation, failed)
 

@@ -28,9 +28,12 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
-    """The user's code is imported, or failed to be: these files of theirs were read for it."""
+    """Topology and code are loaded, or failed to be, or more was imported later: this was read for it."""
 
-    files: tuple[str, ...]
+    files: Mapping[str, str]
+    """Digest of the content by path; empty for a file that was looked for in vain."""
+    folders: Mapping[str, str] = {}
+    """Digest of the names in it by path, where something that is missing may come."""
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -21,6 +21,7 @@ from leanmq_topology.runner.supervisor.wire import (
     Draining,
     Ended,
     Facts,
+    Message,
     Ready,
     describe_failure,
 )
@@ -33,6 +34,8 @@ REPORT_SECONDS = 1.0
 CLIENT_NAME = "leanmq-run"
 
 Handlers = Mapping[str, LoadedHandler]
+Tell = Callable[[Message], None]
+"""Says something to the supervisor."""
 Announce = Callable[[Birth, Topology, Handlers, AsyncLink, Worker], None]
 
 
@@ -40,7 +43,7 @@ Announce = Callable[[Birth, Topology, Handlers, AsyncLink, Worker], None]
 class Orders:
     """What a worker process is to do. Everything here is called in the process itself."""
 
-    load: Callable[[], tuple[Topology, Handlers]]
+    load: Callable[[Tell], tuple[Topology, Handlers]]
     """Reads the topology and imports the user's code. Raises what `leanmq run` would report."""
     find_url: Callable[[Topology], str]
     """The server to connect to."""
@@ -63,7 +66,7 @@ def make_worker(orders: Orders) -> Callable[[Birth], Main]:
 def live(orders: Orders, birth: Birth, upward: Upward) -> int:
     """From the first import to the exit code."""
     try:
-        topology, handlers = orders.load()
+        topology, handlers = orders.load(upward.tell)
         ended = asyncio.run(_serve(orders, birth, upward, topology, handlers))
     except BaseException as failure:
         failed = describe_failure(failure)

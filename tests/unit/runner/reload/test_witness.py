@@ -114,3 +114,20 @@ def subprocess_answer(folder: Path, before: str) -> str:
         [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
     )
     return done.stdout.strip()
+
+
+def test_a_module_that_is_imported_later_is_told_and_a_second_look_at_its_source_is_not(folder: Path):
+    file = write(folder / "wtn_later.py", "def f(): ...\n")
+    witness = ImportWitness()
+    told: list[dict[Path, str]] = []
+    witness.on_more = lambda more: told.append(dict(more))
+    witness.start()
+    try:
+        module = importlib.import_module("wtn_later")
+        loaded = digest_file(file)
+        file.write_text("def f(): return 2\n")
+        assert module.__loader__.get_source("wtn_later") == "def f(): return 2\n"
+    finally:
+        witness.stop()
+    assert [more for more in told if file in more] == [{file: loaded}]
+    assert witness.snapshot()[file] == loaded
