@@ -208,12 +208,21 @@ class Reader:
     async def _recover(self) -> None:
         """Take in what was handed to us in an answer that never came."""
         for lane in self._lanes.values():
-            operation = self._broker.fetch_own(lane.name, self._consumer, known=list(lane.held))
             try:
-                lane.take(await self._connection.execute(operation))
+                await self._recover_lane(lane)
             except BrokerUnavailableError:
                 raise
             except (TopologyNotAppliedError, BrokerError):
                 lane.suspend(SUSPENDED_SECONDS)  # what was on it is gone with it
                 self._look_soon()
         self._suspect = False
+
+    async def _recover_lane(self, lane: Lane) -> None:
+        known = set(lane.held)
+        while True:
+            operation = self._broker.fetch_own(lane.name, self._consumer, known=list(known))
+            arrived = await self._connection.execute(operation)
+            if not arrived:
+                return
+            lane.take(arrived)
+            known.update(item.entry_id for item in arrived)

@@ -12,7 +12,7 @@ from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.messages.codec import DeadLetter, decode_dead_letter, decode_fields
-from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.messages.envelope import Delivered, Envelope, Outgoing, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.topology import model
 from leanmq_topology.topology.model import KeepAcked, OnExpire, Queue
@@ -367,6 +367,22 @@ def test_an_answer_that_got_lost_does_not_count(stage: Stage):
         stage.fetch("plain")  # nobody read what it brought
         [delivered] = stage.carry(stage.broker.fetch_own("plain", "me", []))
         assert delivered.attempt == 1
+
+
+def test_answers_that_got_lost_come_back_in_bounded_parts(stage: Stage):
+    """One that was cut off for its size would be cut off again."""
+    data = b'"' + b"x" * 1_500_000 + b'"'
+    for number in range(5):
+        envelope = Envelope(f"m{number}", "t", data, {})
+        sending = Outgoing("plain", stage.digests["plain"], ("plain",), envelope)
+        stage.carry(stage.broker.send(stage.flush(sending)))
+    stage.fetch("plain")
+    parts: list[list[str]] = []
+    known: list[str] = []
+    while found := stage.carry(stage.broker.fetch_own("plain", "me", known)):
+        known += [delivered.entry_id for delivered in found]
+        parts.append([delivered.envelope.id for delivered in found])
+    assert parts == [["m0", "m1", "m2"], ["m3", "m4"]]
 
 
 def test_a_group_made_again_starts_from_the_failures_in_the_entry(stage: Stage):

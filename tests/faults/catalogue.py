@@ -57,6 +57,9 @@ FAULTS: Final[dict[str, Entry]] = {
     "F36": Entry(
         "the server is told to evict while workers run", "noticed within 30 s; `status` and `doctor` tell it"
     ),
+    "F37": Entry(
+        "an answer is larger than the server lets a client fall behind", "connected anew; all run, once each"
+    ),
     "F38": Entry("maxclients is reached", "a typed error for newcomers; others go on"),
     "F40": Entry("the server's clock jumps an hour, back and forth", "lost 0; found within one scan"),
     "F41": Entry("a worker's clock is wrong by a day", "no effect on lifetimes and delays"),

@@ -69,3 +69,23 @@ def test_a_server_with_its_most_clients_turns_newcomers_away_and_serves_the_othe
     found = place.judge()
     figures.report("F38", newcomer_exit=newcomer.process.returncode, sent=found.sent, lost=len(found.lost))
     found.assert_sound()
+
+
+@pytest.mark.parametrize("kind", ["valkey9", "redis62"])
+def test_a_reader_that_is_cut_off_for_the_size_of_its_answer_gets_it_in_parts(
+    arena: Build, figures: Figures, kind: str
+):
+    """The server handed these messages out in an answer that it then did not send."""
+    place = arena(kind, prefetch=100, concurrency=4)
+    place.start_producer(count=100, tasks=2, pause_ms=0, padding=200_000, wishes={"done": 1.0})
+    place.producers[0].end()
+    place.onlooker.ask("CONFIG", "SET", "client-output-buffer-limit", "normal 8mb 0 0")
+    worker = place.start_worker()
+    found = place.judge()
+    attempts = {record.attempt for record in place.happened() if record.kind is Kind.START}
+    figures.report(
+        "F37", server=kind, answer_mib=19, limit_mib=8, sent=found.sent, runs=found.runs, lost=len(found.lost)
+    )
+    found.assert_sound()
+    assert (found.sent, found.runs, attempts) == (100, 100, {1})
+    assert "lost" in worker.said, "the answer was never cut off"

@@ -43,6 +43,8 @@ class ProducerPlan(msgspec.Struct):
     """What handlers are asked to do, by weight."""
     work_ms: int = 2
     delays_ms: tuple[int, ...] = (0,)
+    padding: int = 0
+    """Bytes that each message is larger by."""
     hold: bool = False
     """A first run waits for the gate to be opened."""
     batch: int = 1
@@ -94,7 +96,13 @@ class Producer:
     def _make(self, key: str) -> dict[str, Any]:
         wishes = self._plan.wishes
         [wish] = self._dice.choices(list(wishes), list(wishes.values()))
-        return {"key": key, "do": wish, "ms": self._plan.work_ms, "hold": self._plan.hold}
+        return {
+            "key": key,
+            "do": wish,
+            "ms": self._plan.work_ms,
+            "hold": self._plan.hold,
+            "padding": "x" * self._plan.padding,
+        }
 
 
 async def main(folder: Path, name: str, plan: ProducerPlan) -> None:

@@ -42,8 +42,9 @@ class Receiver(Protocol):
     def fetch_own(
         self, queue: str, consumer: str, known: Sequence[str]
     ) -> Operation[list[Delivered | Undecodable]]:
-        """What was handed to this consumer in an answer that got lost: all it holds but `known` entry ids.
+        """What was handed to this consumer in an answer that got lost: what it holds but `known` entry ids.
 
+        A bounded part of it: ask again, with what came among the known, until nothing comes.
         Their leases run anew; their delivery count stays, because nobody ran them.
         """
         ...

@@ -227,7 +227,10 @@ class Shelf:
 
     def recover(self) -> Steps[None]:
         """Take in what was handed to us in an answer that never came."""
-        self._take((yield from ask(self._broker.fetch_own(self.name, self.consumer, list(self.held)))))
+        known = set(self.held)
+        while arrived := (yield from ask(self._broker.fetch_own(self.name, self.consumer, list(known)))):
+            self._take(arrived)
+            known.update(item.entry_id for item in arrived)
         self._suspect = False
 
     def _wait_for_mending(self, until: float | None) -> Turn[None]:
