@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from leanmq_topology.diagnostics import Diagnostic
 from leanmq_topology.runner.binding import Binding, Unusable, bind
+from leanmq_topology.runner.data_classes import Conversion
+from leanmq_topology.runner.parameters import check_annotations
 from leanmq_topology.runner.references import Unfit, find_object, find_span
-from leanmq_topology.runner.surroundings import load_surroundings
+from leanmq_topology.runner.surroundings import Surroundings, load_surroundings
 from leanmq_topology.topology.model import Handler, Topology
 
 
@@ -23,6 +25,8 @@ class LoadedHandler:
     binding: Binding
     place: str
     """`file:line` of the function, for logs."""
+    conversion: Conversion | None = None
+    """How its data becomes the class that it is annotated with, if it is."""
 
     @property
     def name(self) -> str:
@@ -44,22 +48,27 @@ def load_handlers(
     surroundings, problems = load_surroundings(topology)
     loaded: dict[str, LoadedHandler] = {}
     for name in names:
-        found = _load(topology.handlers[name], topology)
-        if isinstance(found, Unfit):
-            problems.append(found.at(f"handlers.{name}.call"))
-            continue
-        loaded[name] = found
-        problems += [unfit.at(f"handlers.{name}.call") for unfit in surroundings.refuse(found)]
+        found = _load(topology.handlers[name], topology, surroundings)
+        if isinstance(found, LoadedHandler):
+            loaded[name] = found
+        else:
+            problems += [unfit.at(f"handlers.{name}.call") for unfit in found]
     return loaded, problems
 
 
-def _load(handler: Handler, topology: Topology) -> LoadedHandler | Unfit:
+def _load(handler: Handler, topology: Topology, surroundings: Surroundings) -> LoadedHandler | list[Unfit]:
     function = find_object(handler.call, topology.folder)
     if isinstance(function, Unfit):
-        return function
+        return [function]
     binding = bind(function, shares=topology.lifespan is not None)
     span = find_span(function)
     if isinstance(binding, Unusable):
         reason = f"{handler.call!r} cannot be a handler: {binding.reason}"
-        return Unfit(binding.code, reason, binding.suggestion, span)
-    return LoadedHandler(handler, binding, f"{span.file}:{span.line}" if span else handler.call)
+        return [Unfit(binding.code, reason, binding.suggestion, span)]
+    conversion, misplanned = check_annotations(handler, binding, topology)
+    place = f"{span.file}:{span.line}" if span else handler.call
+    loaded = LoadedHandler(handler, binding, place, conversion)
+    refused = f"{handler.call!r} cannot handle queue {handler.queue!r}: "
+    problems = [Unfit(each.code, refused + each.reason, each.suggestion, span) for each in misplanned]
+    problems += surroundings.refuse(loaded)
+    return problems or loaded

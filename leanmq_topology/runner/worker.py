@@ -37,6 +37,7 @@ from leanmq_topology.runner.middleware.cause import follow_cause
 from leanmq_topology.runner.middleware.contract import check_contract
 from leanmq_topology.runner.middleware.counters import Counters
 from leanmq_topology.runner.middleware.event_log import EventLog
+from leanmq_topology.runner.middleware.typed_data import type_data
 from leanmq_topology.runner.pipeline import Pipeline
 from leanmq_topology.runner.reader import Reader
 from leanmq_topology.runner.settlements import Settlement, Settlements
@@ -342,13 +343,15 @@ class Worker:
 
     def _build_pipeline(self, handler: LoadedHandler, applied: Applied) -> Pipeline:
         queue = applied.queues[handler.declared.queue]
-        gates = (check_admission(queue, self._clock.now_ms), check_contract(queue, applied.types))
+        gates = [check_admission(queue, self._clock.now_ms), check_contract(queue, applied.types)]
+        if handler.conversion is not None:
+            gates.append(type_data(handler.conversion))
         declared = handler.declared
         return Pipeline(
             queue,
             declared.on_false,
             follow_cause(self._invokes[handler.name]),
-            gates,
+            tuple(gates),
             applied.writer,
             declared.then,
             self._marker,

@@ -284,7 +284,7 @@ def test_a_loaded_handler_knows_where_its_function_is(folder: Path):
     assert loaded["charge"].place == f"{folder / 'orders.py'}:3"
 
 
-@pytest.mark.parametrize("number", range(310, 324))
+@pytest.mark.parametrize("number", range(310, 328))
 def test_every_code_is_explained(number: int):
     explanation = explain_code(f"LMQ{number}")
     assert explanation is not None
