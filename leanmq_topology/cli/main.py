@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "purge": ("purge", "Take everything out of queues; --undo brings it back."),
     "pause": ("pause", "Have workers stop reading queues; senders go on."),
     "resume": ("resume", "Have workers read paused queues again."),
+    "adopt": ("adopt", "Take over the queues that the package LeanMQ left on a server."),
     "doctor": ("doctor", "Check server and namespace, and say what mends what is wrong."),
     "server": ("server", "Start, stop or look at the embedded broker."),
     "version": ("version", "Print versions."),

@@ -49,13 +49,14 @@ def valkey_tcp() -> Iterator[tuple[int, Server]]:
     running[1].stop()
 
 
-def start_on_tcp(kind: str) -> tuple[int, Server]:
+def start_on_tcp(kind: str, *more: str) -> tuple[int, Server]:
     """A free port may be taken before the server has it: then the next one."""
     for _ in range(TRIES):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        server = Server(kind, require_binary(kind), arguments=("--port", str(port), "--bind", "127.0.0.1"))
+        place = ("--port", str(port), "--bind", "127.0.0.1")
+        server = Server(kind, require_binary(kind), arguments=(*place, *more))
         try:
             return port, server.start()
         except RuntimeError:

@@ -128,13 +128,13 @@ def _move(
 
 
 def _say(plan: AdoptionPlan, path: Path, *, dry_run: bool) -> str:
+    if not plan.queues:
+        return f"Nothing of LeanMQ lies under {plan.prefix!r} (any more)."
     count = f"{len(plan.queues)} queue{'' if len(plan.queues) == 1 else 's'}"
     if dry_run:
         return f"{count} would be adopted into {path}: {', '.join(plan.queues)}"
-    lines = [f"{count} adopted. {path} declares them; `leanmq plan` has nothing to do."]
+    lines = [f"{count} adopted. {path} declares what a file can; `leanmq plan` has nothing to do."]
     if plan.undeclared:
         names = ", ".join(plan.undeclared)
-        lines.append(
-            f"Not declared, because a file cannot hold such names: {names}. LeanMQ finds them all the same."
-        )
+        lines.append(f"No file can hold these names, and LeanMQ finds them all the same: {names}")
     return "\n".join(lines)
