@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from asyncio import Future
 
     from leanmq_topology.brokers.embedded.launcher import Hold
-    from leanmq_topology.brokers.protocol import AsyncConnection, BlockingConnection, Broker
+    from leanmq_topology.brokers.protocol import (
+        AsyncConnection,
+        AsyncListener,
+        BlockingConnection,
+        BlockingListener,
+        Broker,
+        Hear,
+    )
     from leanmq_topology.brokers.redis.address import Address
 
 EMBEDDED = re.compile(r"embedded(?:$|[:?])", re.IGNORECASE)
@@ -58,6 +65,12 @@ class BlockingLink:
     def open_another(self) -> BlockingConnection:
         """One more connection, for a blocking read; closed with this link at the latest."""
         return _connect_blocking(self._target, self._open)
+
+    def open_listener(self) -> BlockingListener:
+        """One that hears channels. It connects when first used; whoever opened it closes it."""
+        from leanmq_topology.brokers.redis.listening import BlockingRedisListener
+
+        return BlockingRedisListener(self._target.address, client_name=self._target.client_name)
 
     def close(self) -> None:
         """Close every connection, then let go of an embedded server. Closing twice is harmless."""
@@ -100,6 +113,12 @@ class AsyncLink:
         from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 
         return BlockingRedisConnection.open(self._target.address, client_name=self._target.client_name)
+
+    def open_listener(self, hear: Hear) -> AsyncListener:
+        """One that hears channels. It connects when first used; whoever opened it closes it."""
+        from leanmq_topology.brokers.redis.listening import AsyncRedisListener
+
+        return AsyncRedisListener(self._target.address, client_name=self._target.client_name, hear=hear)
 
     async def close(self) -> None:
         """Close every connection, then let go of an embedded server. Closing twice is harmless."""

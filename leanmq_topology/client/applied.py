@@ -10,11 +10,12 @@ from leanmq_topology.contracts.matching import compile_match
 from leanmq_topology.contracts.schemas import MessageSchema, compile_schema
 from leanmq_topology.contracts.topics import compile_topics
 from leanmq_topology.diagnostics import closest
-from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError, UnknownTargetError
+from leanmq_topology.errors import LeanMQError, SettingError, TopologyNotAppliedError, UnknownTargetError
 from leanmq_topology.messages.deduplication import read_deduplication
 from leanmq_topology.messages.routing import Contract, Destination, Subscriber
 from leanmq_topology.topology.durability import Durability, highest
 from leanmq_topology.topology.model import (
+    EphemeralRoute,
     FanoutRoute,
     MessageType,
     Queue,
@@ -90,7 +91,7 @@ class AppliedView:
             name,
             digest,
             tuple(_make_subscriber(target, queues[target.queue]) for target in targets),
-            {kind: self._read_contract(kind, fields) for kind in accepts},
+            {kind: self.read_contract(kind, fields) for kind in accepts},
             highest(self._read_durability(queues[target.queue]) for target in targets),
             by_topic,
         )
@@ -139,7 +140,8 @@ class AppliedView:
         """A queue's own, else the broker's, which is not part of what is applied."""
         return Durability.parse(queue.durability or self._topology.broker.durability)
 
-    def _read_contract(self, kind: str, fields: Fields) -> Contract:
+    def read_contract(self, kind: str, fields: Fields) -> Contract:
+        """A type as it is applied, compiled once. Raises `TopologyNotAppliedError`."""
         entry = fields.get(f"messages.{kind}")
         if entry is None:
             raise TopologyNotAppliedError([f"messages.{kind}"], namespace=self.namespace)
@@ -165,6 +167,10 @@ class AppliedView:
 
 def _read_route(name: str, fields: Fields) -> FanoutRoute | TopicRoute:
     route: MessageType | Queue | Route = read_resource(f"routes.{name}", fields[f"routes.{name}"]["spec"])
+    if isinstance(route, EphemeralRoute):
+        raise SettingError(
+            "target", f"{name!r} is ephemeral: it stores nothing that could be sent", hint="use `publish`"
+        )
     if not isinstance(route, FanoutRoute | TopicRoute):
         raise LeanMQError(
             f"routes.{name} is applied as a type of route this version cannot send to",

@@ -9,8 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from leanmq_topology.brokers.examination import insist
-from leanmq_topology.brokers.protocol import AsyncConnection, BlockingConnection, Broker, SendResult
+from leanmq_topology.brokers.protocol import (
+    AsyncConnection,
+    AsyncListener,
+    BlockingConnection,
+    Broker,
+    Hear,
+    SendResult,
+)
 from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.channels.asynchronous import AsyncChannels, Subscription
+from leanmq_topology.client.channels.inbox import LARGEST_BUFFER, check_buffer
+from leanmq_topology.client.channels.tally import PublishStatistics
 from leanmq_topology.client.confirmed import Levels
 from leanmq_topology.client.confirmed_tasks import Confirmer
 from leanmq_topology.client.consuming.arguments import read_delay_ms
@@ -45,6 +55,7 @@ class Client:
         confirmer: Confirmer,
         open_connection: Callable[[], Awaitable[AsyncConnection]],
         open_housekeeping: Callable[[], BlockingConnection],
+        open_listener: Callable[[Hear], AsyncListener],
         *,
         clock: Clock = system_clock,
     ) -> None:
@@ -52,6 +63,7 @@ class Client:
         self._broker, self._connection, self._clock = broker, connection, clock
         self._view = AppliedView(topology)
         self._flusher, self._confirmer = Flusher(connection, broker), confirmer
+        self._channels = AsyncChannels(topology, broker, connection, self._view, open_listener, clock)
         self._consumer = AsyncConsumer(
             topology, broker, partial(persist_noting_async, connection), open_connection, open_housekeeping
         )
@@ -200,11 +212,60 @@ class Client:
         if len(begun):
             await self._commit(begun)
 
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        type: str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> int:
+        """Publish on an ephemeral channel; returns how many heard it. Nothing is stored.
+
+        On a declared channel the data is validated like that of a send; on any other name it must be a JSON
+        object. It is tried once: `BrokerUnavailableError.unknown` says whether it may have been heard. Raises
+        `InvalidMessageError`, `TopologyNotAppliedError`, and `SettingError` for the name of a queue or of a
+        route that stores.
+        """
+        options = read_options(type=type, id=id, headers=headers, correlation_id=correlation_id)
+        return (await self._channels.publish([(channel, data)], options))[0]
+
+    async def publish_many(
+        self,
+        messages: Iterable[tuple[str, Any]],
+        *,
+        type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> list[int]:
+        """Publish several messages, each a channel and its data, in one round trip for up to 1,000.
+
+        All are validated before any is published. Otherwise as `publish`.
+        """
+        options = read_options(type=type, headers=headers, correlation_id=correlation_id)
+        return await self._channels.publish(messages, options)
+
+    def subscribe(self, *channels: str, buffer: int = LARGEST_BUFFER) -> Subscription:
+        """Listen to ephemeral channels: `async for message in mq.subscribe("news", "alerts.*")`.
+
+        In a name `*` stands for any text and `?` for one character. Messages are checked against what their
+        channel takes; what breaks it is counted and left out. At most `buffer` wait to be read; later ones
+        are dropped and counted. A broken connection is opened again; what is published meanwhile is lost.
+        """
+        return self._channels.subscribe(channels, check_buffer(buffer))
+
+    def stats(self) -> PublishStatistics:
+        """What this client published on channels, by channel."""
+        return self._channels.statistics()
+
     async def close(self) -> None:
         """Give back what is not settled, wait for sends under way.
 
         The connection belongs to whoever opened it (`connect`, which calls this).
         """
+        await self._channels.close()
         await self._consumer.close()
         await self._flusher.close()
         await self._confirmer.close()
@@ -281,6 +342,7 @@ async def connect(topology: Topology | str | Path, *, url: str | None = None) ->
             Confirmer(levels, link.open_another),
             link.open_another,
             link.open_blocking,
+            link.open_listener,
         )
         try:
             yield client

@@ -9,8 +9,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from leanmq_topology.brokers.examination import insist
-from leanmq_topology.brokers.protocol import BlockingConnection, Broker, Flush, Operation, SendResult
+from leanmq_topology.brokers.protocol import (
+    BlockingConnection,
+    BlockingListener,
+    Broker,
+    Flush,
+    Operation,
+    SendResult,
+)
 from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.channels.blocking import SyncChannels, SyncSubscription
+from leanmq_topology.client.channels.inbox import LARGEST_BUFFER, check_buffer
+from leanmq_topology.client.channels.tally import PublishStatistics
 from leanmq_topology.client.confirmed import Levels
 from leanmq_topology.client.confirmed_threads import SyncConfirmer
 from leanmq_topology.client.consuming.arguments import read_delay_ms
@@ -47,6 +57,7 @@ class SyncClient:
         connection: BlockingConnection,
         confirmer: SyncConfirmer,
         open_connection: Callable[[], BlockingConnection],
+        open_listener: Callable[[], BlockingListener],
         *,
         clock: Clock = system_clock,
         undeclared: Callable[[str], Queue] | None = None,
@@ -60,6 +71,9 @@ class SyncClient:
         self._lock = threading.Lock()
         self.open_another = open_connection
         """One more connection, for a read that waits; closed with the client at the latest."""
+        self._channels = SyncChannels(
+            topology, broker, self._execute_once, self.execute, self._view, open_listener, clock
+        )
         self._consumer = SyncConsumer(topology, broker, self._execute_noting, open_connection)
 
     def send(
@@ -176,12 +190,51 @@ class SyncClient:
         """Hand many back. As `Client.release`."""
         self._consumer.settle_many(deliveries, choose_release)
 
+    def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        type: str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> int:
+        """Publish on an ephemeral channel; returns how many heard it. As `Client.publish`."""
+        options = read_options(type=type, id=id, headers=headers, correlation_id=correlation_id)
+        return self._channels.publish([(channel, data)], options)[0]
+
+    def publish_many(
+        self,
+        messages: Iterable[tuple[str, Any]],
+        *,
+        type: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> list[int]:
+        """Publish several messages in one round trip. As `Client.publish_many`."""
+        options = read_options(type=type, headers=headers, correlation_id=correlation_id)
+        return self._channels.publish(messages, options)
+
+    def subscribe(self, *channels: str, buffer: int = LARGEST_BUFFER) -> SyncSubscription:
+        """Listen to ephemeral channels: `for message in mq.subscribe("news")`. As `Client.subscribe`."""
+        return self._channels.subscribe(channels, check_buffer(buffer))
+
+    def stats(self) -> PublishStatistics:
+        """What this client published on channels, by channel."""
+        return self._channels.statistics()
+
     def close(self) -> None:
         """End every `consume` and `receive`, and give back what is not settled.
 
         The connection belongs to whoever opened it (`connect_sync`, which calls this).
         """
+        self._channels.close()
         self._consumer.close()
+
+    def _execute_once(self, operation: Operation[T]) -> T:
+        with self._lock:
+            return self._connection.execute(operation)
 
     def _execute_noting(self, operation: Operation[Any]) -> tuple[Any, bool]:
         with self._lock:
@@ -269,6 +322,7 @@ def connect_sync(
             link.connection,
             SyncConfirmer(levels, link.open_another),
             link.open_another,
+            link.open_listener,
             undeclared=undeclared,
             patience=patience,
         )

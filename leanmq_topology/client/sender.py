@@ -173,7 +173,7 @@ class Form:
         self.destination, self._options = destination, options
         self._type = choose_type(destination, options.type)
         self._chosen = destination.narrow(options.topic, self._type)
-        self._contract = _find_contract(self._type, destination, view)
+        self._contract = find_contract(self._type, destination, view)
         self._written: tuple[int, Mapping[str, str]] = (-1, {})
         # A send that could not be confirmed is sent again with its id, which the server must know then.
         is_durable = (options.durability or destination.durability) != MEMORY
@@ -184,7 +184,7 @@ class Form:
         """Headers of a message sent now: one object a millisecond, so that they are encoded once."""
         written = self._written  # replaced as a whole: threads share a form
         if written[0] != now_ms:
-            headers = _write_headers(self._options, format_time(now_ms), self._contract)
+            headers = encode_headers(self._options, format_time(now_ms), self._contract)
             written = self._written = (now_ms, headers)
         return written[1]
 
@@ -292,7 +292,8 @@ def _read_id(target: str, result: SendResult, view: AppliedView) -> str:
     return result.id
 
 
-def _find_contract(kind: str, destination: Destination, view: AppliedView) -> Contract | None:
+def find_contract(kind: str, destination: Destination, view: AppliedView) -> Contract | None:
+    """What a type promises at a destination; None: no type. Raises `InvalidMessageError`."""
     if not kind:
         return None
     contract = destination.contracts.get(kind) or view.declared(kind)
@@ -301,7 +302,8 @@ def _find_contract(kind: str, destination: Destination, view: AppliedView) -> Co
     return contract
 
 
-def _write_headers(options: SendOptions, time: str, contract: Contract | None) -> Mapping[str, str]:
+def encode_headers(options: SendOptions, time: str, contract: Contract | None) -> Mapping[str, str]:
+    """Our own, then those of the caller."""
     headers = {HEADER_TIME: time}
     if contract is not None:
         headers[HEADER_SCHEMA] = contract.reference

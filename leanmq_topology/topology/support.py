@@ -52,8 +52,8 @@ UNSUPPORTED: tuple[Unsupported, ...] = (
     *_queue_key("lifecycle", "on_remove"),
     Unsupported(
         ("routes", ANY, "type"),
-        "take the route out; fanout and topic work today",
-        frozenset({"request", "ephemeral"}),
+        "take the route out; fanout, topic and ephemeral work today",
+        frozenset({"request"}),
     ),
     Unsupported(("moved",), _LEAVE_OUT),
 )

@@ -16,6 +16,14 @@ from leanmq_topology.brokers.protocol.applying import (
     OwnedByAnother,
     Written,
 )
+from leanmq_topology.brokers.protocol.broadcasting import (
+    AsyncListener,
+    BlockingListener,
+    Broadcaster,
+    Hear,
+    Heard,
+    Publication,
+)
 from leanmq_topology.brokers.protocol.broker import Broker
 from leanmq_topology.brokers.protocol.looking import (
     Browser,
@@ -57,7 +65,10 @@ __all__ = [
     "Applier",
     "ApplyLock",
     "AsyncConnection",
+    "AsyncListener",
     "BlockingConnection",
+    "BlockingListener",
+    "Broadcaster",
     "Broker",
     "Browser",
     "ByHand",
@@ -72,6 +83,8 @@ __all__ = [
     "Flush",
     "Full",
     "HandedBack",
+    "Hear",
+    "Heard",
     "Inspector",
     "LockHeld",
     "LockLost",
@@ -86,6 +99,7 @@ __all__ = [
     "OwnedByAnother",
     "Pair",
     "PairKeeper",
+    "Publication",
     "Purge",
     "QueueHealth",
     "QueueState",

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from leanmq_topology.brokers.protocol.adopting import Adopter
 from leanmq_topology.brokers.protocol.applying import Applier
+from leanmq_topology.brokers.protocol.broadcasting import Broadcaster
 from leanmq_topology.brokers.protocol.looking import Browser, Inspector, Roster
 from leanmq_topology.brokers.protocol.operating import Operator
 from leanmq_topology.brokers.protocol.pairing import ByHand, PairKeeper
@@ -18,6 +19,7 @@ from leanmq_topology.brokers.protocol.upkeep import Examiner, Maintainer
 class Broker(
     Sender,
     DurableSender,
+    Broadcaster,
     Receiver,
     Settler,
     Maintainer,

@@ -23,6 +23,7 @@ from leanmq_topology.brokers.protocol import (
     OutputsSent,
     OwnedByAnother,
     Pair,
+    Publication,
     Purge,
     QueueHealth,
     QueueState,
@@ -30,6 +31,7 @@ from leanmq_topology.brokers.protocol import (
     Retrying,
     Revival,
     SendResult,
+    Stale,
     Stretch,
     Swept,
     Undone,
@@ -40,6 +42,7 @@ from leanmq_topology.brokers.protocol import (
 )
 from leanmq_topology.brokers.redis import (
     adopting,
+    broadcasting,
     browsing,
     checks,
     confirming,
@@ -90,6 +93,20 @@ class RedisBroker:
 
     def examine(self, now_ms: int) -> Call[checks.RedisExamination]:
         return checks.examine(now_ms)
+
+    # -- ephemeral channels -----------------------------------------------------------------------------
+
+    def publish(self, publications: Sequence[Publication]) -> Call[list[int | Stale]]:
+        return broadcasting.publish(self.keys, publications)
+
+    def listen(self, name: str) -> Call[None]:
+        return broadcasting.listen(self.keys, name)
+
+    def stop_listening(self, name: str) -> Call[None]:
+        return broadcasting.stop_listening(self.keys, name)
+
+    def check_line(self) -> Call[None]:
+        return broadcasting.check_line()
 
     # -- receiving and upkeep ---------------------------------------------------------------------------
 

@@ -45,12 +45,13 @@ BLOCK_MARGIN_MS = 5_000
 """A blocking read may answer this much after the server's own time is up."""
 
 
-class _Socket(Protocol):
+class Socket(Protocol):
     """What is used of redis-py's connection classes, with types."""
 
     def connect(self) -> None: ...
     def disconnect(self) -> None: ...
     def send_packed_command(self, command: list[bytes], check_health: bool = True) -> None: ...
+    def can_read(self, timeout: float) -> bool: ...
     def read_response(self, disable_decoding: bool = False, *, timeout: float) -> Any: ...
 
 
@@ -64,7 +65,7 @@ class BlockingRedisConnection:
     def __init__(self, address: Address, *, client_name: str) -> None:
         self._address = address
         self._client_name = client_name
-        self._socket: _Socket | None = None
+        self._socket: Socket | None = None
         self._greeting: Greeting | None = None
         self._process = os.getpid()
         self._closed = False
@@ -109,7 +110,7 @@ class BlockingRedisConnection:
         self._closed = True
         self._drop()
 
-    def _connected(self) -> _Socket:
+    def _connected(self) -> Socket:
         if self._process != os.getpid():
             # A forked child must not speak on its parent's socket; dropping the descriptor is enough.
             self._process, self._socket = os.getpid(), None
@@ -119,7 +120,7 @@ class BlockingRedisConnection:
             self._socket, self._greeting = self._connect()
         return self._socket
 
-    def _connect(self) -> tuple[_Socket, Greeting]:
+    def _connect(self) -> tuple[Socket, Greeting]:
         where = self._address.masked
         socket = _make_socket(self._address, self._client_name)
         try:
@@ -146,7 +147,7 @@ class BlockingRedisConnection:
             socket.disconnect()
             raise
 
-    def _exchange(self, connection: _Socket, call: Call[Any], timeout_s: float) -> Any:
+    def _exchange(self, connection: Socket, call: Call[Any], timeout_s: float) -> Any:
         try:
             return _converse(connection, call, call.words(), timeout_s)
         except NoScriptError:
@@ -174,7 +175,7 @@ class BlockingRedisConnection:
                 socket.disconnect()
 
 
-def _make_socket(address: Address, client_name: str) -> _Socket:
+def _make_socket(address: Address, client_name: str) -> Socket:
     common: dict[str, Any] = {
         "db": address.database,
         "username": address.username,
@@ -191,10 +192,10 @@ def _make_socket(address: Address, client_name: str) -> _Socket:
     }
     kinds: Any = client
     if address.path is not None:
-        return cast(_Socket, kinds.UnixDomainSocketConnection(path=address.path, **common))
+        return cast(Socket, kinds.UnixDomainSocketConnection(path=address.path, **common))
     common |= {"host": address.host, "port": address.port, "socket_keepalive": True}
     if not address.tls:
-        return cast(_Socket, kinds.Connection(**common))
+        return cast(Socket, kinds.Connection(**common))
     address.tls_context()  # names what is wrong with its files, which redis-py would not
     tls = {
         "ssl_ca_certs": address.ca_file,
@@ -204,10 +205,10 @@ def _make_socket(address: Address, client_name: str) -> _Socket:
         "ssl_check_hostname": address.tls_verify,
         "ssl_min_version": ssl.TLSVersion.TLSv1_2,
     }
-    return cast(_Socket, kinds.SSLConnection(**tls, **common))
+    return cast(Socket, kinds.SSLConnection(**tls, **common))
 
 
-def _converse(connection: _Socket, call: Call[Any], words: tuple[Word, ...], timeout_s: float) -> Any:
+def _converse(connection: Socket, call: Call[Any], words: tuple[Word, ...], timeout_s: float) -> Any:
     """Say the call and its followers in one write, and hear every answer before judging any."""
     if not call.followers:
         return _speak(connection, words, timeout_s)
@@ -221,7 +222,7 @@ def _converse(connection: _Socket, call: Call[Any], words: tuple[Word, ...], tim
     ]
 
 
-def _hear(connection: _Socket, timeout_s: float) -> Any:
+def _hear(connection: Socket, timeout_s: float) -> Any:
     """The next answer, an error reply as a value."""
     try:
         return connection.read_response(disable_decoding=True, timeout=timeout_s)
@@ -229,6 +230,6 @@ def _hear(connection: _Socket, timeout_s: float) -> Any:
         return failure
 
 
-def _speak(connection: _Socket, words: tuple[Word, ...], timeout_s: float) -> Any:
+def _speak(connection: Socket, words: tuple[Word, ...], timeout_s: float) -> Any:
     connection.send_packed_command([pack_words(words)], check_health=False)
     return connection.read_response(disable_decoding=True, timeout=timeout_s)

@@ -22,6 +22,13 @@ def escape(name: str) -> str:
     return name.translate(_ESCAPES)
 
 
+def unescape(name: str) -> str:
+    """What `escape` was given."""
+    for character, code in (("}", "%7D"), ("{", "%7B"), (":", "%3A"), ("%", "%25")):
+        name = name.replace(code, character)
+    return name
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The keys of one namespace."""
@@ -65,6 +72,10 @@ class Keys:
     def upkeep(self) -> str:
         """hash PX: who moves due messages right now, and when each queue was checked last"""
         return self._key("upkeep")
+
+    def channel(self, name: str) -> str:
+        """no key but a Pub/Sub channel (or a pattern of them), which nothing is stored under"""
+        return self._key(f"e:{escape(name)}")
 
     def queue(self, name: str) -> str:
         """stream: ready and in flight"""

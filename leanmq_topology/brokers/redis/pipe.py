@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Self, TypeVar, cast
 
 import hiredis
@@ -309,7 +309,7 @@ class AsyncRedisConnection:
         address, where = self._address, self._address.masked
         try:
             async with asyncio.timeout(address.connect_timeout_ms / 1000):
-                pipe = await _dial(address)
+                pipe = await _dial(address, self._make_pipe)
         except SettingError:
             raise
         except TimeoutError as failure:
@@ -321,6 +321,9 @@ class AsyncRedisConnection:
         except BaseException:
             pipe.abort(connection_lost("it was not entered", where=where, unknown=False))
             raise
+
+    def _make_pipe(self, loop: asyncio.AbstractEventLoop) -> RespPipe:
+        return RespPipe(loop, self._address.masked)
 
     async def _enter(self, pipe: RespPipe) -> Greeting:
         where, limit_s = self._address.masked, self._address.timeout_ms / 1000
@@ -349,11 +352,11 @@ async def _hear(answers: list[asyncio.Future[Any]]) -> Any:
     return [Refused(str(reply)) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
 
 
-async def _dial(address: Address) -> RespPipe:
+async def _dial(address: Address, make_pipe: Callable[[asyncio.AbstractEventLoop], RespPipe]) -> RespPipe:
     loop = asyncio.get_running_loop()
 
     def make() -> RespPipe:
-        return RespPipe(loop, address.masked)
+        return make_pipe(loop)
 
     if address.path is not None:
         _, pipe = await loop.create_unix_connection(make, address.path)

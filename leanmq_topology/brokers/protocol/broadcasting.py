@@ -1,0 +1,81 @@
+"""Ephemeral channels: what is published reaches whoever listens right then, and nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from leanmq_topology.brokers.protocol.operation import AsyncConnection, Operation
+from leanmq_topology.brokers.protocol.sending import Stale
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One message for one channel."""
+
+    channel: str
+    digest: str
+    """Of the channel as the sender knows it, empty if nobody declared it; another one answers `Stale`."""
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came on a channel."""
+
+    channel: str
+    pattern: str | None
+    """The pattern it was heard by."""
+    payload: bytes
+
+
+Hear = Callable[[Heard], None]
+
+
+class Broadcaster(Protocol):
+    def publish(self, publications: Sequence[Publication]) -> Operation[list[int | Stale]]:
+        """Publish these (at most 1,000) in one round trip; for each, how many heard it.
+
+        To be carried out once: repeating it publishes once more.
+        """
+        ...
+
+    def listen(self, name: str) -> Operation[None]:
+        """From now on this connection hears the channel, or every channel that fits (`*` any text, `?` one
+        character). For listening connections only."""
+        ...
+
+    def stop_listening(self, name: str) -> Operation[None]: ...
+    def check_line(self) -> Operation[None]:
+        """Something to be answered on a listening connection that nothing was heard on for long."""
+        ...
+
+
+class AsyncListener(AsyncConnection, Protocol):
+    """A connection that hears; `execute` takes the verbs of a `Broadcaster` but `publish`."""
+
+    async def lost(self) -> None:
+        """Raises `BrokerUnavailableError` once the connection broke: from then on nothing is heard."""
+        ...
+
+
+class BlockingListener(Protocol):
+    """The same for threads: one hears, any may tell it what to listen to."""
+
+    def reopen(self) -> None:
+        """Connect, anew if need be: it hears nothing until told to."""
+        ...
+
+    def tell(self, operation: Operation[None]) -> None:
+        """Say it; the answer comes among what is heard."""
+        ...
+
+    def hear(self, seconds: float) -> Heard | str | None:
+        """What comes next: a message, or the name whose `listen` took effect (`""`: another answer).
+
+        None: nothing in time. Raises `BrokerUnavailableError` once the connection broke.
+        """
+        ...
+
+    def close(self) -> None: ...
