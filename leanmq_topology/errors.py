@@ -79,6 +79,8 @@ class InvalidMessageError(LeanMQError, ValueError):
 
     def __init__(self, path: str, reason: str, *, type: str | None = None, hint: str | None = None) -> None:
         self.path, self.reason, self.type = path, reason, type
+        self.index: int | None = None
+        """Of a `send_many`: which of its messages it is, the first being 0."""
         of = f"message {type!r} is invalid" if type else "message is invalid"
         super().__init__(f"{of} at {path or '/'}: {reason}", hint=hint)
 

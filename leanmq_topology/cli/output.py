@@ -104,7 +104,8 @@ def _report_failure(failure: BaseException, output: Output) -> int:
             report_diagnostics(failure.diagnostics, output)
             return failure.exit_code
         case LeanMQError():
-            return _report(output, type(failure).__name__, failure.message, failure.hint, failure.exit_code)
+            kind, stored = type(failure).__name__, failure.stored_ids
+            return _report(output, kind, failure.message, failure.hint, failure.exit_code, stored)
         case click.ClickException():
             text = failure.format_message()
             return _report(output, "UsageError", text, _usage_hint(failure), USAGE_EXIT)
@@ -131,11 +132,13 @@ def report_diagnostics(found: Sequence[Diagnostic], output: Output) -> None:
     output.note(render_diagnostics(found, color=output.color))
 
 
-def _report(output: Output, kind: str, message: str, hint: str | None, code: int) -> int:
+def _report(
+    output: Output, kind: str, message: str, hint: str | None, code: int, stored: Sequence[str] = ()
+) -> int:
     if output.is_json:
-        output.data(
-            "error", {"error": {"type": kind, "message": message, "hint": hint}, "exit_code": code}, ""
-        )
+        done = {"stored_ids": list(stored)} if stored else {}
+        error = {"type": kind, "message": message, "hint": hint}
+        output.data("error", {"error": error, "exit_code": code, **done}, "")
     else:
         label = click.style("error", fg="red", bold=True) if output.color else "error"
         output.note(f"{label}: {message}")

@@ -59,7 +59,11 @@ class Batch:
         """
         form = _find_form(destination, self.options, view)
         headers = form.write_headers(self.now_ms)
-        sends = [form.address(draft, headers) for draft in self.drafts]
+        try:
+            sends = [form.address(draft, headers) for draft in self.drafts]
+        except InvalidMessageError as failure:
+            failure.index = form.count_valid(self.drafts, headers)
+            raise
         check_size(sends)
         return sends
 
@@ -95,7 +99,12 @@ class Batch:
 
 def write_batch(target: str, items: Iterable[Any], options: SendOptions, *, now_ms: int) -> Batch:
     """Encode data. Raises `InvalidMessageError` for what JSON cannot carry unchanged."""
-    found = [(data, encode_data(data)) for data in items]
+    found: list[tuple[Any, bytes]] = []
+    try:
+        found.extend((data, encode_data(data)) for data in items)
+    except InvalidMessageError as failure:
+        failure.index = len(found)
+        raise
     if len(found) == 1:
         [(data, raw)] = found
         return Batch(target, options, now_ms, (Draft(options.id or new_message_id(), data, raw),))
@@ -150,6 +159,8 @@ class Slices:
             self._waiting += reversed(batch.halve())
             return True
         failure.stored_ids = tuple(self.stored)
+        if isinstance(failure, InvalidMessageError) and failure.index is not None:
+            failure.index += len(self.stored)
         if batch is not None and getattr(failure, "unknown", False):
             failure.unknown_ids = tuple(draft.id for draft in batch.drafts)
         return False
@@ -210,6 +221,17 @@ class Form:
             self._options.delay_ms,
             self._mark(draft, queues) if self._is_marked else (),
         )
+
+    def count_valid(self, drafts: Iterable[Draft], headers: Mapping[str, str]) -> int:
+        """How many stand before the first that is wrong."""
+        count = 0
+        for draft in drafts:
+            try:
+                self.address(draft, headers)
+            except InvalidMessageError:
+                break
+            count += 1
+        return count
 
     def _mark(self, draft: Draft, queues: tuple[str, ...]) -> tuple[Once, ...]:
         """What makes a message a duplicate; a queue that is sent to by its name decides alone."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +21,11 @@ from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.cli.main import main
+from leanmq_topology.cli.sending_lines import LINES_A_STEP
 from leanmq_topology.messages.codec import decode_fields
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.topology.model import Topology
+from tests.support.commands import LEANMQ, own_environ
 from tests.support.factories import run, write_topology
 from tests.support.servers import Server
 
@@ -209,3 +215,104 @@ def test_it_works_as_a_process_of_its_own(shop: Shop):
     command = [sys.executable, "-m", "leanmq_topology.cli.main", *words]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == shop.stored("billing")[0].id
+
+
+# -- many at once -----------------------------------------------------------------------------------------
+
+
+def write_lines(shop: Shop, *lines: str) -> str:
+    file = shop.file.with_name("orders.ndjson")
+    file.write_text("\n".join(lines) + "\n")
+    return f"@{file}"
+
+
+def test_lines_are_sent_in_order_and_their_ids_printed(shop: Shop, send: Send):
+    done = send("billing", write_lines(shop, '{"total": 1}', "", '{"total": 2}'), "--ndjson", "--ttl", "1h")
+    assert (done.code, done.err) == (0, "")
+    stored = shop.stored("billing")
+    assert done.out.splitlines() == [one.id for one in stored]
+    assert [one.data for one in stored] == [b'{"total":1}', b'{"total":2}']
+    assert all(one.expires_ms for one in stored)
+
+
+def test_lines_come_from_standard_input_too(shop: Shop, send: Send, monkeypatch: pytest.MonkeyPatch):
+    for words in ((), ("-",)):
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'{"total": 1}\n{"total": 2}')))
+        assert send("billing", *words, "--ndjson").code == 0
+    assert len(shop.stored("billing")) == 4
+
+
+def test_more_lines_than_one_step_takes_are_all_stored(shop: Shop, send: Send):
+    lines = [f'{{"total": {n}}}' for n in range(2345)]
+    done = send("billing", write_lines(shop, *lines), "--ndjson", "-o", "json")
+    assert json.loads(done.out) == {
+        "schema": "leanmq.send/v1",
+        "ids": [one.id for one in shop.stored("billing")],
+    }
+    assert len(shop.stored("billing")) == 2345
+
+
+def test_a_wrong_line_is_named_and_those_before_it_are_stored(shop: Shop, send: Send):
+    lines = [f'{{"total": {n}}}' for n in range(1200)]
+    lines[1102] = '{"total": "a lot"}'
+    file = write_lines(shop, *lines)
+    done = send("billing", file, "--ndjson")
+    assert done.code == 3
+    assert done.out.splitlines() == [one.id for one in shop.stored("billing")]
+    assert len(shop.stored("billing")) == 1102
+    assert "error: line 1,103: message 'order' is invalid at /total" in done.err
+    assert "the 1,102 messages up to line 1,102 are stored" in done.err
+
+    told = json.loads(send("billing", file, "--ndjson", "-o", "json").out)
+    assert told["error"]["type"] == "InvalidMessageError"
+    assert told["stored_ids"] == [one.id for one in shop.stored("billing")[1102:]]
+    assert len(told["stored_ids"]) == 1102
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--ndjson", '{"total": 1}'], "@FILE"),
+        (["--ndjson", "-", "--id", "x"], "--id"),
+        (["--ndjson", "--example"], "--example"),
+        (["--ndjson", "@nowhere.ndjson"], "cannot be read"),
+        (["--topic", "a.b", '{"total": 1}'], "topic route"),
+    ],
+    ids=["data", "id", "example", "file", "topic"],
+)
+def test_what_does_not_go_together_exits_64_and_sends_nothing(
+    shop: Shop, send: Send, words: list[str], told: str
+):
+    done = send("billing", *words)
+    assert done.code == 64
+    assert told in done.err
+    assert shop.stored("billing") == []
+
+
+def test_progress_is_drawn_on_a_terminal_and_goes_away(shop: Shop):
+    """The lines come slowly enough to be watched; ids go to a file, so they do not disturb."""
+    reads, writes = os.openpty()
+    ids = shop.file.with_name("ids")
+    with ids.open("wb") as printed:
+        process = subprocess.Popen(
+            [*LEANMQ, "send", "billing", "-", "--ndjson", "-f", str(shop.file)],
+            stdin=subprocess.PIPE, stdout=printed, stderr=writes, env=own_environ(),
+        )  # fmt: skip
+    os.close(writes)
+    assert process.stdin is not None
+    screen = b""
+    deadline = time.monotonic() + 60
+    while b"messages" not in screen:
+        assert time.monotonic() < deadline, screen
+        process.stdin.write(b'{"total": 1}\n' * LINES_A_STEP)
+        process.stdin.flush()
+        if select.select([reads], [], [], 0.05)[0]:
+            screen += os.read(reads, 4096)
+    process.stdin.close()
+    with contextlib.suppress(OSError):  # the terminal is gone with the process
+        while more := os.read(reads, 4096):
+            screen += more
+    os.close(reads)
+    assert process.wait(60) == 0
+    assert len(ids.read_text().splitlines()) == len(shop.stored("billing"))
+    assert screen.endswith(b" \r")

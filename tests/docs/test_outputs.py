@@ -129,6 +129,7 @@ SUCCESSES = [
     ("apply",),
     ("apply", "--dry-run", "-f", "unapplied.yaml"),
     ("send", "emails", "--example"),
+    ("send", "emails", "@lines.ndjson", "--ndjson"),
     ("status",),
     ("top", "--every", "50ms"),
     ("peek", "emails"),

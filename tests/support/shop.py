@@ -54,6 +54,7 @@ class Shop:
         """Write the files; nothing is applied yet."""
         self.write()
         (self.folder / "broken.yaml").write_text(BROKEN)
+        (self.folder / "lines.ndjson").write_text('{"total": 50}\n{"total": 51}\n')
         self.write("unapplied.yaml", namespace=f"{self.namespace}-unapplied")
         (self.folder / "handlers.py").write_text(HANDLERS)
         return self

@@ -212,3 +212,25 @@ def test_data_that_cannot_be_encoded_fails_its_step_and_no_other():
         under_way.next()
     under_way.goes_on(caught.value)
     assert len(caught.value.stored_ids) == MOST_COPIES
+
+
+def test_what_is_wrong_in_a_batch_is_counted(view: AppliedView):
+    learn(view, "small")
+    with pytest.raises(InvalidMessageError) as caught:
+        write("billing", {}, {}, {"x": float("nan")})
+    assert caught.value.index == 2
+    destination = learn(view, "small")
+    with pytest.raises(InvalidMessageError) as caught:
+        write("small", {}, {"x": "a" * 2000}, {}).address(destination, view)
+    assert caught.value.index == 1
+
+
+def test_what_is_wrong_in_a_later_step_is_counted_from_the_first():
+    under_way = slices([{}] * MOST_COPIES + [{}, {"x": float("nan")}])
+    first = under_way.next()
+    assert first is not None
+    under_way.stored += [draft.id for draft in first.drafts]
+    with pytest.raises(InvalidMessageError) as caught:
+        under_way.next()
+    under_way.goes_on(caught.value)
+    assert caught.value.index == MOST_COPIES + 1
