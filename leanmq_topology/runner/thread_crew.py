@@ -46,7 +46,7 @@ class ThreadCrew(Generic[U, V]):
         limit_seconds: float,
         stuck: Callable[[str], None],
     ) -> None:
-        self._name, self._concurrency = name, concurrency
+        self.name, self._concurrency = name, concurrency
         self._finish, self._forget = finish, forget
         self._open_client = open_client
         self._loop = asyncio.get_running_loop()
@@ -101,7 +101,7 @@ class ThreadCrew(Generic[U, V]):
 
     def _hire(self) -> None:
         # Daemons: a handler that never ends must not keep the process alive after its drain.
-        name = f"leanmq-{self._name}-{len(self._threads) + 1}"
+        name = f"leanmq-{self.name}-{len(self._threads) + 1}"
         thread = threading.Thread(target=self._work, args=(copy_context(),), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
@@ -158,7 +158,7 @@ class ThreadCrew(Generic[U, V]):
             if now >= due_at:
                 unit.stop_renewal()
                 self._close(unit, steps.fail(unit, timed_out(limit)))
-                self._stuck(f"a thread of handler {self._name} goes on after its timeout")
+                self._stuck(f"a thread of handler {self.name} goes on after its timeout")
             elif next_at is None or due_at < next_at:
                 next_at = due_at
         return next_at

@@ -31,6 +31,7 @@ from leanmq_topology.runner.hiring import Employer
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.lane import Crew, Finish, Forget, Lane
 from leanmq_topology.runner.leases import LeaseKeeper
+from leanmq_topology.runner.loop_watch import LoopWatch
 from leanmq_topology.runner.marks import NO_MARKER, Marker
 from leanmq_topology.runner.middleware.admission import check_admission
 from leanmq_topology.runner.middleware.cause import follow_cause
@@ -168,6 +169,9 @@ class Worker:
                 return Ended(True, self.counters.summary())
             self._build_lanes(applied, client, environment)
             leases = await self._start_leases(resources)
+            loop_watch = LoopWatch(self._topology.folder)
+            resources.callback(loop_watch.stop)
+            loop_watch.start()
             reading = await self._link.open_another()
             resources.push_async_callback(reading.close)
             lanes = list(self._lanes.values())

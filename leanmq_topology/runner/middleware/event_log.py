@@ -1,6 +1,7 @@
 """One log line for each thing that did not simply succeed, in words a person on call can act on.
 
-Payloads never appear. Fields ride along for JSON logs: event, queue, handler, message_id, type, attempt.
+Payloads never appear. Fields ride along for JSON logs: event, queue, handler, message_id, type, attempt, and
+the correlation id where there is one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from leanmq_topology.messages.message import HEADER_CORRELATION
 from leanmq_topology.messages.outcome import (
     Discard,
     Done,
@@ -49,7 +51,7 @@ class EventLog:
     def _report_success(self, message: Incoming, verdict: Verdict) -> None:
         if logger.isEnabledFor(logging.DEBUG):
             seconds = verdict.seconds or 0.0
-            extra = self._fields("handled", message, verdict.outcome)
+            extra = self._fields("handled", message, verdict.outcome) | {"seconds": round(seconds, 6)}
             logger.debug("%s handled in %.3f s", self._name(message), seconds, extra=extra)
         unused = verdict.value is not None and verdict.value is not False
         if unused and not self._value_was_mentioned:
@@ -104,7 +106,7 @@ class EventLog:
 
     def _fields(self, event: str, message: Incoming, outcome: Outcome) -> dict[str, Any]:
         delivered = message.delivered
-        fields = {
+        fields: dict[str, Any] = {
             "event": event,
             "queue": delivered.queue,
             "handler": self._handler.name,
@@ -112,6 +114,9 @@ class EventLog:
             "type": delivered.envelope.type,
             "attempt": delivered.attempt,
         }
+        correlation = delivered.envelope.headers.get(HEADER_CORRELATION)
+        if correlation:
+            fields["correlation_id"] = correlation
         match outcome:
             case RetryLater(delay_ms=delay_ms, failure=failure):
                 return {**fields, "delay_ms": delay_ms, "error": failure.type}

@@ -105,3 +105,14 @@ def test_a_failure_outside_the_folder_names_the_whole_path(caplog: pytest.LogCap
     verdict = failed(RetryLater(10, Failure("ValueError", "")), ValueError())
     [record] = log_of(caplog, verdict, folder=tmp_path)
     assert f"({__file__}:" in record.getMessage()
+
+
+def test_the_correlation_of_a_message_rides_along_where_it_has_one(caplog: pytest.LogCaptureFixture):
+    log = EventLog(Handler(name="charge", queue="billing", call="m:f"), HERE)
+    envelope = Envelope("m-1", "order.placed", SECRET, {"correlationid": "c-1"}, 1)
+    message = Incoming(Delivered("billing", "1-0", envelope), 0.0)
+    with caplog.at_level(logging.DEBUG, "leanmq.runner"):
+        log(message, Verdict(Done(), None, 0.25), Queue(name="billing"))
+    [record] = caplog.records
+    fields = {name: getattr(record, name) for name in ("event", "correlation_id", "seconds")}
+    assert fields == {"event": "handled", "correlation_id": "c-1", "seconds": 0.25}
