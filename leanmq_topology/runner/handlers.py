@@ -6,7 +6,8 @@ Every problem of every handler is reported at once, with file and line, before a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from leanmq_topology.diagnostics import Diagnostic
 from leanmq_topology.runner.binding import Binding, Unusable, bind
@@ -53,7 +54,15 @@ def load_handlers(
             loaded[name] = found
         else:
             problems += [unfit.at(f"handlers.{name}.call") for unfit in found]
-    return loaded, problems
+    return loaded, [_as_typed(problem, topology.folder) for problem in problems]
+
+
+def _as_typed(found: Diagnostic, folder: Path) -> Diagnostic:
+    """Below the topology's folder a place is named as one would type it, like places in the file itself."""
+    span, root = found.span, folder.resolve()
+    if span is None or not Path(span.file).is_relative_to(root):
+        return found
+    return replace(found, span=replace(span, file=str(folder / Path(span.file).relative_to(root))))
 
 
 def _load(handler: Handler, topology: Topology, surroundings: Surroundings) -> LoadedHandler | list[Unfit]:

@@ -93,6 +93,7 @@ class Worker:
         """`marker` hears of every message that starts; `generation` is for display."""
         self.name = new_consumer_name()
         self._marker, self._generation = marker, generation
+        self._said: Mapping[str, str] = {}
         self._topology, self._handlers, self._link = topology, handlers, link
         self._drain_seconds = drain_seconds
         self._broker, self._connection = link.broker, link.connection
@@ -142,6 +143,10 @@ class Worker:
     def _unfit(self) -> tuple[str, ...]:
         """What the server would do to messages, in a sentence each; nothing while it is fit for them."""
         return self._upkeep.unfit if self._upkeep is not None else ()
+
+    def say(self, facts: Mapping[str, str]) -> None:
+        """Have the next heartbeats say this too. From any thread."""
+        self._said = {**self._said, **facts}
 
     def stop(self) -> None:
         """Drain and end. Calling it twice is harmless."""
@@ -286,6 +291,7 @@ class Worker:
             "running": str(sum(lane.running for lane in self._lanes.values())),
             "seen_ms": str(self._clock.now_ms()),
             "unfit": "; ".join(self._unfit()),
+            **self._said,
             **(self._watch.facts() if self._watch else {}),
             **{name: str(count) for name, count in self.counters.as_dict().items()},
         }

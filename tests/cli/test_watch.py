@@ -14,6 +14,8 @@ from tests.support.processes import wait_until
 from tests.support.project import PATIENCE_SECONDS, Project, Run
 from tests.support.servers import Server
 
+pytestmark = pytest.mark.timeout(300)
+
 TOPOLOGY = """
 leanmq: 1
 name: {namespace}
@@ -97,6 +99,27 @@ def test_a_broken_edit_is_told_with_its_place_and_the_code_before_goes_on(
     project.send(2)
     run.line("mended 2")
     assert "Traceback" not in "\n".join(run.seen)
+
+
+def test_what_came_of_an_edit_stands_in_the_status(project: Project, watch: Callable[..., Run]):
+    def newest() -> dict[str, object] | None:
+        [worker] = project.status()["workers"]
+        return worker["reload"]
+
+    run = watch()
+    assert newest() is None
+    (project.folder / "orders.py").write_text("import nowhere_to_be_found\n" + HANDLERS)
+    run.line("is refused")
+    wait_until(newest, "the heartbeat", seconds=PATIENCE_SECONDS)
+    told = newest()
+    assert told is not None
+    assert (told["generation"], told["serves"]) == (2, False)
+    assert str(told["refused"]).startswith("orders.py:1:1: LMQ314")
+    assert "generation 2 was refused: orders.py:1:1" in project.leanmq("status").stdout
+    (project.folder / "orders.py").write_text(HANDLERS.replace("first", "mended"))
+    run.line("generation 3 serves")
+    mended = {"generation": 3, "serves": True, "refused": None}
+    wait_until(lambda: newest() == mended, "the next heartbeat", seconds=PATIENCE_SECONDS)
 
 
 def test_a_save_without_a_change_starts_nothing(project: Project, watch: Callable[..., Run]):

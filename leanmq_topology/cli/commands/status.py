@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from leanmq_topology.cli.diagnostics_text import escape_text
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.cli.output import wants_color
 from leanmq_topology.topology.specs import route_type, targets_of
@@ -101,11 +102,21 @@ def _describe_worker(worker: WorkerState) -> dict[str, Any]:
         "name": worker.name,
         "host": facts.get("host", ""),
         "pid": _number(facts.get("pid")),
+        "generation": _number(facts.get("generation")),
+        "reload": _describe_reload(facts),
         "handlers": _words(facts.get("handlers")),
         "queues": _words(facts.get("queues")),
         **{name.replace("-", "_"): _number(facts.get(name)) for name in COUNTS_OF_A_WORKER},
         "unfit": facts.get("unfit") or None,
     }
+
+
+def _describe_reload(facts: Mapping[str, str]) -> dict[str, Any] | None:
+    """What came of the newest edit; None where none was made, or nobody watches."""
+    if "reload_generation" not in facts:
+        return None
+    refused = facts.get("reload_refused") or None
+    return {"generation": _number(facts["reload_generation"]), "serves": refused is None, "refused": refused}
 
 
 def _number(text: str | None) -> int:
@@ -205,4 +216,8 @@ def _worker_line(worker: WorkerState) -> str:
     )
     where = f"{facts.get('host', '?')} pid {facts.get('pid', '?')}"
     handlers = ", ".join(_words(facts.get("handlers")))
-    return f"worker {worker.name} ({where}): {handlers}{f'; {done}' if done else ''}"
+    line = f"worker {worker.name} ({where}): {handlers}{f'; {done}' if done else ''}"
+    if not facts.get("reload_refused"):
+        return line
+    refused = escape_text(facts["reload_refused"])
+    return f"{line}\n  generation {facts['reload_generation']} was refused: {refused}"

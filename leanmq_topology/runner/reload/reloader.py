@@ -14,7 +14,7 @@ from leanmq_topology.runner.reload.sources import load_and_tell
 from leanmq_topology.runner.supervisor.members import Generation, Process
 from leanmq_topology.runner.supervisor.supervisor import Listener, MakeWorker, Supervisor
 from leanmq_topology.runner.supervisor.turns import Timer
-from leanmq_topology.runner.supervisor.wire import Failed, Loaded, Note
+from leanmq_topology.runner.supervisor.wire import Failed, Loaded, Note, Reloaded
 from leanmq_topology.runner.supervisor.worker_process import Orders, make_worker
 from leanmq_topology.topology.model import Topology
 
@@ -154,9 +154,11 @@ class Reloader(Listener):
                 "generation %d serves, ready in %.2f s", generation.number, took,
                 extra={"event": "reloaded", "generation": generation.number, "seconds": round(took, 3)},
             )  # fmt: skip
+            self._supervisor.note_reloaded(Reloaded(generation.number))
 
     def refused(self, generation: Generation, failed: Failed) -> None:
         self._cancel_deadline()
+        self._supervisor.note_reloaded(Reloaded(generation.number, _summarize(failed)))
         current = self._supervisor.current
         goes_on = f"generation {current.number} keeps serving" if current else "waiting for the next save"
         logger.error(
@@ -168,3 +170,11 @@ class Reloader(Listener):
                 "diagnostics": [found.to_dict() for found in failed.diagnostics],
             },
         )  # fmt: skip
+
+
+def _summarize(failed: Failed) -> str:
+    """One line: the first of its mistakes, with its place."""
+    if not failed.diagnostics:
+        return failed.message
+    first, more = failed.diagnostics[0], len(failed.diagnostics) - 1
+    return f"{first.where()}: {first.code}: {first.message}" + (f" (and {more} more)" if more else "")

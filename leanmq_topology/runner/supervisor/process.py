@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from leanmq_topology.runner.supervisor.wire import BUG_EXIT, Lines, Message, Stop, encode
+from leanmq_topology.runner.supervisor.wire import BUG_EXIT, Lines, Message, Reloaded, Stop, encode
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -33,6 +33,7 @@ class Upward:
         self._end = end
         self._lock = threading.Lock()
         self._stop: Callable[[bool], None] = _end_at_once
+        self._reloaded: Callable[[Reloaded], None] = lambda reloaded: None
 
     def listen(self) -> None:
         threading.Thread(target=self._listen, name="leanmq-supervisor", daemon=True).start()
@@ -43,6 +44,10 @@ class Upward:
         Until this is set, the process holds no messages: it simply ends.
         """
         self._stop = callback
+
+    def on_reloaded(self, callback: Callable[[Reloaded], None]) -> None:
+        """Called in a thread with what came of an edit."""
+        self._reloaded = callback
 
     def tell(self, message: Message) -> None:
         """Returns once it is written. Nobody listens any more once the supervisor is gone."""
@@ -69,6 +74,8 @@ class Upward:
             for message in lines.feed(data):
                 if isinstance(message, Stop):
                     self._stop(False)
+                elif isinstance(message, Reloaded):
+                    self._reloaded(message)
 
 
 class Downward:

@@ -32,6 +32,7 @@ from leanmq_topology.runner.supervisor.wire import (
     Message,
     Note,
     Ready,
+    Reloaded,
     Stop,
     Waiting,
 )
@@ -129,6 +130,8 @@ class Supervisor:
         """The one that serves."""
         self.coming: Generation | None = None
         """The one that starts."""
+        self.reloaded: Reloaded | None = None
+        """What came of the newest edit; None before there was one."""
         self.stopping = False
         self.restarts = 0
         self._make, self._bury = make, bury
@@ -185,6 +188,12 @@ class Supervisor:
     def _end_start(self, process: Process) -> None:
         if process.state is State.STARTING:
             self._kill(process)
+
+    def note_reloaded(self, reloaded: Reloaded) -> None:
+        """Keep it, and let the processes that serve say it."""
+        self.reloaded = reloaded
+        for process in self.current.members.values() if self.current else ():
+            process.line.tell(reloaded)
 
     def end_helper(self, process: Process) -> None:
         """End what `start_helper` started."""

@@ -90,7 +90,15 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """To a process: drain and end."""
 
 
-Message = Ready | Loaded | Failed | Facts | Waiting | Draining | Ended | Note | Stop
+class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
+    """To a process: what came of the newest edit, for whoever asks how the workers are."""
+
+    generation: int
+    refused: str = ""
+    """Why it does not serve, in a line; empty: it does."""
+
+
+Message = Reloaded | Ready | Loaded | Failed | Facts | Waiting | Draining | Ended | Note | Stop
 
 _decoder = msgspec.json.Decoder(Message)
 _encoder = msgspec.json.Encoder()

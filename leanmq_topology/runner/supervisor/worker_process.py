@@ -23,6 +23,7 @@ from leanmq_topology.runner.supervisor.wire import (
     Facts,
     Message,
     Ready,
+    Reloaded,
     describe_failure,
 )
 from leanmq_topology.runner.worker import Worker
@@ -89,6 +90,7 @@ async def _serve(
             await asyncio.to_thread(orders.prepare, link, topology)
         worker = _build_worker(orders, birth, topology, handlers, link)
         _obey(upward, worker, orders.drain_seconds)
+        upward.on_reloaded(lambda reloaded: worker.say(describe_reload(reloaded)))
         worker.on_taint = lambda reason: upward.tell(Draining(reason=reason))
 
         def ready() -> None:
@@ -150,6 +152,11 @@ def _end_in_any_case(seconds: float) -> None:
         os._exit(1)
 
     threading.Thread(target=end, name="leanmq-end", daemon=True).start()
+
+
+def describe_reload(reloaded: Reloaded) -> dict[str, str]:
+    """As facts of a heartbeat."""
+    return {"reload_generation": str(reloaded.generation), "reload_refused": reloaded.refused}
 
 
 class Reporter:
