@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from leanmq_topology.brokers.protocol import Broker, Operation, Stretch
-from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
+from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
 from leanmq_topology.upkeep.fitness import Fitness
 from leanmq_topology.upkeep.steps import Steps, ask
 from leanmq_topology.upkeep.watched import Watched
@@ -104,6 +104,8 @@ class CheckUp:
         for name in names:
             try:
                 yield from ask(self._broker.sweep([name]))
+            except TopologyNotAppliedError:
+                continue  # the queue is gone, which is the watch's to tell
             except LeanMQError as met:
                 failure = met
         if failure is not None:
@@ -115,6 +117,8 @@ class CheckUp:
         except BrokerUnavailableError:
             self._searches.appendleft(search)
             raise
+        except TopologyNotAppliedError:
+            return  # the queue is gone, which is the watch's to tell
         if found.found and search.event:
             logger.warning(
                 "queue %s: %s",

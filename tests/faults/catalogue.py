@@ -64,6 +64,10 @@ FAULTS: Final[dict[str, Entry]] = {
     "F40": Entry("the server's clock jumps an hour, back and forth", "lost 0; found within one scan"),
     "F41": Entry("a worker's clock is wrong by a day", "no effect on lifetimes and delays"),
     "F42": Entry("FLUSHALL", "noticed within 10 s, at most a line a second, work goes on after apply"),
+    "F43": Entry(
+        "one key of each kind is deleted under a worker",
+        "told by name; others unharmed; none made again in silence",
+    ),
     "F44": Entry("XGROUP DESTROY under load", "made again at the start; lost 0"),
     "F45": Entry("XGROUP DELCONSUMER of a worker that holds messages", "found within 60 s; lost 0"),
     "F46": Entry("somebody deletes messages that are in flight", "nothing crashes, the rest is run"),
