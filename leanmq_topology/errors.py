@@ -9,6 +9,8 @@
     ├── QueueFullError                           max_length reached; .queue
     ├── BatchTooLargeError (ValueError)          over what one atomic step carries; .copies, .size
     ├── TransactionError                         nothing was sent; .failures, or it had ended before
+    ├── RequestTimeoutError (TimeoutError)       no reply in time; .route, .message_id, .seconds
+    ├── RemoteError (ValueError)                 its handler could not answer; .type, .text, .route
     ├── LeaseLostError                           somebody else owns the delivery now
     ├── BlockedChangeError                       the plan holds changes that need permission; .addresses
     ├── ConcurrentApplyError                     another apply holds the lock; .holder
@@ -156,6 +158,34 @@ class TransactionError(LeanMQError):
         return cls(
             f"nothing was sent: {len(failures)} of {total} sends {verb} wrong: {told}", failures=failures
         )
+
+
+class RequestTimeoutError(LeanMQError, TimeoutError):
+    """No reply came in time. Whether the request was handled is not known; it is not started any more."""
+
+    exit_code = 7
+
+    def __init__(self, route: str, message_id: str, seconds: float) -> None:
+        self.route, self.message_id, self.seconds = route, message_id, seconds
+        super().__init__(
+            f"no reply to {route} within {seconds:g} s; whether the request was handled is not known",
+            hint="is a worker running for its queue? `leanmq status` shows",
+        )
+
+
+class RemoteError(LeanMQError, ValueError):
+    """The handler of a request could not answer it, for good. Its text is that of the handler's exception.
+
+    `type` is the name of the exception's class. There is no traceback: that is in the worker's log.
+    """
+
+    def __init__(self, type: str, text: str, *, route: str, message_id: str) -> None:
+        self.type, self.text, self.route, self.message_id = type, text, route, message_id
+        super().__init__(text or type)
+
+    @property
+    def message(self) -> str:
+        return f"{self.type}: {self.text}" if self.text else self.type
 
 
 class LeaseLostError(LeanMQError):

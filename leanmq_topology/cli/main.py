@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "Show what apply would change, and which messages are concerned."),
     "apply": ("apply", "Make the server match the file."),
     "send": ("send", "Send a validated message."),
+    "request": ("request", "Send a request and print the reply."),
     "dev": ("dev", "Apply, run and follow every edit, on one screen."),
     "run": ("run", "Run the handlers of a topology."),
     "status": ("status", "Show queues, counters and workers."),

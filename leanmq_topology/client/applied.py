@@ -15,16 +15,17 @@ from leanmq_topology.messages.deduplication import read_deduplication
 from leanmq_topology.messages.routing import Contract, Destination, Subscriber
 from leanmq_topology.topology.durability import Durability, highest
 from leanmq_topology.topology.model import (
+    ROUTE_TYPES,
     EphemeralRoute,
     FanoutRoute,
     MessageType,
     Queue,
-    Route,
+    RequestRoute,
     Target,
     TopicRoute,
     Topology,
 )
-from leanmq_topology.topology.specs import address_digests, read_resource, resource_specs
+from leanmq_topology.topology.specs import address_digests, read_resource, resource_specs, targets_of
 
 if TYPE_CHECKING:
     from leanmq_topology.client.sender import Form
@@ -34,6 +35,8 @@ _log = logging.getLogger("leanmq_topology.client")
 NOT_APPLIED = ""
 """The digest of an address that no topology declares; the server says whether there is such a queue."""
 
+StoringRoute = FanoutRoute | TopicRoute | RequestRoute
+"""Routes whose messages lie in queues."""
 Fields = Mapping[str, Any]
 """The answer of `Inspector.read_addresses`."""
 
@@ -86,14 +89,16 @@ class AppliedView:
             if address.startswith("queues.")
             and isinstance(resource := read_resource(address, entry["spec"]), Queue)
         }
-        targets, accepts, by_topic = self._read_targets(name, fields, queues)
+        route = _read_route(name, fields)
+        targets, accepts = self._read_targets(name, route, queues)
         destination = Destination(
             name,
             digest,
             tuple(_make_subscriber(target, queues[target.queue]) for target in targets),
             {kind: self.read_contract(kind, fields) for kind in accepts},
             highest(self._read_durability(queues[target.queue]) for target in targets),
-            by_topic,
+            isinstance(route, TopicRoute),
+            *self._read_answer(route, fields),
         )
         self._destinations[name] = destination
         return destination
@@ -125,16 +130,23 @@ class AppliedView:
             )
 
     def _read_targets(
-        self, name: str, fields: Fields, queues: Mapping[str, Queue]
-    ) -> tuple[tuple[Target, ...], tuple[str, ...], bool]:
-        """The queues behind a name, the types it takes, and whether topics choose among the queues."""
-        if name in queues and f"routes.{name}" not in fields:
-            return (Target(queue=name),), queues[name].accepts, False
-        route = _read_route(name, fields)
-        if any(target.queue not in queues for target in route.to):
+        self, name: str, route: StoringRoute | None, queues: Mapping[str, Queue]
+    ) -> tuple[tuple[Target, ...], tuple[str, ...]]:
+        """The queues behind a name, and the types it takes."""
+        if route is None:
+            return (Target(queue=name),), queues[name].accepts
+        targets = targets_of(route)
+        if any(target.queue not in queues for target in targets):
             raise self.not_applied(name)
-        accepts = route.accepts or _common_types([queues[target.queue] for target in route.to])
-        return route.to, accepts, isinstance(route, TopicRoute)
+        if isinstance(route, RequestRoute):
+            return targets, (route.request,)
+        return targets, route.accepts or _common_types([queues[target.queue] for target in targets])
+
+    def _read_answer(self, route: StoringRoute | None, fields: Fields) -> tuple[Contract | None, int]:
+        """What a reply is like, and how long it is waited for."""
+        if not isinstance(route, RequestRoute):
+            return None, 0
+        return self.read_contract(route.reply, fields), route.timeout_ms
 
     def _read_durability(self, queue: Queue) -> Durability:
         """A queue's own, else the broker's, which is not part of what is applied."""
@@ -165,13 +177,17 @@ class AppliedView:
             )
 
 
-def _read_route(name: str, fields: Fields) -> FanoutRoute | TopicRoute:
-    route: MessageType | Queue | Route = read_resource(f"routes.{name}", fields[f"routes.{name}"]["spec"])
+def _read_route(name: str, fields: Fields) -> StoringRoute | None:
+    """The route of that name; None: it is a queue."""
+    if f"routes.{name}" not in fields:
+        return None
+    spec = fields[f"routes.{name}"]["spec"]
+    route = read_resource(f"routes.{name}", spec) if spec["type"] in ROUTE_TYPES else None
     if isinstance(route, EphemeralRoute):
         raise SettingError(
             "target", f"{name!r} is ephemeral: it stores nothing that could be sent", hint="use `publish`"
         )
-    if not isinstance(route, FanoutRoute | TopicRoute):
+    if not isinstance(route, StoringRoute):
         raise LeanMQError(
             f"routes.{name} is applied as a type of route this version cannot send to",
             hint="upgrade leanmq-topology here",

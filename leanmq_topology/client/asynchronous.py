@@ -31,6 +31,8 @@ from leanmq_topology.client.flushing import Flusher
 from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.persistence import persist_async, persist_noting_async
 from leanmq_topology.client.place import choose_url, read_topology
+from leanmq_topology.client.requesting import ReplyCounts, choose_timeout_ms, read_reply, write_request
+from leanmq_topology.client.requesting_tasks import Requester
 from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
@@ -67,6 +69,7 @@ class Client:
         self._consumer = AsyncConsumer(
             topology, broker, partial(persist_noting_async, connection), open_connection, open_housekeeping
         )
+        self._requester = Requester(broker, connection, open_connection)
 
     async def send(
         self,
@@ -260,6 +263,45 @@ class Client:
         """What this client published on channels, by channel."""
         return self._channels.statistics()
 
+    async def request(
+        self,
+        route: str,
+        data: Any,
+        *,
+        timeout: float | str | None = None,  # noqa: ASYNC109  the deadline travels with the request too
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> Any:
+        """Ask at a route of type `request` and return the reply: data that fits the route's reply schema.
+
+        `timeout` is how long to wait, in seconds or text such as `"5s"`; else the route's `timeout` counts.
+        A request that was not started by then is never started. Any number of tasks may ask at once; the
+        first reply to a request counts, and what comes too late is dropped (`reply_counts`).
+
+        Raises what `send` raises, `RequestTimeoutError`, and `RemoteError` once the handler has failed for
+        good: it is retried as any other, while the caller waits.
+        """
+        destination = self._view.find(route) or await self._read_destination(route)
+        timeout_ms = choose_timeout_ms(destination, timeout)
+        written = partial(
+            write_request,
+            destination,
+            data,
+            timeout_ms=timeout_ms,
+            id=id,
+            headers=headers,
+            correlation_id=correlation_id,
+            now_ms=self._clock(),
+        )
+        reply = await self._requester.ask(route, written, self._send, seconds=timeout_ms / 1000)
+        return read_reply(destination, reply)
+
+    @property
+    def reply_counts(self) -> ReplyCounts:
+        """Replies that nobody here waited for any more."""
+        return self._requester.counts
+
     async def close(self) -> None:
         """Give back what is not settled, wait for sends under way.
 
@@ -267,6 +309,7 @@ class Client:
         """
         await self._channels.close()
         await self._consumer.close()
+        await self._requester.close()
         await self._flusher.close()
         await self._confirmer.close()
 

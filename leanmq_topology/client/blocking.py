@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,10 +34,12 @@ from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.patience import PATIENT, Patience
 from leanmq_topology.client.persistence import persist, persist_noting
 from leanmq_topology.client.place import choose_url, read_topology
+from leanmq_topology.client.requesting import ReplyCounts, choose_timeout_ms, read_reply, write_request
+from leanmq_topology.client.requesting_threads import SyncRequester
 from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
-from leanmq_topology.errors import LeanMQError
+from leanmq_topology.errors import LeanMQError, RequestTimeoutError
 from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.routing import Destination
 from leanmq_topology.topology.durability import MEMORY, Durability, declared_levels
@@ -75,6 +79,7 @@ class SyncClient:
             topology, broker, self._execute_once, self.execute, self._view, open_listener, clock
         )
         self._consumer = SyncConsumer(topology, broker, self._execute_noting, open_connection)
+        self._requester = SyncRequester(broker, self.execute, open_connection)
 
     def send(
         self,
@@ -145,6 +150,42 @@ class SyncClient:
             begun.end()
         if len(begun):
             self._commit(begun)
+
+    def request(
+        self,
+        route: str,
+        data: Any,
+        *,
+        timeout: float | str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        correlation_id: str | None = None,
+    ) -> Any:
+        """Ask at a route of type `request` and return the reply. Promises and errors: `Client.request`."""
+        destination = self._view.find(route) or self._read_destination(route)
+        timeout_ms = choose_timeout_ms(destination, timeout)
+        deadline = time.monotonic() + timeout_ms / 1000
+        request = write_request(
+            destination,
+            data,
+            inbox=self._requester.open(),
+            timeout_ms=timeout_ms,
+            id=id,
+            headers=headers,
+            correlation_id=correlation_id,
+            now_ms=self._clock(),
+        )
+        with self._requester.expect(request.id) as slot:
+            self._send(request, replace(self._patience, longest_s=timeout_ms / 1000))
+            reply = self._requester.wait(slot, deadline)
+        if reply is None:
+            raise RequestTimeoutError(route, request.id, timeout_ms / 1000)
+        return read_reply(destination, reply)
+
+    @property
+    def reply_counts(self) -> ReplyCounts:
+        """Replies that nobody here waited for any more."""
+        return self._requester.counts
 
     def send_batch(self, batch: Batch) -> list[str]:
         """Store messages that were written before, all or none; returns their ids."""
@@ -231,6 +272,7 @@ class SyncClient:
         """
         self._channels.close()
         self._consumer.close()
+        self._requester.close()
 
     def _execute_once(self, operation: Operation[T]) -> T:
         with self._lock:
@@ -243,12 +285,12 @@ class SyncClient:
     def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
         return write_batch(target, items, options, now_ms=self._clock())
 
-    def _send(self, batch: Batch) -> list[str]:
+    def _send(self, batch: Batch, patience: Patience | None = None) -> list[str]:
         for _ in range(MOST_REFRESHES + 1):
             destination = self._view.find(batch.target) or self._read_destination(batch.target)
             level = batch.level(destination)
             sends = batch.address(destination, self._view)
-            results = self._deliver(sends, level, tells_entries=batch.tells_entries)
+            results = self._deliver(sends, level, patience, tells_entries=batch.tells_entries)
             ids = batch.read(results, self._view)
             if ids is not None:
                 return ids
@@ -284,7 +326,12 @@ class SyncClient:
         return self._view.learn(target, fields)
 
     def _deliver(
-        self, sends: list[Outgoing], level: Durability, *, tells_entries: bool = False
+        self,
+        sends: list[Outgoing],
+        level: Durability,
+        patience: Patience | None = None,
+        *,
+        tells_entries: bool = False,
     ) -> list[SendResult]:
         together = len(sends) > 1
         if level != MEMORY:
@@ -292,7 +339,7 @@ class SyncClient:
         with self._lock:
             name, sequence = self._producer.next()
             flush = Flush(name, sequence, tuple(sends), all_or_none=together, tells_entries=tells_entries)
-            return persist(self._connection, self._broker.send(flush), patience=self._patience)
+            return persist(self._connection, self._broker.send(flush), patience=patience or self._patience)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from leanmq_topology.errors import InvalidMessageError, SettingError
 from leanmq_topology.messages.causation import inherit_headers
 from leanmq_topology.messages.message import (
     HEADER_CORRELATION,
+    HEADER_REPLY_TO,
     HEADER_SCHEMA,
     HEADER_TIME,
     RESERVED_PREFIX,
@@ -28,7 +29,7 @@ MOST_HEADER_BYTES: Final = 16 * 1024
 
 _ID = re.compile(r"[!-~]{1,128}")
 _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
-_OURS = frozenset({HEADER_TIME, HEADER_SCHEMA})
+_OURS = frozenset({HEADER_TIME, HEADER_SCHEMA, HEADER_REPLY_TO})
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,8 @@ class Patience:
     """How often something is tried once more; None: for `LONGEST_S`."""
     first_wait_s: float | None = None
     """Waits double from here; None: from `FIRST_WAIT_S`."""
+    longest_s: float | None = None
+    """When to give up at the latest; None: after `LONGEST_S`."""
 
 
 PATIENT: Final = Patience()
@@ -43,7 +45,8 @@ def wait_before_resend(
         return None
     first_wait_s = FIRST_WAIT_S if patience.first_wait_s is None else patience.first_wait_s
     wait_s = min(LONGEST_WAIT_S, first_wait_s * 2 ** min(tries, 10)) * (0.5 + chance / 2)
-    return wait_s if elapsed_s + wait_s <= LONGEST_S else None
+    longest_s = LONGEST_S if patience.longest_s is None else patience.longest_s
+    return wait_s if elapsed_s + wait_s <= longest_s else None
 
 
 def mark_unknown(failure: LeanMQError, unknown: bool) -> LeanMQError:

@@ -47,6 +47,15 @@ def encode_failure(failure: Failure) -> bytes:
     return _write_json({"type": failure.type, "message": failure.message[:MAX_FAILURE_TEXT]})
 
 
+def decode_failure(raw: bytes) -> Failure:
+    """What `encode_failure` made. What is not readable is a failure without words."""
+    try:
+        found = _read_failure(raw)
+    except ValueError:
+        return Failure("", "")
+    return Failure(str(found.get("type", "")), str(found.get("message", "")))
+
+
 def encode_fields(envelope: Envelope) -> list[bytes]:
     """The values of `FIELDS`, in their order."""
     expires = b"" if envelope.expires_ms is None else b"%d" % envelope.expires_ms

@@ -10,6 +10,7 @@ from typing import Final
 
 from leanmq_topology.messages.backoff import backoff_ms
 from leanmq_topology.messages.envelope import Delivered
+from leanmq_topology.messages.message import HEADER_REPLY_TO
 from leanmq_topology.messages.outcome import (
     MAX_FAILURE_TEXT,
     DeadReason,
@@ -36,7 +37,8 @@ def decide_start(delivered: Delivered, queue: Queue, now_ms: int) -> Outcome | N
     """
     expires_ms = delivered.envelope.expires_ms
     if expires_ms is not None and now_ms >= expires_ms:
-        return _expire(queue, now_ms - expires_ms)
+        waited_for = HEADER_REPLY_TO in delivered.envelope.headers
+        return _expire(queue, now_ms - expires_ms, discard=waited_for)
     if delivered.attempt > queue.max_deliveries:
         lapsed = f"its lease lapsed on the last of {queue.max_deliveries} deliveries"
         return MoveToDeadLetters(DeadReason.FAILED, Failure("LeaseLapsed", lapsed))
@@ -84,8 +86,9 @@ def _retry(
     return RetryLater(wait_ms, failure)
 
 
-def _expire(queue: Queue, late_ms: int) -> Dropped | MoveToDeadLetters:
-    if queue.on_expire is OnExpire.DISCARD:
+def _expire(queue: Queue, late_ms: int, *, discard: bool) -> Dropped | MoveToDeadLetters:
+    """A request that expired is nothing to look at later: its client was told so, at the same time."""
+    if discard or queue.on_expire is OnExpire.DISCARD:
         return Dropped("expired", expired=True)
     return MoveToDeadLetters(
         DeadReason.EXPIRED, Failure("Expired", f"expired {late_ms} ms before it could start")

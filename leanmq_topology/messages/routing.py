@@ -57,6 +57,10 @@ class Destination:
     """The least that covers every queue behind it; a send may raise it."""
     by_topic: bool = False
     """A topic route: who gets a copy depends on the message's topic, then on what it wants."""
+    reply: Contract | None = None
+    """What the answer to a request is like; None where nobody answers."""
+    timeout_ms: int = 0
+    """How long a request is waited for, where the caller does not say."""
     everyone: tuple[str, ...] | None = field(init=False)
     """Its queues where each of them wants every message; None: `route` must ask them."""
     widest_for_all: int = field(init=False)

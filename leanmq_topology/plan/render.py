@@ -158,7 +158,9 @@ def _describe_new(address: str, spec: Spec) -> str:
     if kind == "queues":
         return f"accepts {', '.join(spec['accepts']) or 'any JSON object'}"
     if kind == "routes":
-        return f"{spec['type']} to {', '.join(target['queue'] for target in spec.get('to', ())) or 'nobody'}"
+        queues = [target["queue"] for target in spec.get("to", ())]
+        queues += [spec["queue"]] if "queue" in spec else []
+        return f"{spec['type']} to {', '.join(queues) or 'nobody'}"
     return f"version {spec['version']}"
 
 

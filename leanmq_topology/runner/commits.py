@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from leanmq_topology.brokers.protocol import Flush, Full, Inspector, Operation, OutputsSent, Settler, Stale
+from leanmq_topology.brokers.protocol import (
+    Correspondent,
+    Flush,
+    Full,
+    Inspector,
+    Operation,
+    OutputsSent,
+    Reply,
+    Settler,
+    Stale,
+)
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.sender import (
     MOST_BYTES,
@@ -18,6 +28,7 @@ from leanmq_topology.client.sender import (
     weigh,
 )
 from leanmq_topology.errors import BatchTooLargeError, LeanMQError, LeaseLostError, QueueFullError
+from leanmq_topology.messages.envelope import Delivered
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.outbox import Output, OutputWriter
 
@@ -26,7 +37,7 @@ Conclude = Callable[[LeanMQError | None], None]
 Nothing was sent unless it is done."""
 
 
-class OutputBroker(Settler, Inspector, Protocol):
+class OutputBroker(Settler, Inspector, Correspondent, Protocol):
     """The verbs a commit needs."""
 
 
@@ -44,13 +55,35 @@ class Producers:
         self._idle.append(producer)
 
 
+class Errand(Protocol):
+    """Something to be done for one message, by as many operations as it takes. Any may be repeated."""
+
+    settled: bool
+    """Being done, it takes the message out of our hands."""
+
+    @property
+    def delivered(self) -> Delivered: ...
+    def operation(self, broker: OutputBroker, consumer: str, producer: Producer) -> Operation[Any]:
+        """What to ask the server next, under a name that nobody else sends by meanwhile."""
+        ...
+
+    def take(self, answer: Any) -> bool:
+        """Go by the answer to `operation`, or by the error. True: it is over."""
+        ...
+
+
 class Commit:
     """One success on its way. Repeating `operation` after a lost answer is harmless."""
 
     def __init__(
-        self, message: Incoming, outputs: Sequence[Output], writer: OutputWriter, conclude: Conclude
+        self,
+        message: Incoming,
+        outputs: Sequence[Output],
+        writer: OutputWriter,
+        conclude: Conclude,
+        reply: Reply | None = None,
     ) -> None:
-        self.message, self._writer, self._conclude = message, writer, conclude
+        self._message, self._writer, self._conclude, self._reply = message, writer, conclude, reply
         self._outputs = list(outputs)
         self._flush: Flush | None = None
         self._changed: dict[str, Stale] = {}
@@ -59,6 +92,11 @@ class Commit:
         self.settled = False
         """The message has left our hands: it is done, or somebody else's."""
 
+    @property
+    def delivered(self) -> Delivered:
+        """Its newest hand-out: what proves that it is still ours."""
+        return self._message.delivered
+
     def operation(self, broker: OutputBroker, consumer: str, producer: Producer) -> Operation[Any]:
         """What to ask the server next."""
         if self._changed:
@@ -66,7 +104,7 @@ class Commit:
         if self._flush is None:
             sends = tuple(outgoing for output in self._outputs for outgoing in output.sends)
             self._flush = Flush(*producer.next(), sends, all_or_none=True)
-        return broker.ack_with_outputs(consumer, self.message.delivered, self._flush)
+        return broker.ack_with_outputs(consumer, self.delivered, self._flush, self._reply)
 
     def take(self, answer: OutputsSent | Mapping[str, Any] | LeanMQError) -> bool:
         """Go by the answer to `operation`. True: it is over, and who wants to know was told."""
@@ -87,7 +125,7 @@ class Commit:
             return False
         if not answer.ours:
             self.settled = True
-            raise LeaseLostError(self.message.delivered.envelope.id)
+            raise LeaseLostError(self.delivered.envelope.id)
         for result in answer.results:
             if isinstance(result, Full):
                 raise QueueFullError(result.queue, result.max_length)

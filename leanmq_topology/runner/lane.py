@@ -12,7 +12,7 @@ from leanmq_topology.brokers.protocol import Damage, QueueHealth
 from leanmq_topology.errors import LeanMQError, LeaseLostError
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Done, Failure, MoveToDeadLetters, Outcome, Released
-from leanmq_topology.runner.commits import Commit
+from leanmq_topology.runner.commits import Commit, Errand
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.marks import NO_MARKER, Marker
@@ -31,7 +31,7 @@ class Settle(Protocol):
     def add(
         self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool, late: bool = False
     ) -> None: ...
-    def commit(self, commit: Commit) -> None: ...
+    def run_errand(self, errand: Errand) -> None: ...
 
 
 Finish = Callable[[Incoming, Verdict], None]
@@ -166,7 +166,7 @@ class Lane:
 
     def finish(self, message: Incoming, verdict: Verdict) -> None:
         """A message has its outcome. Called by the crew, in the loop."""
-        if verdict.outputs:
+        if verdict.outputs or verdict.reply:
             self._commit(message, verdict)
             return
         message.finished = True
@@ -182,9 +182,10 @@ class Lane:
 
     def _commit(self, message: Incoming, verdict: Verdict) -> None:
         """It succeeded if what it sends finds its place; until then its lease is renewed."""
-        assert message.writer is not None  # it has sent something
+        assert message.writer is not None  # it sends or replies
         conclude = partial(self._conclude, message, verdict)
-        self._settle.commit(Commit(message, verdict.outputs, message.writer, conclude))
+        commit = Commit(message, verdict.outputs, message.writer, conclude, verdict.reply)
+        self._settle.run_errand(commit)
 
     def _conclude(self, message: Incoming, verdict: Verdict, failure: LeanMQError | None) -> None:
         if failure is not None and not isinstance(failure, LeaseLostError):

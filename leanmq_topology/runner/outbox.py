@@ -14,9 +14,15 @@ from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.sender import MOST_BYTES, MOST_COPIES, Batch, weigh, write_batch
 from leanmq_topology.clock import Clock, system_clock
-from leanmq_topology.errors import BatchTooLargeError, LeanMQError
+from leanmq_topology.errors import (
+    BatchTooLargeError,
+    LeanMQError,
+    TopologyNotAppliedError,
+    UnknownTargetError,
+)
 from leanmq_topology.messages.causation import inherit_headers
 from leanmq_topology.messages.envelope import Envelope, Outgoing
+from leanmq_topology.messages.routing import Contract, Destination
 from leanmq_topology.topology.model import Topology
 
 
@@ -41,10 +47,19 @@ class OutputWriter:
 
     def address(self, batch: Batch) -> list[Outgoing]:
         """Route a message by what is known of its target now."""
-        destination = self.view.find(batch.target)
-        if destination is None:
-            destination = self.view.learn(batch.target, _select(self._record, batch.target))
-        return batch.address(destination, self.view)
+        return batch.address(self._find(batch.target), self.view)
+
+    def find_reply(self, route: str) -> Contract | None:
+        """What a reply at this route must be like; None where that is not known, as the route is gone."""
+        try:
+            destination = self._find(route)
+        except (UnknownTargetError, TopologyNotAppliedError):
+            return None
+        return destination.reply
+
+    def _find(self, name: str) -> Destination:
+        found = self.view.find(name)
+        return found if found is not None else self.view.learn(name, _select(self._record, name))
 
 
 class Outbox:

@@ -12,13 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
+from leanmq_topology.brokers.protocol import Reply
 from leanmq_topology.errors import LeanMQError
-from leanmq_topology.messages.decision import decide_failure, decide_return
+from leanmq_topology.messages.decision import DONE, decide_failure, decide_return
+from leanmq_topology.messages.message import HEADER_REPLY_TO
 from leanmq_topology.messages.outcome import Done, Outcome, Retry
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.marks import NO_MARKER, Marker
 from leanmq_topology.runner.outbox import Output, OutputWriter
+from leanmq_topology.runner.replies import write_reply
 from leanmq_topology.topology.model import OnFalse, Queue
 
 U = TypeVar("U", contravariant=True)
@@ -64,6 +67,8 @@ class Verdict(NamedTuple):
     """What the handler returned and nothing used."""
     outputs: tuple[Output, ...] = ()
     """What is sent in the step that acknowledges it."""
+    reply: Reply | None = None
+    """What is replied in that step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,8 @@ class Pipeline:
 
     def succeed(self, message: Incoming, value: object) -> Verdict:
         """The handler returned `value`."""
+        if HEADER_REPLY_TO in message.delivered.envelope.headers:
+            return self._reply(message, value)
         outcome = decide_return(value, message.delivered, self.queue, self.on_false, _chance())
         if message.outbox is not None or self.then is not None:
             return self._send(message, value, outcome)
@@ -108,6 +115,16 @@ class Pipeline:
     def interrupt(self, message: Incoming) -> Verdict:
         """The worker gave up on a running handler: the run counts, and the message is due again at once."""
         return self.fail(message, Retry(INTERRUPTED, after=0))
+
+    def _reply(self, message: Incoming, value: object) -> Verdict:
+        """On a request whatever the handler returned is the reply, `False` too."""
+        assert self.writer is not None  # who runs handlers replies for them
+        try:
+            reply = write_reply(message.delivered.envelope, value, self.queue, self.writer)
+        except LeanMQError as failure:
+            return self.fail(message, failure)
+        verdict = self._send(message, value, DONE)
+        return verdict if verdict.raised else verdict._replace(value=None, reply=reply)
 
     def _send(self, message: Incoming, value: object, outcome: Outcome) -> Verdict:
         """All that a run sends belongs to its success; a value that cannot be sent makes it a failure."""

@@ -2,7 +2,7 @@
 
 One batch is under way at a time and what is decided meanwhile gathers behind it, so batches grow with load:
 an acknowledgement costs a fraction of a command. A batch that fails for want of a server is kept and tried
-again; every settlement may be repeated without harm. What sends as well (`Commit`) has a call to itself.
+again; every settlement may be repeated without harm. What takes more than that is an `Errand`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from leanmq_topology.errors import BrokerFullError, BrokerUnavailableError, Lean
 from leanmq_topology.messages.decision import DONE
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import Done, Dropped, MoveToDeadLetters, Outcome, Released, RetryLater
-from leanmq_topology.runner.commits import Commit, OutputBroker, Producers
+from leanmq_topology.runner.commits import Errand, OutputBroker, Producers
+from leanmq_topology.runner.replies import refuse
 from leanmq_topology.upkeep.outage import Outage, Pauses
 
 logger = logging.getLogger("leanmq.runner")
@@ -48,10 +49,10 @@ class _Step(NamedTuple):
     settlements: Sequence[Settlement]
 
 
-class _Sending(NamedTuple):
-    """A commit under way, and the name it sends under."""
+class _Running(NamedTuple):
+    """An errand under way, and the name it sends under."""
 
-    commit: Commit
+    errand: Errand
     producer: Producer
 
 
@@ -69,7 +70,7 @@ class Settlements:
         self._broker, self._connection, self._consumer = broker, connection, consumer
         self._outage, self._settled = outage, settled
         self._gathered: list[Settlement] = []
-        self._sending: list[_Sending] = []
+        self._errands: list[_Running] = []
         self._producers = Producers()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
@@ -83,9 +84,9 @@ class Settlements:
         self._gathered.append(Settlement(delivered, outcome, started, late))
         self._ring()
 
-    def commit(self, commit: Commit) -> None:
-        """Acknowledge and send with the next batch, and go on until that is over."""
-        self._sending.append(_Sending(commit, self._producers.take()))
+    def run_errand(self, errand: Errand) -> None:
+        """Begin with the next batch, and go on until it is over."""
+        self._errands.append(_Running(errand, self._producers.take()))
         self._ring()
 
     async def drained(self) -> None:
@@ -99,12 +100,12 @@ class Settlements:
         while True:
             await self._wake.wait()
             batch, self._gathered = self._gathered, []
-            sending, self._sending = self._sending, []
+            errands, self._errands = self._errands, []
             self._wake.clear()
-            kept = await self._carry_out(batch, sending, repeated=repeated)
+            kept = await self._carry_out(batch, errands, repeated=repeated)
             repeated = bool(kept)
             self._gathered[:0] = kept
-            if self._gathered or self._sending:
+            if self._gathered or self._errands:
                 self._wake.set()
             if self._is_cut_off:
                 await asyncio.sleep(pauses.seconds())
@@ -119,12 +120,12 @@ class Settlements:
             self._idle.clear()
 
     async def _carry_out(
-        self, batch: Sequence[Settlement], sending: Sequence[_Sending], *, repeated: bool
+        self, batch: Sequence[Settlement], errands: Sequence[_Running], *, repeated: bool
     ) -> list[Settlement]:
         """Returns what is to be tried again."""
         steps = list(self._steps(batch))
         operations = [step.operation for step in steps]
-        operations += [each.commit.operation(self._broker, self._consumer, each.producer) for each in sending]
+        operations += [each.errand.operation(self._broker, self._consumer, each.producer) for each in errands]
         answers = await self._execute(operations)
         self._is_cut_off = False
         kept: list[Settlement] = []
@@ -136,10 +137,12 @@ class Settlements:
                 _report_failure(step.operation, answer)
             elif not repeated:  # the first try may have done it, its answer lost
                 _report_lost(step, answer)
+            if not isinstance(answer, int):
+                self._tell_clients(step, answer)
             self._settled(step.settlements)
-        for each, answer in zip(sending, answers[len(steps) :], strict=True):
+        for each, answer in zip(errands, answers[len(steps) :], strict=True):
             if self._is_put_off(answer) or not self._is_over(each, answer):
-                self._sending.append(each)
+                self._errands.append(each)
         return kept
 
     def _is_put_off(self, answer: Any) -> bool:
@@ -152,14 +155,24 @@ class Settlements:
             raise answer
         return False
 
-    def _is_over(self, sending: _Sending, answer: Any) -> bool:
-        commit, producer = sending
-        if not commit.take(answer):
+    def _is_over(self, running: _Running, answer: Any) -> bool:
+        errand, producer = running
+        if not errand.take(answer):
             return False
         self._producers.give_back(producer)
-        if commit.settled:
-            self._settled((Settlement(commit.message.delivered, DONE, started=True),))
+        if errand.settled:
+            self._settled((Settlement(errand.delivered, DONE, started=True),))
         return True
+
+    def _tell_clients(self, step: _Step, answer: Sequence[bool] | LeanMQError) -> None:
+        """Who waits for a reply hears of a failure, once it is this worker that put the message away."""
+        if isinstance(answer, LeanMQError):
+            return
+        for settlement, ours in zip(step.settlements, answer, strict=True):
+            delivered = settlement.delivered
+            refusal = refuse(delivered, settlement.outcome) if isinstance(delivered, Delivered) else None
+            if refusal is not None and ours:
+                self.run_errand(refusal)
 
     async def _execute(self, operations: Sequence[Operation[Any]]) -> Sequence[Any]:
         """All in one write; an answer may be an error."""

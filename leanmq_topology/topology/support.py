@@ -50,11 +50,7 @@ def _queue_key(
 UNSUPPORTED: tuple[Unsupported, ...] = (
     *_queue_key("max_crashes"),
     *_queue_key("lifecycle", "on_remove"),
-    Unsupported(
-        ("routes", ANY, "type"),
-        "take the route out; fanout, topic and ephemeral work today",
-        frozenset({"request"}),
-    ),
+    Unsupported(("routes", ANY, "error"), "leave it out; a failure is told by its class and text"),
     Unsupported(("moved",), _LEAVE_OUT),
 )
 

@@ -228,7 +228,7 @@ def test_the_embedded_broker_is_told_as_documented(tmp_path: Path):
 
 
 def test_every_command_with_an_output_option_is_seen_to_succeed():
-    elsewhere = {("dlq", "show"), ("run",), ("dev",), ("server", "start"), ("server", "url")}
+    elsewhere = {("dlq", "show"), ("request",), ("run",), ("dev",), ("server", "start"), ("server", "url")}
     assert {command_of(words) for words in SUCCESSES} | elsewhere == set(WITH_OUTPUT)
 
 

@@ -82,6 +82,10 @@ FAULTS: Final[dict[str, Entry]] = {
         "many delayed messages are due at once after a restart", "none early; late by at most tick x batches"
     ),
     "F53": Entry("fan-out with a full queue", "all or none"),
+    "F55": Entry(
+        "callers get SIGKILL while they wait, and after they were answered",
+        "late replies dropped and counted; no inbox after its lifetime",
+    ),
     "F60": Entry(
         "hot reload under 200 messages a second, by every kind of edit, good and bad (F62 among them)",
         "lost 0; run twice 0; new code within 1 s (p95); no gap over 0.3 s",

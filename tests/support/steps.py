@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from leanmq_topology.brokers.protocol import Dying, Retrying, Revival
+from leanmq_topology.brokers.protocol import Dying, Reply, Retrying, Revival
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.keys import GROUP
 from leanmq_topology.messages.outcome import DeadReason, Failure
@@ -55,6 +55,21 @@ def ack_with_outputs(stage: Stage) -> Call[Any]:
     [delivered] = held(stage, "a")
     outputs = stage.flush(stage.outgoing("more", "b"), stage.outgoing("both", "c", "work", "more"))
     return stage.broker.ack_with_outputs("me", delivered, outputs)
+
+
+def ack_with_reply(stage: Stage) -> Call[Any]:
+    [delivered] = held(stage, "a")
+    stage.carry(stage.broker.open_inbox("client", lifetime_ms=60_000))
+    outputs = stage.flush(stage.outgoing("more", "b"))
+    answer = Reply("client", "a", "t", b"{}")
+    return stage.broker.ack_with_outputs("me", delivered, outputs, answer)
+
+
+def reply_only(stage: Stage) -> Call[Any]:
+    """Nothing is sent, so the marker is all that tells a repeated call."""
+    [delivered] = held(stage, "a")
+    stage.carry(stage.broker.open_inbox("client", lifetime_ms=60_000))
+    return stage.broker.ack_with_outputs("me", delivered, stage.flush(), Reply("client", "a", "t", b"{}"))
 
 
 def retry(stage: Stage) -> Call[Any]:
@@ -178,7 +193,18 @@ STEPS: dict[str, Step] = {
     step.__name__: step
     for step in (
         *(send, send_delayed, publish, promote, sweep),
-        *(ack, ack_with_outputs, retry, dead_letter, discard, release, release_held, crash),
+        *(
+            ack,
+            ack_with_outputs,
+            ack_with_reply,
+            reply_only,
+            retry,
+            dead_letter,
+            discard,
+            release,
+            release_held,
+            crash,
+        ),
         *(claim, rescue, rescue_delayed, rescue_group),
         *(replay, discard_dead_letters, purge, undo_purge, purge_dead_letters),
         *(remove, bury, expire),

@@ -38,6 +38,7 @@ from leanmq_topology.brokers.protocol.operating import NoRoom, Operator, Purge, 
 from leanmq_topology.brokers.protocol.operation import AsyncConnection, BlockingConnection, Operation
 from leanmq_topology.brokers.protocol.pairing import ByHand, Declared, Expired, Pair, PairKeeper
 from leanmq_topology.brokers.protocol.receiving import Receiver
+from leanmq_topology.brokers.protocol.requesting import Arrived, Correspondent, Reply
 from leanmq_topology.brokers.protocol.sending import (
     Duplicate,
     DurableSender,
@@ -64,6 +65,7 @@ __all__ = [
     "AppliedRecord",
     "Applier",
     "ApplyLock",
+    "Arrived",
     "AsyncConnection",
     "AsyncListener",
     "BlockingConnection",
@@ -72,6 +74,7 @@ __all__ = [
     "Broker",
     "Browser",
     "ByHand",
+    "Correspondent",
     "Damage",
     "DeadEntry",
     "Declared",
@@ -105,6 +108,7 @@ __all__ = [
     "QueueState",
     "Receiver",
     "Replayed",
+    "Reply",
     "Retrying",
     "Revival",
     "Roster",

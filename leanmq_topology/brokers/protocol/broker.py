@@ -11,6 +11,7 @@ from leanmq_topology.brokers.protocol.looking import Browser, Inspector, Roster
 from leanmq_topology.brokers.protocol.operating import Operator
 from leanmq_topology.brokers.protocol.pairing import ByHand, PairKeeper
 from leanmq_topology.brokers.protocol.receiving import Receiver
+from leanmq_topology.brokers.protocol.requesting import Correspondent
 from leanmq_topology.brokers.protocol.sending import DurableSender, Sender
 from leanmq_topology.brokers.protocol.settling import Settler
 from leanmq_topology.brokers.protocol.upkeep import Examiner, Maintainer
@@ -21,6 +22,7 @@ class Broker(
     DurableSender,
     Broadcaster,
     Receiver,
+    Correspondent,
     Settler,
     Maintainer,
     Examiner,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from leanmq_topology.brokers.protocol.operation import Operation
+from leanmq_topology.brokers.protocol.requesting import Reply
 from leanmq_topology.brokers.protocol.sending import Flush, SendResult
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure
@@ -67,9 +68,12 @@ class Settler(Protocol):
         """As `ack`, and no copy is kept, even where the queue keeps what was acknowledged."""
         ...
 
-    def ack_with_outputs(self, consumer: str, delivered: Delivered, flush: Flush) -> Operation[OutputsSent]:
-        """Acknowledge and send, in one step: all of the flush and the acknowledgement, or neither.
+    def ack_with_outputs(
+        self, consumer: str, delivered: Delivered, flush: Flush, reply: Reply | None = None
+    ) -> Operation[OutputsSent]:
+        """Acknowledge, send and reply, in one step: all of it, or nothing.
 
+        A flush may be without sends. A client that waits for its reply no more is counted.
         Not held to the server's memory limit, as the message itself goes.
         """
         ...

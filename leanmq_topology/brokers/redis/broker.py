@@ -9,6 +9,7 @@ from leanmq_topology.brokers.examination import Examination
 from leanmq_topology.brokers.protocol import (
     AppliedRecord,
     ApplyLock,
+    Arrived,
     DeadEntry,
     Declared,
     Dying,
@@ -28,6 +29,7 @@ from leanmq_topology.brokers.protocol import (
     QueueHealth,
     QueueState,
     Replayed,
+    Reply,
     Retrying,
     Revival,
     SendResult,
@@ -49,6 +51,7 @@ from leanmq_topology.brokers.redis import (
     operating,
     pairing,
     receiving,
+    requesting,
     sending,
     settling,
     sweeping,
@@ -167,8 +170,10 @@ class RedisBroker:
     def delete(self, queue: str, entry_ids: Sequence[str], *, late: int = 0) -> Call[int]:
         return settling.delete(self.keys, queue, entry_ids, late)
 
-    def ack_with_outputs(self, consumer: str, delivered: Delivered, flush: Flush) -> Call[OutputsSent]:
-        return settling.ack_with_outputs(self.keys, consumer, delivered, flush)
+    def ack_with_outputs(
+        self, consumer: str, delivered: Delivered, flush: Flush, reply: Reply | None = None
+    ) -> Call[OutputsSent]:
+        return settling.ack_with_outputs(self.keys, consumer, delivered, flush, reply)
 
     def retry(self, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Call[list[bool]]:
         return settling.retry(self.keys, queue, consumer, retrying)
@@ -194,6 +199,23 @@ class RedisBroker:
         self, queue: str, consumer: str, deliveries: Sequence[Delivered | Undecodable]
     ) -> Call[list[bool]]:
         return settling.crash(self.keys, queue, consumer, deliveries)
+
+    # -- requests ---------------------------------------------------------------------------------------
+
+    def open_inbox(self, inbox: str, *, lifetime_ms: int) -> Call[None]:
+        return requesting.open_inbox(self.keys, inbox, lifetime_ms=lifetime_ms)
+
+    def read_inbox(self, inbox: str, after: str, *, count: int, block_ms: int) -> Call[list[Arrived]]:
+        return requesting.read_inbox(self.keys, inbox, after, count=count, block_ms=block_ms)
+
+    def keep_inbox(self, inbox: str, *, lifetime_ms: int, read_to: str) -> Call[bool]:
+        return requesting.keep_inbox(self.keys, inbox, lifetime_ms=lifetime_ms, read_to=read_to)
+
+    def close_inbox(self, inbox: str) -> Call[bool]:
+        return requesting.close_inbox(self.keys, inbox)
+
+    def reply(self, queue: str, reply: Reply) -> Call[bool]:
+        return requesting.reply(self.keys, queue, reply)
 
     # -- looking ----------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ COUNTERS = (
     "replayed",
     "purged",
     "dead_discarded",
+    "late_replies",
 )
 
 ROUTE_COUNTERS = ("unrouted", "duplicates", "conflicts")

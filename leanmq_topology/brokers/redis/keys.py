@@ -133,6 +133,10 @@ class Keys:
         """string PX: last flush of a producer, with its result"""
         return self._key(f"p:{producer}")
 
+    def inbox(self, client: str) -> str:
+        """stream PX: replies to one client, and what it has not read of them"""
+        return self._key(f"r:{escape(client)}")
+
     def worker(self, worker: str) -> str:
         """hash PX: heartbeat, display only"""
         return self._key(f"w:{worker}")

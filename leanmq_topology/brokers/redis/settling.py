@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import msgspec
 
-from leanmq_topology.brokers.protocol import Dying, Flush, HandedBack, OutputsSent, Retrying
+from leanmq_topology.brokers.protocol import Dying, Flush, HandedBack, OutputsSent, Reply, Retrying
 from leanmq_topology.brokers.redis import sending
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
 from leanmq_topology.brokers.redis.receiving import not_applied, read_entry
+from leanmq_topology.brokers.redis.requesting import MOST_REPLIES, reply_words
 from leanmq_topology.messages.codec import encode_failure
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import CRASHED, DeadReason
@@ -33,8 +34,10 @@ def delete(keys: Keys, queue: str, entry_ids: Sequence[str], late: int) -> Call[
     return Call("delete", load_script("delete"), places, (GROUP, late, *entry_ids), int)
 
 
-def ack_with_outputs(keys: Keys, consumer: str, delivered: Delivered, flush: Flush) -> Call[OutputsSent]:
-    """Success, and what the handler sends, in one step."""
+def ack_with_outputs(
+    keys: Keys, consumer: str, delivered: Delivered, flush: Flush, reply: Reply | None
+) -> Call[OutputsSent]:
+    """Success, what the handler sends, and its reply, in one step."""
     sends = sending.send(keys, msgspec.structs.replace(flush, all_or_none=True))
 
     def read(reply: Any) -> OutputsSent:
@@ -44,8 +47,12 @@ def ack_with_outputs(keys: Keys, consumer: str, delivered: Delivered, flush: Flu
     return Call(
         "ack_with_outputs",
         load_script("ack_with_outputs"),
-        (*_ack_places(keys, delivered.queue), *sends.keys),
-        (GROUP, consumer, *_lease(delivered), *sends.arguments),
+        (*_ack_places(keys, delivered.queue), keys.inbox(reply.inbox if reply else ""), *sends.keys),
+        (
+            *(GROUP, consumer, *_lease(delivered)),
+            *(MOST_REPLIES, *reply_words(reply), len(flush.sends)),
+            *sends.arguments,
+        ),
         read,
         read_error=not_applied(keys, [delivered.queue]),
     )

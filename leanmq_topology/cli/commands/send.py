@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from leanmq_topology.cli.content import read_data, read_header
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.cli.output import Output
 from leanmq_topology.cli.progress import Progress
@@ -20,7 +21,7 @@ from leanmq_topology.cli.sending_lines import LineSender
 from leanmq_topology.errors import InvalidMessageError, LeanMQError, SettingError, UnknownTargetError
 from leanmq_topology.topology.model import Topology
 
-_MOST_SHOWN = 60
+_MISSING = "say what to send: JSON, @FILE, - for standard input, or --example"
 
 
 @click.command("send")
@@ -78,13 +79,13 @@ def command(
         "ttl": ttl,
         "delay": delay,
         "topic": topic,
-        "headers": dict(_read_header(text) for text in headers) or None,
+        "headers": dict(read_header(text) for text in headers) or None,
     }
     if ndjson:
         with _open_lines(content) as source, connect_sync(topology, url=call.broker_url(topology)) as client:
             _send_lines(call.output, source, partial(client.send_many, target, atomic=False, **options))
         return
-    data = _find_example(topology, target, kind) if example else _read_data(content)
+    data = _find_example(topology, target, kind) if example else read_data(content, missing=_MISSING)
     with connect_sync(topology, url=call.broker_url(topology)) as client:
         sent = client.send(target, data, id=message_id, **options)
     call.output.data("send", {"id": sent}, sent)
@@ -157,28 +158,6 @@ def _open_lines(content: str | None) -> Iterator[BinaryIO]:
         raise SettingError(content, f"cannot be read: {failure.strerror}") from failure
     with source:
         yield source
-
-
-def _read_data(content: str | None) -> Any:
-    from leanmq_topology.contracts.payload import decode_data
-
-    if content is None:
-        raise click.UsageError("say what to send: JSON, @FILE, - for standard input, or --example")
-    if content == "-":
-        return decode_data(sys.stdin.buffer.read())
-    if not content.startswith("@"):
-        return decode_data(content.encode(errors="surrogateescape"))
-    try:
-        return decode_data(Path(content[1:]).read_bytes())
-    except OSError as failure:
-        raise SettingError(content, f"cannot be read: {failure.strerror}") from failure
-
-
-def _read_header(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise SettingError("--header", f"{text[:_MOST_SHOWN]!r} has no `=`", hint="write --header name=value")
-    return name, value
 
 
 def _find_example(topology: Topology, target: str, kind: str | None) -> Any:

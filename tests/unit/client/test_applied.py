@@ -9,7 +9,7 @@ import pytest
 
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError, UnknownTargetError
-from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, RequestRoute, Target
+from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Target
 from leanmq_topology.topology.specs import address_digests, digest, resource_specs
 from tests.support.factories import make_topology
 
@@ -101,8 +101,7 @@ def test_an_equal_topology_does_not_warn(caplog: pytest.LogCaptureFixture):
 def test_a_route_of_a_newer_kind_is_refused():
     newer = make_topology("shop", Queue(name="billing"))
     fields = answer(newer)
-    spec = {"type": "request", "name": "events", "request": "a", "reply": "b", "queue": "billing"}
-    assert RequestRoute(name="events", request="a", reply="b", queue="billing")
+    spec = {"type": "relay", "name": "events"}
     fields |= {"routes.events": {"hash": "x", "spec": spec}, "@events": "y"}
     with pytest.raises(LeanMQError, match="cannot send to"):
         AppliedView(TOPOLOGY).learn("events", fields)

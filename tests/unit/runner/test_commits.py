@@ -51,7 +51,7 @@ class FakeBroker:
     def read_addresses(self, names: Any) -> Any:
         return ("read", tuple(names))
 
-    def ack_with_outputs(self, consumer: str, delivered: Delivered, flush: Any) -> Any:
+    def ack_with_outputs(self, consumer: str, delivered: Delivered, flush: Any, reply: Any) -> Any:
         return ("ack", delivered.entry_id, flush)
 
 

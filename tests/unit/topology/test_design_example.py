@@ -25,7 +25,6 @@ from leanmq_topology.topology.model import (
 
 EXAMPLE = Path(__file__).parents[2] / "cli" / "cases" / "design-example" / "topology.yaml"
 NOT_YET = [
-    "routes.get-quote.type",
     "moved",
 ]
 DAY_MS = 86_400_000

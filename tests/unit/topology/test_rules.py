@@ -160,9 +160,9 @@ ERRORS = [
         "unknown types and an unknown queue of a request",
         "routes: {r: {type: request, request: x.a, reply: x.b, error: x.c, queue: q}}",
         [
-            ("LMQ401", "routes.r.type", "request"),
             ("LMQ304", "routes.r.request", "x.a"),
             ("LMQ304", "routes.r.reply", "x.b"),
+            ("LMQ401", "routes.r.error", "error"),
             ("LMQ304", "routes.r.error", "x.c"),
             ("LMQ305", "routes.r.queue", "q"),
         ],

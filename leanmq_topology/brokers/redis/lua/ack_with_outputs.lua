@@ -1,18 +1,22 @@
--- Acknowledge one delivery and store what its handler sends, in one step: both or neither.
+-- Acknowledge one delivery, and reply to its request or store what its handler sends, in one step: all or nothing.
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:a:<queue>   4 {ns}:c:<queue>   5 {ns}:t:<queue>
---        then those of `send`
--- ARGV   1 group   2 consumer   3 entry id   4 delivery count   then those of `send`, for a flush that is all or none
+--        6 {ns}:r:<client>   then those of `send`
+-- ARGV   1 group   2 consumer   3 entry id   4 delivery count   5 how many replies an inbox holds
+--        6 id of the request, '' for no reply   7 type   8 data   9 error of the reply   10 how many sends there are
+--        then those of `send`, for a flush that is all or none
 -- Returns {1, what `send` returns}: done, unless a send was refused: then nothing was; or {0}: somebody else's by now
 --
 -- What a former owner sends would be sent twice, so here ownership counts. The producer's marker tells a repeated
--- call that the first one did it. Each output takes the place of a message that goes: a move, which the no-op XACK
+-- call that the first one did it. A client that waits no more is no reason to hold anything back. Each output takes the place of a message that goes: a move, which the no-op XACK
 -- exempts from the memory limit, so that a full server drains.
 
 -- include ownership
+-- include replies
 
-local ACK_KEYS, ACK_VALUES = 5, 4
+local ACK_KEYS, ACK_VALUES = 6, 10
 local MARKER = ACK_KEYS + 2
+local SEQUENCE, MARKER_LIFE = ACK_VALUES + 1, ACK_VALUES + 2
 
 local function send(KEYS, ARGV)
 -- embed send
@@ -32,7 +36,16 @@ end
 
 local function is_done()
   local marker = redis.call('GET', KEYS[MARKER])
-  return marker and cmsgpack.unpack(marker)[1] >= tonumber(ARGV[ACK_VALUES + 1])
+  return marker and cmsgpack.unpack(marker)[1] >= tonumber(ARGV[SEQUENCE])
+end
+
+-- What is sent, if anything is: a message that only replies leaves a marker of its own.
+local function store()
+  if ARGV[10] ~= '0' then
+    return send(rest(KEYS, ACK_KEYS + 1), rest(ARGV, ACK_VALUES + 1))
+  end
+  redis.call('SET', KEYS[MARKER], cmsgpack.pack({tonumber(ARGV[SEQUENCE]), {}}), 'PX', ARGV[MARKER_LIFE])
+  return {}
 end
 
 local function is_refused(result)
@@ -40,15 +53,20 @@ local function is_refused(result)
 end
 
 local group, id = ARGV[1], ARGV[3]
-if not is_done() and not is_ours(KEYS[1], group, ARGV[2], id, tonumber(ARGV[4])) then
+local done = is_done()
+if not done and not is_ours(KEYS[1], group, ARGV[2], id, tonumber(ARGV[4])) then
   return {0}
 end
+redis.call('XLEN', KEYS[6]) -- fails now if it is no stream
 redis.call('XACK', KEYS[1], group, '0-0')
-local results = send(rest(KEYS, ACK_KEYS + 1), rest(ARGV, ACK_VALUES + 1))
+local results = store()
 for _, result in ipairs(results) do
   if is_refused(result) then
     return {1, results}
   end
+end
+if ARGV[6] ~= '' and not done then
+  put_reply(KEYS[6], KEYS[2], ARGV, 5)
 end
 acknowledge(KEYS, {group, '0', id})
 return {1, results}

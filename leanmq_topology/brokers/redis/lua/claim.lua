@@ -16,6 +16,7 @@
 
 -- include clock
 -- include entries
+-- include requests
 -- include delayed
 -- include dead_letters
 -- include crashes
@@ -47,7 +48,7 @@ local function judge(id, fields, runs)
 end
 
 local function remove(id, fields, runs, reason, failure)
-  if reason == 'expired' and limits[4] == 'discard' then
+  if reason == 'expired' and (limits[4] == 'discard' or is_request(fields)) then
     discarded = discarded + 1
   else
     add_dead_letter(letters, fields, string.format('%.0f', runs), reason, failure)

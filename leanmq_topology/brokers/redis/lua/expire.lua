@@ -10,6 +10,7 @@
 
 -- include clock
 -- include entries
+-- include requests
 -- include delayed
 -- include dead_letters
 -- include crashes
@@ -46,7 +47,7 @@ redis.call('XACK', stream, group, '0-0') -- exempts the moves from the memory li
 for _, entry in ipairs(entries) do
   local expires = tonumber(find_value(entry[2], 'expires') or '')
   if expires and now >= expires then
-    if discards then
+    if discards or is_request(entry[2]) then
       discarded = discarded + 1
     else
       add_dead_letter(letters, entry[2], '', 'expired', ARGV[5])

@@ -158,6 +158,7 @@ end
 
 local function open_limits()
 -- include entries
+-- include requests
 -- include dead_letters
 -- include crashes
 -- include room

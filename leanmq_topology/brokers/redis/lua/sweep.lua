@@ -12,6 +12,7 @@
 
 -- include clock
 -- include entries
+-- include requests
 -- include delayed
 -- include dead_letters
 -- include crashes
@@ -49,7 +50,7 @@ local function sweep_head(keys, queue, discards)
   local letters, discarded = open_dead_letters(keys, queue, now), 0
   redis.call('XACK', keys.stream, group, '0-0')
   while entry and letters.added + discarded < budget do
-    if discards then
+    if discards or is_request(entry[2]) then
       discarded = discarded + 1
     else
       add_dead_letter(letters, entry[2], '', 'expired', failure)

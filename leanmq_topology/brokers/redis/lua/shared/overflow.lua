@@ -1,5 +1,5 @@
 -- What becomes of a send to queues with a limit, and making the room that was found for it. For `send`, after it has
--- read its forms; needs `entries`, `dead_letters`, `crashes`, `room`, and its `count`, `group`, `now`, `fates`.
+-- read its forms; needs `entries`, `requests`, `dead_letters`, `crashes`, `room`, and its `count`, `group`, `now`, `fates`.
 local OVERFLOW = '{"type":"Overflow","message":"the queue was at its max_length of %d"}'
 local EXPIRED = '{"type":"Expired","message":"expired %d ms before it could start"}'
 
@@ -99,16 +99,19 @@ local function clear_swept(queue)
     -- A move between homes, which the memory limit must not stop; what is new was held to it by now.
     redis.call('XACK', queue.stream, group, '0-0')
   end
+  local discarded = 0
   for _, entry in ipairs(queue.swept) do
-    if not queue.discards then
+    if queue.discards or is_request(entry[2]) then
+      discarded = discarded + 1
+    else
       local late = now - tonumber(find_value(entry[2], 'expires'))
       add_dead_letter(queue.letters, entry[2], '', 'expired', string.format(EXPIRED, late))
     end
     remove(queue, entry)
   end
-  if queue.discards and #queue.swept > 0 then
-    count(queue.counts, 'expired', #queue.swept)
-    count(queue.counts, 'discarded', #queue.swept)
+  if discarded > 0 then
+    count(queue.counts, 'expired', discarded)
+    count(queue.counts, 'discarded', discarded)
   end
 end
 

@@ -1,0 +1,190 @@
+"""Asking and being answered: what both colours of client know of it. No I/O here.
+
+Replies come to one inbox a client. It is made by the first request, lives a minute unless it is renewed, and
+gets a new name when it was gone: a reply to the old one finds nobody and is counted by the server.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, Generic, TypeVar
+
+from leanmq_topology.brokers.protocol import Arrived, Duplicate, Reply, SendResult
+from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.options import read_duration, read_options
+from leanmq_topology.client.sender import Batch, write_batch
+from leanmq_topology.contracts.payload import decode_data
+from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError, SettingError
+from leanmq_topology.messages.message import HEADER_REPLY_TO, HEADER_ROUTE
+from leanmq_topology.messages.routing import Destination
+from leanmq_topology.topology.model import DAY_MS
+
+W = TypeVar("W")
+
+LIFETIME_MS: Final = 60_000
+RENEW_SECONDS: Final = 20.0
+LONGEST_READ_MS: Final = 5_000
+READ_AT_ONCE: Final = 1_000
+TRIM_AFTER: Final = 100
+"""Replies read before the inbox is told that they were."""
+MOST_WAITING: Final = 5_000
+"""Requests of one client at a time; the inbox holds twice as many replies."""
+MOST_REMEMBERED: Final = 1_000
+"""Answered requests, to tell a second reply from one that came too late."""
+NAME_BYTES: Final = 10
+LONGEST_TIMEOUT_MS: Final = DAY_MS
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyCounts:
+    """Replies that found nobody waiting for them here."""
+
+    late: int
+    """They came after their request had timed out or was cancelled."""
+    duplicate: int
+    """Their request had been answered: its handler ran twice."""
+
+
+class Mailbox(Generic[W]):
+    """One inbox, and who waits for which reply. `W` is whatever a waiter of this colour is."""
+
+    def __init__(self, process: int) -> None:
+        self.process = process
+        self.name = new_inbox_name()
+        self.read_to = "0"
+        self.waiting: dict[str, W] = {}
+        self.counts = ReplyCounts(0, 0)
+        self._kept_at: float | None = None
+        self._unkept = 0
+        self._answered: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def is_open(self) -> bool:
+        return self._kept_at is not None
+
+    def needs_keeping(self, now: float) -> bool:
+        """Whether it is time to renew it, or to drop what was read. `now` is monotonic seconds."""
+        return self._kept_at is None or now - self._kept_at > RENEW_SECONDS or self._unkept >= TRIM_AFTER
+
+    def note_kept(self, now: float) -> None:
+        """It was made or renewed by a call that began at `now`."""
+        self._kept_at, self._unkept = now, 0
+
+    def move(self) -> None:
+        """The inbox is gone: go on with one of another name, from its beginning."""
+        self.name, self.read_to = new_inbox_name(), "0"
+        self._kept_at, self._unkept = None, 0
+
+    def add(self, request_id: str, waiter: W) -> None:
+        if request_id in self.waiting:
+            raise SettingError("id", f"a request {request_id!r} of this client is under way")
+        if len(self.waiting) >= MOST_WAITING:
+            raise LeanMQError(
+                f"{MOST_WAITING} requests of this client wait for their replies already",
+                hint="wait for some of them, or ask from several processes",
+            )
+        self.waiting[request_id] = waiter
+
+    def take(self, arrived: Iterable[Arrived]) -> list[tuple[W, Reply]]:
+        """Who gets which of these replies. What nobody waits for is dropped and counted."""
+        found = []
+        for item in arrived:
+            self.read_to = item.place
+            self._unkept += 1
+            waiter = self.waiting.pop(item.reply.request_id, None)
+            if waiter is None:
+                self._count(item.reply.request_id)
+            else:
+                self._remember(item.reply.request_id)
+                found.append((waiter, item.reply))
+        return found
+
+    def _count(self, request_id: str) -> None:
+        if request_id in self._answered:
+            self.counts = replace(self.counts, duplicate=self.counts.duplicate + 1)
+        else:
+            self.counts = replace(self.counts, late=self.counts.late + 1)
+
+    def _remember(self, request_id: str) -> None:
+        self._answered[request_id] = None
+        if len(self._answered) > MOST_REMEMBERED:
+            self._answered.popitem(last=False)
+
+
+def new_inbox_name() -> str:
+    return base64.b32encode(os.urandom(NAME_BYTES)).decode().lower()
+
+
+class Request(Batch):
+    """One message that is answered."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> str:
+        return self.drafts[0].id
+
+    def read(self, results: Sequence[SendResult], view: AppliedView) -> list[str] | None:
+        """As of any batch; but a request that was not stored is not answered. Raises `SettingError` then."""
+        for result in results:
+            if isinstance(result, Duplicate):
+                raise SettingError(
+                    "id",
+                    f"request {self.id!r} to {self.target} is a duplicate of {result.id!r},"
+                    " and its reply goes to whoever sent that",
+                    hint="leave the id out to ask anew",
+                )
+        return super().read(results, view)
+
+
+def choose_timeout_ms(destination: Destination, timeout: float | str | None) -> int:
+    """How long to wait. Raises `SettingError` for a name that nobody answers at, or a time that is none."""
+    if destination.reply is None:
+        raise SettingError(
+            "route",
+            f"nobody answers at {destination.name!r}: it is not a route of type request",
+            hint=f"send to it instead, or declare: routes: {{{destination.name}: {{type: request, …}}}}",
+        )
+    if timeout is None:
+        return destination.timeout_ms
+    limit_ms = read_duration("timeout", timeout, LONGEST_TIMEOUT_MS)
+    if limit_ms == 0:
+        raise SettingError("timeout", "must be longer than 0")
+    return limit_ms
+
+
+def write_request(
+    destination: Destination,
+    data: Any,
+    *,
+    inbox: str,
+    timeout_ms: int,
+    id: str | None,
+    headers: Mapping[str, str] | None,
+    correlation_id: str | None,
+    now_ms: int,
+) -> Request:
+    """A request as it is sent. It expires when nobody waits for its reply any more."""
+    options = read_options(id=id, ttl=timeout_ms / 1000, headers=headers, correlation_id=correlation_id)
+    ours = {HEADER_REPLY_TO: inbox, HEADER_ROUTE: destination.name}
+    marked = replace(options, headers={**options.headers, **ours})
+    batch = write_batch(destination.name, (data,), marked, now_ms=now_ms)
+    return Request(batch.target, batch.options, batch.now_ms, batch.drafts)
+
+
+def read_reply(destination: Destination, reply: Reply) -> Any:
+    """The data of a reply. Raises `RemoteError`, or `InvalidMessageError` for one that breaks its schema."""
+    if reply.failure is not None:
+        raise RemoteError(
+            reply.failure.type, reply.failure.message, route=destination.name, message_id=reply.request_id
+        )
+    data = decode_data(reply.data)
+    contract = destination.reply
+    violation = contract.schema.find_violation(data) if contract is not None else None
+    if contract is not None and violation is not None:
+        raise InvalidMessageError(violation.path, violation.reason, type=contract.type)
+    return data

@@ -1,0 +1,496 @@
+"""Asking and being answered, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leanmq_topology import Discard, Message, Reject, Retry, connect_sync
+from leanmq_topology.brokers.protocol import Flush, Reply
+from leanmq_topology.brokers.redis.keys import Keys
+from leanmq_topology.brokers.redis.requesting import MOST_REPLIES
+from leanmq_topology.client.requesting import LIFETIME_MS
+from leanmq_topology.errors import (
+    InvalidMessageError,
+    LeanMQError,
+    RemoteError,
+    RequestTimeoutError,
+    SettingError,
+)
+from leanmq_topology.messages.outcome import DeadReason, Failure
+from leanmq_topology.topology.model import MessageType, OnFalse, Queue, RequestRoute, Topology
+from tests.support.servers import Server
+from tests.support.workers import (
+    PATIENCE_SECONDS,
+    Place,
+    Running,
+    happens,
+    load,
+    make_topology,
+    work_queue,
+    working,
+)
+
+ANSWER = MessageType(
+    name="answer", schema={"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
+)
+LONG = 30.0
+"""Seconds that no reply of these tests takes."""
+Here = Callable[..., Place]
+
+
+@pytest.fixture
+def here(server: Server, namespace: str, tmp_path: Path) -> Here:
+    """Applies `work`, and the route `ask` to it; options are those of the queue."""
+
+    def apply(**work: Any) -> Place:
+        place = Place(server, declare(namespace, tmp_path, **work))
+        place.apply()
+        return place
+
+    return apply
+
+
+def declare(namespace: str, folder: Path, **work: Any) -> Topology:
+    plain = make_topology(namespace, folder, work_queue(**work), Queue(name="out"))
+    route = RequestRoute(name="ask", request="number", reply="answer", queue="work", timeout_ms=30_000)
+    return replace(plain, messages={**plain.messages, "answer": ANSWER}, routes={"ask": route})
+
+
+async def double(data: dict[str, int]) -> dict[str, int]:
+    return {"n": data["n"] * 2}
+
+
+@asynccontextmanager
+async def answering(place: Place, handler: Any = double, **declared: Any) -> AsyncIterator[Running]:
+    async with working(place, load(handler, **declared)) as running:
+        yield running
+
+
+def inboxes(place: Place) -> list[bytes]:
+    return place.command("KEYS", f"{{{place.topology.broker.namespace}}}:r:*")
+
+
+# -- answers -------------------------------------------------------------------------------------------------
+
+
+async def test_a_request_is_answered_with_what_the_handler_returns(here: Here):
+    place = here()
+    async with answering(place), place.client() as client:
+        assert await client.request("ask", {"n": 21}) == {"n": 42}
+        assert await client.request("ask", {"n": 4}, timeout="20s", headers={"color": "red"}) == {"n": 8}
+        state = await place.until_settled()
+    assert state.counters is not None
+    assert (state.counters["acked"], state.counters["late_replies"], state.dead) == (2, 0, 0)
+
+
+async def test_a_blocking_client_is_answered_too_by_a_handler_in_a_thread(here: Here):
+    place = here()
+
+    def handler(data: dict[str, int]) -> dict[str, int]:
+        return {"n": data["n"] + 1}
+
+    def ask() -> list[Any]:
+        with connect_sync(place.topology, url=place.server.url) as client:
+            return [client.request("ask", {"n": n}, timeout=LONG) for n in range(20)]
+
+    async with answering(place, handler):
+        assert await asyncio.to_thread(ask) == [{"n": n + 1} for n in range(20)]
+
+
+async def test_fifty_requests_of_one_client_get_their_own_answers_although_every_connection_is_cut(
+    here: Here,
+):
+    place = here()
+    asked, cut = asyncio.Event(), asyncio.Event()
+    running: set[int] = set()
+
+    async def handler(data: dict[str, int]) -> dict[str, int]:
+        running.add(data["n"])
+        if len(running) >= 25:
+            asked.set()
+            await cut.wait()
+        return {"n": data["n"] * 2}
+
+    async with answering(place, handler, concurrency=50), place.client() as client:
+        requests = [asyncio.create_task(client.request("ask", {"n": n}, timeout=LONG)) for n in range(50)]
+        await happens(asked)
+        place.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        cut.set()
+        assert await asyncio.gather(*requests) == [{"n": n * 2} for n in range(50)]
+        assert client.reply_counts.late == 0
+        await place.until_settled()
+
+
+async def test_threads_that_share_a_client_get_their_own_answers_although_connections_are_cut(here: Here):
+    place = here()
+    started = threading.Barrier(2)
+
+    async def handler(data: dict[str, int]) -> dict[str, int]:
+        if data["n"] == 5:
+            await asyncio.to_thread(started.wait, PATIENCE_SECONDS)
+        return {"n": data["n"] * 2}
+
+    def ask_all() -> list[Any]:
+        with (
+            connect_sync(place.topology, url=place.server.url) as client,
+            ThreadPoolExecutor(10) as threads,
+        ):
+            answers = threads.map(lambda n: client.request("ask", {"n": n}, timeout=LONG), range(50))
+            started.wait(PATIENCE_SECONDS)
+            place.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            return list(answers)
+
+    async with answering(place, handler):
+        assert await asyncio.to_thread(ask_all) == [{"n": n * 2} for n in range(50)]
+
+
+async def test_a_reply_and_what_the_handler_sends_besides_leave_together(here: Here):
+    place = here()
+
+    async def handler(data: dict[str, int], message: Message) -> dict[str, int]:
+        message.send("out", {"n": 7})
+        return {"n": data["n"]}
+
+    async with answering(place, handler, then="out"), place.client() as client:
+        assert await client.request("ask", {"n": 1}) == {"n": 1}
+    with place.link() as link:
+        found = link.connection.execute(link.broker.peek("out", count=10))
+    assert sorted(entry.envelope.data for entry in found) == [b'{"n":1}', b'{"n":7}']
+
+
+async def test_false_is_a_reply_like_any_other_where_the_route_allows_it(
+    server: Server, namespace: str, tmp_path: Path
+):
+    topology = declare(namespace, tmp_path)
+    place = Place(
+        server, replace(topology, messages={**topology.messages, "answer": replace(ANSWER, schema=True)})
+    )
+    place.apply()
+
+    async def handler(data: dict[str, int]) -> Any:
+        return {0: False, 1: None, 2: [1, "two"]}[data["n"]]
+
+    async with answering(place, handler, on_false=OnFalse.DEAD_LETTER), place.client() as client:
+        assert [await client.request("ask", {"n": n}) for n in range(3)] == [False, None, [1, "two"]]
+        assert (await place.until_settled()).dead == 0
+
+
+async def test_what_nobody_waits_for_is_handled_as_any_message(here: Here):
+    place = here()
+    async with answering(place), place.client() as client:
+        await client.send("work", {"n": 1})
+        await client.send("ask", {"n": 2})
+        state = await place.until_settled()
+    assert state.counters is not None
+    assert (state.counters["acked"], state.counters["late_replies"]) == (2, 0)
+    assert inboxes(place) == []
+
+
+# -- failures ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("colour", ["async def", "def"])
+@pytest.mark.parametrize(
+    ("raised", "kind", "text"),
+    [
+        (ZeroDivisionError("cannot divide by zero"), "ZeroDivisionError", "cannot divide by zero"),
+        (Reject("no such thing"), "Reject", "no such thing"),
+        (Discard("not now"), "Discard", "not now"),
+        (RuntimeError("x" * 5000), "RuntimeError", "x" * 500),
+    ],
+    ids=["exception", "reject", "discard", "long"],
+)
+async def test_a_failure_for_good_is_raised_at_the_caller(
+    here: Here, colour: str, raised: Exception, kind: str, text: str
+):
+    place = here(max_deliveries=2)
+
+    async def waits(data: dict[str, int]) -> None:
+        raise raised
+
+    def blocks(data: dict[str, int]) -> None:
+        raise raised
+
+    async with answering(place, waits if colour == "async def" else blocks), place.client() as client:
+        with pytest.raises(RemoteError) as caught:
+            await client.request("ask", {"n": 1}, timeout=LONG)
+        await place.until_settled()
+    assert isinstance(caught.value, ValueError)
+    assert (caught.value.type, caught.value.text, caught.value.route) == (kind, text, "ask")
+    assert str(caught.value) == text
+
+
+async def test_a_caller_waits_while_its_request_is_tried_again(here: Here):
+    place = here()
+
+    async def handler(data: dict[str, int], message: Message) -> dict[str, int]:
+        if message.attempt == 1:
+            raise RuntimeError("not yet")
+        if message.attempt == 2:
+            raise Retry(after=0)
+        return {"n": message.attempt}
+
+    async with answering(place, handler), place.client() as client:
+        assert await client.request("ask", {"n": 1}, timeout=LONG) == {"n": 3}
+
+
+@pytest.mark.parametrize("value", [None, {"n": "many"}, object()], ids=["none", "wrong", "no JSON"])
+async def test_a_value_that_is_no_reply_of_its_route_is_the_handlers_failure(here: Here, value: Any):
+    place = here(max_deliveries=1)
+
+    async def handler(data: dict[str, int]) -> Any:
+        return value
+
+    async with answering(place, handler), place.client() as client:
+        with pytest.raises(RemoteError) as caught:
+            await client.request("ask", {"n": 1}, timeout=LONG)
+        await place.until_settled()
+    assert caught.value.type == "InvalidMessageError"
+    [dead] = place.dead_letters()
+    assert (dead.reason, dead.failure.type) == (DeadReason.FAILED, "InvalidMessageError")
+
+
+async def test_a_request_that_breaks_its_schema_never_leaves(here: Here):
+    place = here()
+    async with place.client() as client:
+        with pytest.raises(InvalidMessageError):
+            await client.request("ask", {"n": "one"})
+        with pytest.raises(SettingError, match="nobody answers"):
+            await client.request("work", {"n": 1})
+        with pytest.raises(SettingError, match="timeout"):
+            await client.request("ask", {"n": 1}, timeout=0)
+    assert place.state().ready == 0
+
+
+async def test_a_reply_of_another_program_is_held_against_the_schema(here: Here):
+    place = here()
+    async with place.client() as client:
+        asking = asyncio.create_task(client.request("ask", {"n": 1}, timeout=LONG))
+        await place.until(lambda state: state.ready == 1)
+        with place.link() as link:
+            [entry] = link.connection.execute(link.broker.peek("work", count=1))
+            inbox = entry.envelope.headers["replyto"]
+            foreign = Reply(inbox, entry.envelope.id, "answer", b'{"n": "many"}')
+            assert link.connection.execute(link.broker.reply("work", foreign))
+        with pytest.raises(InvalidMessageError, match="/n"):
+            await asking
+
+
+# -- deadlines, latecomers, leaks ----------------------------------------------------------------------------
+
+
+async def test_a_request_that_times_out_is_never_started_and_leaves_no_dead_letter(here: Here):
+    place = here()
+    ran: list[int] = []
+
+    async def handler(data: dict[str, int]) -> dict[str, int]:
+        ran.append(data["n"])
+        return data
+
+    async with place.client() as client:
+        with pytest.raises(RequestTimeoutError) as caught:
+            await client.request("ask", {"n": 1}, timeout=0.05)
+        assert isinstance(caught.value, TimeoutError)
+        assert (caught.value.route, caught.value.seconds) == ("ask", 0.05)
+        assert caught.value.message_id
+        assert client._requester.waiting == 0
+        async with answering(place, handler):
+            assert await client.request("ask", {"n": 2}, timeout=LONG) == {"n": 2}
+            state = await place.until_settled()
+    assert ran == [2]
+    assert state.counters is not None
+    assert (state.dead, state.counters["expired"], state.counters["discarded"]) == (0, 1, 1)
+
+
+def test_a_request_that_expires_unread_is_swept_away_and_others_are_dead_lettered(here: Here):
+    place = here()
+    with connect_sync(place.topology, url=place.server.url) as client:
+        with pytest.raises(RequestTimeoutError):
+            client.request("ask", {"n": 1}, timeout=0.05)
+        client.send("work", {"n": 2}, ttl=0.05, headers={"x": '"replyto":'})
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with place.link() as link:
+        while place.state().ready and time.monotonic() < deadline:
+            link.connection.execute(link.broker.sweep(["work"]))
+    assert [dead.envelope.headers.get("x") for dead in place.dead_letters()] == ['"replyto":']
+
+
+async def test_a_reply_that_comes_too_late_is_dropped_and_counted(here: Here):
+    place = here()
+    started, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def handler(data: dict[str, int]) -> dict[str, int]:
+        if data["n"] == 1:
+            started.set()
+            await goes_on.wait()
+        return data
+
+    async with answering(place, handler), place.client() as client:
+        asking = asyncio.create_task(client.request("ask", {"n": 1}, timeout=LONG))
+        await happens(started)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert client._requester.waiting == 0
+        goes_on.set()
+        await place.until_settled()
+        assert await client.request("ask", {"n": 2}, timeout=LONG) == {"n": 2}
+        assert (client.reply_counts.late, client.reply_counts.duplicate) == (1, 0)
+
+
+async def test_of_two_replies_to_one_request_the_first_counts(here: Here):
+    place = here()
+    async with place.client() as client:
+        asking = asyncio.create_task(client.request("ask", {"n": 1}, timeout=LONG))
+        await place.until(lambda state: state.ready == 1)
+        with place.link() as link:
+            [entry] = link.connection.execute(link.broker.peek("work", count=1))
+            inbox = entry.envelope.headers["replyto"]
+            for n in (1, 2):
+                answer = Reply(inbox, entry.envelope.id, "answer", b'{"n": %d}' % n)
+                assert link.connection.execute(link.broker.reply("work", answer))
+        assert await asking == {"n": 1}
+        async with answering(place):
+            assert await client.request("ask", {"n": 3}, timeout=LONG) == {"n": 6}
+        assert (client.reply_counts.late, client.reply_counts.duplicate) == (0, 2)  # and the worker's own
+
+
+async def test_a_client_that_is_gone_leaves_nothing_and_its_late_reply_is_counted(here: Here):
+    place = here()
+    started, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def handler(data: dict[str, int]) -> dict[str, int]:
+        started.set()
+        await goes_on.wait()
+        return data
+
+    async with answering(place, handler):
+        async with place.client() as client:
+            asking = asyncio.create_task(client.request("ask", {"n": 1}, timeout=LONG))
+            await happens(started)
+        with pytest.raises(LeanMQError, match="closed"):
+            await asking
+        assert inboxes(place) == []
+        goes_on.set()
+        state = await place.until_settled()
+    assert state.counters is not None
+    assert (state.counters["acked"], state.counters["late_replies"]) == (1, 1)
+    assert inboxes(place) == []
+
+
+async def test_an_inbox_that_was_deleted_is_followed_by_another(here: Here):
+    place = here()
+    async with answering(place), place.client() as client:
+        await client.request("ask", {"n": 1}, timeout=LONG)
+        [first] = inboxes(place)
+        place.command("DEL", first)
+        client._requester._box._kept_at = time.monotonic() - 3600  # as if an hour had passed
+        assert await client.request("ask", {"n": 2}, timeout=LONG) == {"n": 4}
+        [second] = inboxes(place)
+    assert first != second
+
+
+async def test_an_inbox_is_trimmed_behind_its_reader_and_lives_for_a_time(here: Here):
+    place = here()
+    async with answering(place), place.client() as client:
+        for start in range(0, 300, 50):
+            requests = [client.request("ask", {"n": start + n}, timeout=LONG) for n in range(50)]
+            await asyncio.gather(*requests)
+        [inbox] = inboxes(place)
+        assert place.command("XLEN", inbox) <= 150
+        assert 0 < place.command("PTTL", inbox) <= LIFETIME_MS
+
+
+async def test_a_request_whose_id_was_sent_before_is_refused_at_once(here: Here):
+    place = here()
+    async with answering(place), place.client() as client:
+        assert await client.request("ask", {"n": 1}, id="mine", timeout=LONG) == {"n": 2}
+        with pytest.raises(SettingError, match="duplicate"):
+            await client.request("ask", {"n": 1}, id="mine", timeout=LONG)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_asks_through_an_inbox_of_its_own(here: Here):
+    place = here()
+    with connect_sync(place.topology, url=place.server.url) as client:
+        with pytest.raises(RequestTimeoutError):
+            client.request("ask", {"n": 1}, timeout=0.05)
+        child = os.fork()
+        if child == 0:
+            try:
+                client.request("ask", {"n": 2}, timeout=0.05)
+            except RequestTimeoutError:
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert len(inboxes(place)) == 2
+
+
+async def test_a_hundred_clients_that_ask_once_and_close_leave_no_key(here: Here):
+    place = here()
+
+    async def ask(number: int) -> None:
+        async with place.client() as client:
+            assert await client.request("ask", {"n": number}, timeout=LONG) == {"n": number * 2}
+
+    async with answering(place):
+        for start in range(0, 100, 20):
+            await asyncio.gather(*map(ask, range(start, start + 20)))
+    assert inboxes(place) == []
+
+
+# -- the inbox on the server ---------------------------------------------------------------------------------
+
+
+def test_an_inbox_holds_only_so_many_replies_and_only_its_client_makes_one(here: Here):
+    place = here()
+    with place.link() as link:
+        execute, broker = link.connection.execute, link.broker
+        gone = Reply("nobody", "m", "answer", b"{}", None)
+        assert execute(broker.reply("work", gone)) is False
+        assert inboxes(place) == []
+        execute(broker.open_inbox("mine", lifetime_ms=5000))
+        execute(broker.open_inbox("mine", lifetime_ms=5000))
+        key = Keys(place.topology.broker.namespace).inbox("mine")
+        assert (place.command("XLEN", key), place.command("TYPE", key)) == (0, b"stream")
+        failed = Reply("mine", "m", failure=Failure("ValueError", "no"))
+        assert execute(broker.reply("work", failed)) is True
+        [arrived] = execute(broker.read_inbox("mine", "0", count=10, block_ms=0))
+        assert arrived.reply == failed
+        assert execute(broker.read_inbox("mine", arrived.place, count=10, block_ms=0)) == []
+        assert execute(broker.keep_inbox("mine", lifetime_ms=9000, read_to=arrived.place)) is True
+        assert place.command("PTTL", key) > 5000
+        assert execute(broker.close_inbox("mine")) is True
+        assert execute(broker.keep_inbox("mine", lifetime_ms=9000, read_to="0")) is False
+        assert execute(broker.read_inbox("mine", "0", count=10, block_ms=20)) == []
+    state = place.state()
+    assert state.counters is not None
+    assert state.counters["late_replies"] == 1
+    assert MOST_REPLIES >= 10_000
+
+
+def test_an_inbox_that_is_no_stream_keeps_everything_as_it_was(here: Here):
+    place = here()
+    with connect_sync(place.topology, url=place.server.url) as client:
+        with pytest.raises(RequestTimeoutError):
+            client.request("ask", {"n": 1}, timeout=0.05)
+        [inbox] = inboxes(place)
+    place.command("SET", inbox, "something else")
+    with place.link() as link:
+        execute, broker = link.connection.execute, link.broker
+        [delivered] = execute(broker.fetch(["work"], "me", count=1, block_ms=0))
+        answer = Reply(delivered.envelope.headers["replyto"], delivered.envelope.id, "answer", b"{}")
+        with pytest.raises(LeanMQError):
+            execute(broker.ack_with_outputs("me", delivered, Flush("p", 1, ()), answer))
+    assert place.state().in_flight == 1

@@ -1,0 +1,90 @@
+"""Clients that ask, and are gone before or after they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+from leanmq_topology import Topology
+from tests.faults.catalogue import Figures
+from tests.support.servers import Server
+from tests.support.workers import PATIENCE_SECONDS, Place, happens, load, working
+
+LIFETIME_MS = 1_000
+TOPOLOGY = """
+leanmq: 1
+name: {namespace}
+messages:
+  number: {{schema: {{type: object, required: [n], properties: {{n: {{type: integer}}}}}}}}
+queues:
+  work: {{accepts: [number], ttl: none}}
+routes:
+  ask: {{type: request, request: number, reply: number, queue: work}}
+"""
+WAITS, ANSWERED = 0, 1
+
+
+def start_caller(path: Path, url: str, number: int) -> subprocess.Popen[str]:
+    words = [
+        sys.executable,
+        "-m",
+        "tests.support.doomed_caller",
+        str(path),
+        url,
+        str(LIFETIME_MS),
+        str(number),
+    ]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def say(caller: subprocess.Popen[str]) -> str:
+    assert caller.stdout is not None
+    return caller.stdout.readline().strip()
+
+
+async def test_callers_that_are_killed_leave_nothing_behind(
+    server: Server, namespace: str, tmp_path: Path, figures: Figures
+):
+    """Two are killed while they wait, two after they were answered."""
+    path = tmp_path / "topology.yaml"
+    path.write_text(TOPOLOGY.format(namespace=namespace))
+    place = Place(server, Topology.load(path))
+    await asyncio.to_thread(place.apply)
+    waiting, goes_on = asyncio.Event(), asyncio.Event()
+    waiters: list[int] = []
+
+    async def handler(data: dict[str, int]) -> dict[str, int]:
+        if data["n"] == WAITS:
+            waiters.append(1)
+            if len(waiters) == 2:
+                waiting.set()
+            await goes_on.wait()
+        return data
+
+    callers = [start_caller(path, server.url, number) for number in (WAITS, WAITS, ANSWERED, ANSWERED)]
+    try:
+        async with working(place, load(handler)):
+            await happens(waiting)
+            for caller in callers[2:]:
+                assert await asyncio.to_thread(say, caller) == "asking"
+                assert await asyncio.to_thread(say, caller) == "answered"
+            for caller in callers:
+                caller.kill()
+                caller.wait()
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while place.command("KEYS", f"{{{namespace}}}:r:*"):
+                    await asyncio.sleep(0.02)  # a server has no way to signal that a key expired
+            goes_on.set()
+            state = await place.until_settled()
+    finally:
+        for caller in callers:
+            caller.kill()
+            caller.communicate()
+    assert state.counters is not None
+    figures.report(
+        "F55", server=server.kind, killed=len(callers), late_replies=state.counters["late_replies"], leaked=0
+    )
+    assert (state.counters["acked"], state.counters["late_replies"], state.dead) == (4, 2, 0)
+    assert place.command("KEYS", f"{{{namespace}}}:r:*") == []
