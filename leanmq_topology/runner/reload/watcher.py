@@ -20,6 +20,8 @@ from leanmq_topology.runner.reload.snapshot import Snapshot, WatchList, take_sna
 
 LOOK_SECONDS = 2.0
 """A change of which the system does not tell is found within this."""
+STEP_MS = 30
+"""How often `watchfiles` asks itself for events; each time costs 50 µs, all day long."""
 RESTLESS_SECONDS = 0.05
 """Between looks while an edit is under way."""
 POLL_SECONDS = 0.3
@@ -102,8 +104,8 @@ class Watcher:
                 *folders,
                 watch_filter=None,
                 recursive=False,
-                step=10,
-                debounce=50,
+                step=STEP_MS,
+                debounce=2 * STEP_MS,
                 rust_timeout=int(LOOK_SECONDS * 1000),
                 yield_on_timeout=True,
                 stop_event=self._stirred,
