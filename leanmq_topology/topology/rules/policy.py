@@ -16,6 +16,8 @@ from leanmq_topology.topology.values import format_duration, format_size
 
 ATOMIC_SIZE = 4 * 1024 * 1024
 """Bytes that one atomic send may write, over all its copies."""
+SHORTEST_LEASE_MS = 1000
+"""Of what `visibility_timeout` may be, the least."""
 
 _CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _EXCEPTIONS = {
@@ -93,20 +95,24 @@ def check_retries_within_ttl(draft: Draft) -> Findings:
 
 
 def check_visibility_timeout(draft: Draft) -> Findings:
-    """A lease longer than any run may last only delays the rescue of a dead worker's messages."""
+    """A lease longer than any run may last only delays the rescue of a dead worker's messages.
+
+    Said where it was chosen: the default is short enough for everybody.
+    """
     for handler, queue in _handlers(draft):
         visibility = draft.settled("queues", queue.name, "visibility_timeout")
-        if queue.visibility_timeout_ms <= handler.timeout_ms or draft.is_broken(
-            visibility, draft.settled("handlers", handler.name, "timeout")
-        ):
+        longest_ms = max(handler.timeout_ms, SHORTEST_LEASE_MS)
+        if queue.visibility_timeout_ms <= longest_ms or not _chose(draft, queue, "visibility_timeout"):
             continue
-        limit = format_duration(handler.timeout_ms)
+        if draft.is_broken(visibility, draft.settled("handlers", handler.name, "timeout")):
+            continue
+        limit, longest = format_duration(handler.timeout_ms), format_duration(longest_ms)
         yield draft.warning(
             "LMQ409",
             f"visibility_timeout {format_duration(queue.visibility_timeout_ms)} is longer than handler"
             f" {handler.name!r} may run ({limit}): a dead worker's messages wait longer than they need",
             visibility,
-            suggestion=f"write {limit} or less; leases are renewed while a handler runs",
+            suggestion=f"write {longest} or less; leases are renewed while a handler runs",
         )
 
 
@@ -135,7 +141,9 @@ def check_route_size(draft: Draft) -> Findings:
     queues = draft.topology.queues
     for route in draft.topology.routes.values():
         targets = [queues[target.queue] for target in targets_of(route) if target.queue in queues]
-        if len(targets) < 2 or not (draft.strict or any(_chose_size(draft, queue) for queue in targets)):
+        if len(targets) < 2 or not (
+            draft.strict or any(_chose(draft, queue, "max_message_size") for queue in targets)
+        ):
             continue
         largest = min(queue.max_message_size for queue in targets)
         if largest * len(targets) > ATOMIC_SIZE:
@@ -213,9 +221,9 @@ def _never(draft: Draft) -> Iterator[tuple[ValuePath, str]]:
                 yield place, name
 
 
-def _chose_size(draft: Draft, queue: Queue) -> bool:
-    places = (("queues", queue.name), ("defaults", "queue"))
-    return any(draft.given(*place, "max_message_size") for place in places)
+def _chose(draft: Draft, queue: Queue, key: str) -> bool:
+    """Whether the file says something about it, for this queue or for all."""
+    return draft.given("queues", queue.name, key) or draft.given("defaults", "queue", key)
 
 
 def _handlers(draft: Draft) -> list[tuple[Handler, Queue]]:

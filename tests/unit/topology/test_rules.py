@@ -341,6 +341,12 @@ WARNINGS = [
         [("LMQ409", "queues.a.visibility_timeout", "1h")],
     ),
     Row(
+        "no shorter lease than that of 1 s is possible, and the default is nobody's choice",
+        "queues: {a: {accepts: [placed], visibility_timeout: 1s}, b: {accepts: [paid]}}\n"
+        'handlers: {h: {queue: a, call: "m.n:f", timeout: 500ms}, i: {queue: b, call: "m.n:f", timeout: 5s}}',
+        [],
+    ),
+    Row(
         "retries that outlast the ttl",
         "queues: {a: {accepts: [placed, paid], ttl: 15s}}",
         [("LMQ422", "queues.a.ttl", "15s")],
