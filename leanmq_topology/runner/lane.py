@@ -254,6 +254,22 @@ class Lane:
             message.finished = True
         return len(unstarted)
 
+    def next_in_line(self) -> str | None:
+        """The entry that has waited longest of those that have not started."""
+        waiting = (entry for entry, one in self.held.items() if one.started_at is None and not one.finished)
+        return next(waiting, None)
+
+    def hand_over(self, count: int) -> int:
+        """Hand back the last `count` of what waits for its turn, and keep the rest. Returns how many."""
+        unstarted = self.crew.take_back()
+        kept = max(len(unstarted) - count, 0)
+        for message in unstarted[kept:]:
+            self.release(message.delivered)
+            message.finished = True
+        if kept:
+            self.crew.give(unstarted[:kept], self.pipeline)
+        return len(unstarted) - kept
+
     def release(self, delivered: Delivered) -> None:
         self._settle.add(delivered, Released(), started=False)
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Broker, Upkeep
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
+from leanmq_topology.runner.handover import HandOver
 from leanmq_topology.runner.lane import Lane
 from leanmq_topology.upkeep.checkup import CheckUp
 from leanmq_topology.upkeep.clocks import ServerClock
@@ -56,6 +57,7 @@ class Maintenance:
         self._outage, self._watch = outage, watch
         self._checkup = CheckUp(broker, lanes)
         self._promotion = Promotion(broker, consumer, clock, seen, self._checkup.repair_clocks)
+        self._handover = HandOver(broker, consumer, lanes)
         self._going_by = (seen.generation, seen.epoch)
         self._generation_changed = generation_changed
         self._beat, self._beat_at = beat, 0.0
@@ -111,6 +113,7 @@ class Maintenance:
             "promotion": self._promote,
             "watch": self._look,
             "claims": self._claim_all,
+            "hand-over": self._hand_over,
             "check-up": self._check_up,
             "heartbeat": self._beat_now_and_then,
         }
@@ -136,6 +139,9 @@ class Maintenance:
     async def _promote(self) -> None:
         await self._note_topology(await carry_out_async(self._promotion.step(), self._connection))
 
+    async def _hand_over(self) -> None:
+        await carry_out_async(self._handover.step(self._watch.free), self._connection)
+
     async def _check_up(self) -> None:
         await carry_out_async(self._checkup.step(), self._connection)
 
@@ -157,7 +163,8 @@ class Maintenance:
             self._beat_at = 0.0  # whoever paused a queue waits to see that it is so
 
     async def _claim_all(self) -> None:
-        now, free = time.monotonic(), self._watch.free
+        now = time.monotonic()
+        free = {name for name in self._watch.free if self._handover.may_take(name)}
         for name, scan in self._scans.items():
             if self._stopping:
                 return

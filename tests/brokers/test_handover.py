@@ -1,0 +1,82 @@
+"""What waits in one worker while another has nothing to do is run by the other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leanmq_topology import Message
+from tests.support.servers import Server
+from tests.support.workers import PATIENCE_SECONDS, Place, happens, load, make_topology, work_queue, working
+
+
+@pytest.fixture
+def place(server: Server, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr("leanmq_topology.runner.handover.WAITED_SECONDS", 0.2)
+    monkeypatch.setattr("leanmq_topology.runner.upkeep.HEARTBEAT_SECONDS", 0.2)
+    found = Place(server, make_topology(namespace, tmp_path, work_queue()))
+    found.apply()
+    return found
+
+
+@pytest.mark.parametrize("asynchronous", [True, False], ids=["async def", "def"])
+async def test_messages_behind_a_slow_one_are_left_to_an_idle_worker(place: Place, asynchronous: bool):
+    started, release = asyncio.Event(), threading.Event()
+    loop, slow = asyncio.get_running_loop(), []
+    elsewhere: dict[int, int] = {}
+
+    def in_a_thread(message: Message) -> None:
+        slow.append(message.data["n"])
+        loop.call_soon_threadsafe(started.set)
+        assert release.wait(PATIENCE_SECONDS)
+
+    async def in_the_loop(message: Message) -> None:
+        await asyncio.to_thread(in_a_thread, message)
+
+    async def quick(message: Message) -> None:
+        elsewhere[message.data["n"]] = message.attempt
+
+    await place.send(*range(10))
+    handler = load(in_the_loop if asynchronous else in_a_thread, concurrency=1, prefetch=10)
+    async with working(place, handler):
+        await happens(started)
+        await place.until(lambda state: state.in_flight == 10)
+        async with working(place, load(quick)):
+            await place.until(lambda state: state.in_flight == 1)
+            release.set()
+            await place.until_settled()
+    assert slow == [0]
+    assert elsewhere == dict.fromkeys(range(1, 10), 1), "handed over uncounted"
+
+
+async def test_messages_wait_where_they_are_while_nobody_is_idle(place: Place):
+    started, release = asyncio.Event(), asyncio.Event()
+    attempts: list[int] = []
+
+    async def slow(message: Message) -> None:
+        attempts.append(message.attempt)
+        started.set()
+        await release.wait()
+
+    await place.send(*range(10))
+    async with working(place, load(slow, concurrency=1, prefetch=10)) as only:
+        await happens(started)
+        handed_back = await count_releases(place, only.worker.name, seconds=1.0)
+        release.set()
+        await place.until_settled()
+    assert handed_back == 0
+    assert attempts == [1] * 10
+
+
+async def count_releases(place: Place, consumer: str, *, seconds: float) -> int:
+    """How many of ten messages are not held by their worker any more, at any time within `seconds`."""
+    most, ends = 0, asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < ends:
+        held: list[Any] = place.command("XPENDING", place.key("q", "work"), "g", "-", "+", 100, consumer)
+        most = max(most, 10 - len(held))
+        await asyncio.sleep(0.02)  # the length of the measurement
+    return most
