@@ -83,6 +83,8 @@ class Lane:
         A backlog would keep it waiting for ever otherwise."""
         self.room_bell: Callable[[], None] | None = None
         """Rung when there is room for what is owed."""
+        self.neighbours: Sequence[Lane] = ()
+        """All lanes of a worker that has one message in hand at a time, this one included."""
         self._suspended_until = 0.0
         self._settle = settle
         self._log, self.counters = log, counters
@@ -101,6 +103,8 @@ class Lane:
     @property
     def room(self) -> int:
         """How many more messages may be held."""
+        if self.neighbours:
+            return int(not any(lane.held for lane in self.neighbours))
         return max(self._prefetch.limit - len(self.held), 0)
 
     @property
@@ -243,7 +247,8 @@ class Lane:
         message = self.held.pop(entry_id, None)
         if message is not None:
             self._marker.settle(message)
-        if self.owed and self.room_bell is not None:
+        owed = self.owed or any(lane.owed for lane in self.neighbours)
+        if owed and self.room_bell is not None:
             self.room_bell()
 
     def release_unstarted(self) -> int:

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Broker, Upkeep
+from leanmq_topology.brokers.protocol import AsyncConnection, Broker, Part, Upkeep
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
 from leanmq_topology.runner.handover import HandOver
 from leanmq_topology.runner.lane import Lane
@@ -46,10 +46,12 @@ class Maintenance:
         generation_changed: Callable[[], Awaitable[None]],
         beat: Callable[[], Awaitable[None]],
         room_again: Callable[[], None],
+        part: Part = Part.ALL,
     ) -> None:
         """`seen` is what the first round said, which the worker does before it starts.
 
-        `room_again` is called when a search that kept a queue from being read is over.
+        `room_again` is called when a search that kept a queue from being read is over. `part` is what it
+        takes over from others.
         """
         self._broker, self._connection, self._consumer = broker, connection, consumer
         self._lanes = {lane.name: lane for lane in lanes}
@@ -62,6 +64,7 @@ class Maintenance:
         self._generation_changed = generation_changed
         self._beat, self._beat_at = beat, 0.0
         self._room_again = room_again
+        self._part = part
         for lane in lanes:
             lane.room_bell = self._wake_up
         self._said: dict[str, tuple[str, float]] = {}
@@ -207,6 +210,7 @@ class Maintenance:
             cursor=scan.cursor,
             count=min(lane.room, LARGEST_CLAIM),
             held=list(lane.held),
+            part=self._part,
         )
         cursor, taken_over = await self._connection.execute(operation)
         scan.plan_next(cursor)

@@ -20,7 +20,7 @@ from typing import Any
 
 from leanmq_topology.brokers.connect import AsyncLink, open_blocking
 from leanmq_topology.brokers.examination import insist
-from leanmq_topology.brokers.protocol import Upkeep
+from leanmq_topology.brokers.protocol import Part, Upkeep
 from leanmq_topology.clock import system_clock
 from leanmq_topology.errors import LeanMQError, LifespanError
 from leanmq_topology.plan.hazards import refuse_owner
@@ -89,10 +89,15 @@ class Worker:
         drain_seconds: float = DRAIN_SECONDS,
         marker: Marker = NO_MARKER,
         generation: int = 1,
+        part: Part = Part.ALL,
     ) -> None:
-        """`marker` hears of every message that starts; `generation` is for display."""
+        """`marker` hears of every message that starts; `generation` is for display.
+
+        `part` is what it takes over from others. With `Part.SUSPECT` it does nothing else: it reads nothing
+        new, and has one message in hand at a time.
+        """
         self.name = new_consumer_name()
-        self._marker, self._generation = marker, generation
+        self._marker, self._generation, self._part = marker, generation, part
         self._said: Mapping[str, str] = {}
         self._topology, self._handlers, self._link = topology, handlers, link
         self._drain_seconds = drain_seconds
@@ -105,6 +110,8 @@ class Worker:
         self._tainted: str | None = None
         self.on_taint: Callable[[str], None] = lambda reason: None
         """Called when this process has to be replaced, as soon as that is known."""
+        self.on_suspected: Callable[[Sequence[str]], None] = lambda queues: None
+        """Called with queues that hold what may have taken a worker down, as long as they do."""
         self._failed: LifespanError | None = None
         self._invokes: dict[str, Invoke] = {}
         self._stop = asyncio.Event()
@@ -148,6 +155,11 @@ class Worker:
         """Have the next heartbeats say this too. From any thread."""
         self._said = {**self._said, **facts}
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has anything in hand."""
+        return any(lane.held for lane in self._lanes.values())
+
     def stop(self) -> None:
         """Drain and end. Calling it twice is harmless."""
         self._stop.set()
@@ -180,11 +192,13 @@ class Worker:
             reading = await self._link.open_another()
             resources.push_async_callback(reading.close)
             lanes = list(self._lanes.values())
-            watch = Watch(self._broker, self.name, lanes, self._plan_reads_anew)
+            watch = Watch(self._broker, self.name, lanes, self._plan_reads_anew, self._part)
             await carry_out_async(watch.look(), self._connection)
+            watch.on_suspected = self.on_suspected
             self._watch = watch
+            read = [] if self._part is Part.SUSPECT else lanes
             self._reader = Reader(
-                self._broker, reading, self._connection, self.name, lanes, self._outage, watch.look_soon
+                self._broker, reading, self._connection, self.name, read, self._outage, watch.look_soon
             )
             self._upkeep = self._maintenance(watch, seen, lanes)
             return await self._run_parts(self._reader, self._upkeep, leases, ready)
@@ -285,6 +299,7 @@ class Worker:
             "host": socket.gethostname(),
             "pid": str(os.getpid()),
             "generation": str(self._generation),
+            "solo": str(int(self._part is Part.SUSPECT)),
             "handlers": ",".join(self._handlers),
             "queues": ",".join(self._lanes),
             "held": str(sum(len(lane.held) for lane in self._lanes.values())),
@@ -343,6 +358,9 @@ class Worker:
                 Counters(),
                 self._marker,
             )
+        if self._part is Part.SUSPECT:
+            for lane in self._lanes.values():
+                lane.neighbours = list(self._lanes.values())
 
     def _hire(self, employer: Employer, handler: LoadedHandler, finish: Finish, forget: Forget) -> Crew:
         def forget_and_look(message: Incoming) -> None:
@@ -380,6 +398,7 @@ class Worker:
             self._adopt_generation,
             self._beat,
             self._make_room_known,
+            self._part,
         )
 
     async def _start_leases(self, resources: contextlib.AsyncExitStack) -> LeaseKeeper:

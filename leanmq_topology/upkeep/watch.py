@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
-from leanmq_topology.brokers.protocol import Broker, Damage, QueueHealth
+from leanmq_topology.brokers.protocol import Broker, Damage, Part, QueueHealth
 from leanmq_topology.upkeep.steps import Steps, ask
 from leanmq_topology.upkeep.watched import Watched
 
@@ -40,8 +40,10 @@ class Watch:
         consumer: str,
         lanes: Sequence[Watched],
         changed: Callable[[], None],
+        part: Part = Part.ALL,
     ) -> None:
-        self._broker = broker
+        """`part` is what the caller claims."""
+        self._broker, self._part = broker, part
         self._lanes = {lane.name: lane for lane in lanes}
         self._changed = changed
         names = list(self._lanes)
@@ -50,6 +52,10 @@ class Watch:
         self._health: dict[str, QueueHealth] = {}
         self.free: set[str] = set()
         """Queues with messages that were handed back: they need not lapse to be claimed."""
+        self.suspected: set[str] = set()
+        """Queues with messages that only those may have who run each alone, or who claim everything."""
+        self.on_suspected: Callable[[Sequence[str]], None] = lambda queues: None
+        """Called after each look that found some."""
         self._due_at = 0.0
         self.topology_gone = False
 
@@ -117,6 +123,15 @@ class Watch:
         leases_ms = (lane.queue.visibility_timeout_ms for lane in self._lanes.values())
         return min(LOOK_SECONDS, min(leases_ms, default=0) / 1000 / LOOKS_PER_LEASE)
 
+    def _count_free(self, health: QueueHealth) -> int:
+        match self._part:
+            case Part.ALL:
+                return health.free
+            case Part.FRESH:
+                return health.free - health.suspects
+            case Part.SUSPECT:
+                return health.suspects
+
     def _rescue_group(self, queue: str) -> Steps[bool]:
         count = yield from ask(self._broker.rescue_group(queue))
         if count is None:
@@ -131,7 +146,10 @@ class Watch:
         return True
 
     def _take_note(self, found: Sequence[QueueHealth]) -> None:
-        self.free = {health.name for health in found if health.free}
+        self.free = {health.name for health in found if self._count_free(health)}
+        self.suspected = {health.name for health in found if health.suspects}
+        if self.suspected:
+            self.on_suspected(sorted(self.suspected))
         broken: defaultdict[Damage, list[str]] = defaultdict(list)
         mended: list[str] = []
         changed = False

@@ -51,6 +51,7 @@ QUEUE = Queue(
     dead_letter=DeadLetter(max_length=3),
 )
 NOBODY = "-"
+SUSPECTS = "!"
 CONSUMERS = some.sampled_from(["one", "two"])
 PARKED = 2**53
 LONG_MS = 600_000
@@ -211,7 +212,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(number=some.integers(0, 99))
     def lapse(self, number: int) -> None:
         """A worker holds a message for too long."""
-        held = [entry for entry in self.model.in_flight() if entry.holder != NOBODY]
+        held = [entry for entry in self.model.in_flight() if entry.holder not in {NOBODY, SUSPECTS}]
         if held:
             entry = held[number % len(held)]
             words = ("IDLE", 10**9, "RETRYCOUNT", entry.count, "JUSTID")
@@ -298,7 +299,8 @@ class QueueMachine(RuleBasedStateMachine):
         entry = self._owned(consumer, delivered)
         assert self.stage.carry(self.broker.release("q", consumer, [delivered])) == [entry is not None]
         if entry is not None:
-            entry.holder, entry.count, entry.lapsed = NOBODY, entry.count - 1, True
+            holder = NOBODY if entry.count == 1 else SUSPECTS
+            entry.holder, entry.count, entry.lapsed = holder, entry.count - 1, True
 
     @precondition(lambda self: self.handles)
     @rule(number=some.integers(0, 999))
@@ -342,7 +344,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.stage.carry(self.broker.rescue("q")).found == len(orphans)
         self.model.counters["rescued"] += len(orphans)
         for entry in orphans:
-            entry.holder, entry.count, entry.lapsed = NOBODY, 1, True
+            entry.holder, entry.count, entry.lapsed = SUSPECTS, 1, True
 
     def destroy_group(self) -> None:
         """An intruder destroys the group: how often what was held had been handed out is lost with it."""
@@ -457,7 +459,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert (health.pending, health.own, health.free) == (
             holders.total(),
             holders["one"],
-            holders[NOBODY],
+            holders[NOBODY] + holders[SUSPECTS],
         )
 
     @invariant()

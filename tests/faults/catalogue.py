@@ -29,6 +29,14 @@ FAULTS: Final[dict[str, Entry]] = {
     "F5": Entry(
         "worker gets SIGSTOP for three leases, then SIGCONT", "taken over; its late settlements harmless"
     ),
+    "F9": Entry(
+        "a handler ends its process: os._exit, SIGSEGV, SIGKILL, no memory left",
+        "dead-lettered as `crashed` after max_crashes runs alone; nothing else is",
+    ),
+    "F10": Entry(
+        "worker gets SIGTERM with its prefetch full", "unstarted ones elsewhere within 1 s, uncounted; exit 0"
+    ),
+    "F11": Entry("worker gets SIGTERM, then SIGKILL while it drains", "lost 0"),
     "F12": Entry(
         "an await of the client is cancelled at every step of the loop", "no wrong answer, nothing left open"
     ),

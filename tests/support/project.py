@@ -35,6 +35,14 @@ class Project:
         assert done.returncode == expect, done.stdout + done.stderr
         return done
 
+    def python(self, code: str, *words: str) -> None:
+        """Run a program of the user's in the folder."""
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=self.folder, env=self.environ, text=True, capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
     def send(self, n: int, do: str = "") -> None:
         self.leanmq("send", "orders", json.dumps({"n": n, "do": do}))
 
@@ -43,6 +51,7 @@ class Project:
         return found
 
     def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The state of the queue, once it is so."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not holds(state := self.status()["queues"]["orders"]):
             assert time.monotonic() < deadline, state
@@ -108,6 +117,13 @@ class Run:
             self.seen.append(line)
         assert code != 70, self.seen
         return code
+
+    def rest(self) -> list[str]:
+        """All it said, once it is over."""
+        with suppress(queue.Empty):
+            while (line := self._lines.get_nowait()) is not None:
+                self.seen.append(line)
+        return self.seen
 
     def close(self) -> None:
         with suppress(ProcessLookupError):

@@ -37,7 +37,7 @@ from leanmq_topology.brokers.protocol.looking import (
 from leanmq_topology.brokers.protocol.operating import NoRoom, Operator, Purge, Replayed, Revival, Undone
 from leanmq_topology.brokers.protocol.operation import AsyncConnection, BlockingConnection, Operation
 from leanmq_topology.brokers.protocol.pairing import ByHand, Declared, Expired, Pair, PairKeeper
-from leanmq_topology.brokers.protocol.receiving import Receiver
+from leanmq_topology.brokers.protocol.receiving import Part, Receiver
 from leanmq_topology.brokers.protocol.requesting import Arrived, Correspondent, Reply
 from leanmq_topology.brokers.protocol.sending import (
     Duplicate,
@@ -102,6 +102,7 @@ __all__ = [
     "OwnedByAnother",
     "Pair",
     "PairKeeper",
+    "Part",
     "Publication",
     "Purge",
     "QueueHealth",

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Protocol
 
 from leanmq_topology.brokers.protocol.operation import Operation
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.topology.model import Queue
+
+
+class Part(StrEnum):
+    """Which of what may be claimed."""
+
+    ALL = ""
+    FRESH = "fresh"
+    """Handed back unstarted."""
+    SUSPECT = "suspect"
+    """What was handed out and never heard of again: it may have taken its worker down."""
 
 
 class Receiver(Protocol):
@@ -50,11 +61,20 @@ class Receiver(Protocol):
         ...
 
     def claim(
-        self, queue: Queue, consumer: str, *, cursor: str, count: int, held: Sequence[str] = ()
+        self,
+        queue: Queue,
+        consumer: str,
+        *,
+        cursor: str,
+        count: int,
+        held: Sequence[str] = (),
+        part: Part = Part.ALL,
     ) -> Operation[tuple[str, list[Delivered | Undecodable]]]:
         """Take over deliveries whose lease has lapsed; returns the cursor to go on from, kept by caller.
 
         `held` are entry ids that the consumer knows it holds: of these nothing is counted, and what is handed
         out says only that they are its for another lease.
+
+        Who asks for the fresh part leaves the rest under suspicion (`QueueHealth.suspects`).
         """
         ...

@@ -49,7 +49,7 @@ class HandedBack:
     freed: int
     """Never started, and free for anyone now."""
     started: tuple[Delivered | Undecodable, ...]
-    """Was running, and is still held in its name."""
+    """Was running, and is still held in its name, unless it was put under suspicion."""
     more: bool
     """Call again: one call looks at a bounded number."""
 
@@ -93,9 +93,11 @@ class Settler(Protocol):
         self, queue: str, consumer: str, deliveries: Sequence[Delivered]
     ) -> Operation[list[bool]]: ...
     def release_held(
-        self, queue: str, consumer: str, *, started: Collection[str] = ()
+        self, queue: str, consumer: str, *, started: Collection[str] = (), suspect: bool = False
     ) -> Operation[HandedBack]:
         """`consumer` is gone: free at once, and uncounted, all it held but the entry ids it had `started`.
+
+        With `suspect` those are free too, but only for who runs each of them alone, or asks for all there is.
 
         Only who saw its process end and knows what that was running may call this. It is for the forced end
         of a worker; one that drains hands back by itself.

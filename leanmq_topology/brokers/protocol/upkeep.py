@@ -41,6 +41,8 @@ class QueueHealth:
     """Those of them that the consumer that asks holds."""
     free: int = 0
     """Those of them that were handed back: whoever claims first has them."""
+    suspects: int = 0
+    """Those of the free ones that may have taken a worker down."""
 
 
 @dataclass(frozen=True, slots=True)

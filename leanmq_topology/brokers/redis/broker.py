@@ -24,6 +24,7 @@ from leanmq_topology.brokers.protocol import (
     OutputsSent,
     OwnedByAnother,
     Pair,
+    Part,
     Publication,
     Purge,
     QueueHealth,
@@ -131,9 +132,18 @@ class RedisBroker:
         return receiving.fetch_own(self.keys, queue, consumer, known)
 
     def claim(
-        self, queue: Queue, consumer: str, *, cursor: str, count: int, held: Sequence[str] = ()
+        self,
+        queue: Queue,
+        consumer: str,
+        *,
+        cursor: str,
+        count: int,
+        held: Sequence[str] = (),
+        part: Part = Part.ALL,
     ) -> Call[tuple[str, receiving.Received]]:
-        return receiving.claim(self.keys, queue.name, consumer, cursor=cursor, count=count, held=held)
+        return receiving.claim(
+            self.keys, queue.name, consumer, cursor=cursor, count=count, held=held, part=part
+        )
 
     def maintain(self, queues: Sequence[str], worker: str = "") -> Call[Upkeep]:
         return upkeep.maintain(self.keys, queues, worker)
@@ -189,8 +199,10 @@ class RedisBroker:
     def release(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
         return settling.release(self.keys, queue, consumer, deliveries)
 
-    def release_held(self, queue: str, consumer: str, *, started: Collection[str] = ()) -> Call[HandedBack]:
-        return settling.release_held(self.keys, queue, consumer, started)
+    def release_held(
+        self, queue: str, consumer: str, *, started: Collection[str] = (), suspect: bool = False
+    ) -> Call[HandedBack]:
+        return settling.release_held(self.keys, queue, consumer, started, suspect)
 
     def extend(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
         return settling.extend(self.keys, queue, consumer, deliveries)

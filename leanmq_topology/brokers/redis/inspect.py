@@ -8,7 +8,7 @@ from typing import Any
 
 from leanmq_topology.brokers.redis.calls import Call, load_script
 from leanmq_topology.brokers.redis.failures import reply_code
-from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
+from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, SUSPECTS, Keys
 from leanmq_topology.brokers.redis.record import (
     LIMITS,
     RECORD_FORMAT,
@@ -115,7 +115,7 @@ class RedisInspector:
                     keys.acked(name),
                 )
             ),
-            (GROUP, NOBODY, *COUNTERS),
+            (GROUP, NOBODY, SUSPECTS, *COUNTERS),
             lambda reply: _read_states(names, reply),
         )
 

@@ -14,6 +14,9 @@ GROUP = "g"
 NOBODY = "-"
 """Who holds what was handed back until somebody claims it; no worker is called so."""
 
+SUSPECTS = "!"
+"""Who holds, until somebody claims it, what may have taken its worker down: it is run alone in a process."""
+
 _ESCAPES = str.maketrans({"%": "%25", ":": "%3A", "{": "%7B", "}": "%7D"})
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from leanmq_topology.brokers.protocol import Part
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.failures import reply_code, unwrap_reply
-from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
+from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, SUSPECTS, Keys
 from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError
 from leanmq_topology.messages.codec import UndecodableError, decode_fields, encode_failure
 from leanmq_topology.messages.envelope import Delivered, Undecodable
@@ -79,7 +80,7 @@ def fetch_own(keys: Keys, queue: str, consumer: str, known: Sequence[str]) -> Ca
 
 
 def claim(
-    keys: Keys, queue: str, consumer: str, *, cursor: str, count: int, held: Sequence[str]
+    keys: Keys, queue: str, consumer: str, *, cursor: str, count: int, held: Sequence[str], part: Part
 ) -> Call[tuple[str, Received]]:
     """Take over what lapsed, from `cursor` on; `0-0` starts from the front."""
 
@@ -93,7 +94,7 @@ def claim(
         "claim",
         load_script("claim"),
         keys.dead_letter_places(queue),
-        (GROUP, consumer, cursor, count, queue, NOBODY, *failures, *held),
+        (GROUP, consumer, cursor, count, queue, NOBODY, *failures, SUSPECTS, part, *held),
         read,
         read_error=not_applied(keys, [queue]),
     )

@@ -10,7 +10,7 @@ import msgspec
 from leanmq_topology.brokers.protocol import Dying, Flush, HandedBack, OutputsSent, Reply, Retrying
 from leanmq_topology.brokers.redis import sending
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
-from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
+from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, SUSPECTS, Keys
 from leanmq_topology.brokers.redis.receiving import not_applied, read_entry
 from leanmq_topology.brokers.redis.requesting import MOST_REPLIES, reply_words
 from leanmq_topology.messages.codec import encode_failure
@@ -90,11 +90,13 @@ def discard(
 def release(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
     """Hand back what never started."""
     places = (keys.queue(queue), keys.meta(queue))
-    words = (GROUP, consumer, NOBODY, *_leases(deliveries))
+    words = (GROUP, consumer, NOBODY, SUSPECTS, *_leases(deliveries))
     return _settle("release", keys, queue, places, words, deliveries)
 
 
-def release_held(keys: Keys, queue: str, consumer: str, started: Collection[str]) -> Call[HandedBack]:
+def release_held(
+    keys: Keys, queue: str, consumer: str, started: Collection[str], suspect: bool
+) -> Call[HandedBack]:
     """Hand back what a consumer that is gone never started."""
 
     def read(reply: Any) -> HandedBack:
@@ -105,7 +107,7 @@ def release_held(keys: Keys, queue: str, consumer: str, started: Collection[str]
         "release_held",
         load_script("release_held"),
         (keys.queue(queue), keys.meta(queue)),
-        (GROUP, consumer, NOBODY, MOST_SETTLED, *started),
+        (GROUP, consumer, NOBODY, SUSPECTS, MOST_SETTLED, int(suspect), *started),
         read,
         read_error=not_applied(keys, [queue]),
     )
@@ -115,7 +117,7 @@ def crash(
     keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered | Undecodable]
 ) -> Call[list[bool]]:
     """Count a crash against each of what a dead process ran alone."""
-    words = (GROUP, consumer, queue, NOBODY, encode_failure(CRASHED), *_leases(deliveries))
+    words = (GROUP, consumer, queue, SUSPECTS, encode_failure(CRASHED), *_leases(deliveries))
     return _settle("settle_crash", keys, queue, keys.dead_letter_places(queue), words, deliveries)
 
 

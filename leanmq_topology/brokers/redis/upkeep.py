@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from leanmq_topology.brokers.protocol import QueueHealth, Stretch, Upkeep
 from leanmq_topology.brokers.redis.calls import Call, load_script
-from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, Keys
+from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, SUSPECTS, Keys
 from leanmq_topology.errors import TopologyNotAppliedError
 from leanmq_topology.plan.live_state import Damage
 
@@ -36,7 +36,7 @@ def survey(keys: Keys, queues: Sequence[str], consumer: str) -> Call[list[QueueH
         "survey",
         load_script("survey"),
         tuple(key for name in queues for key in (keys.queue(name), keys.meta(name))),
-        (GROUP, consumer, NOBODY),
+        (GROUP, consumer, NOBODY, SUSPECTS),
         lambda reply: [_read_health(name, row) for name, row in zip(queues, reply, strict=True)],
     )
 
@@ -64,7 +64,7 @@ def rescue(keys: Keys, queue: str, cursor: str) -> Call[Stretch]:
         "rescue",
         load_script("rescue"),
         (keys.queue(queue), keys.meta(queue)),
-        (GROUP, NOBODY, cursor or FRONT, MOST_LOOKED_AT),
+        (GROUP, SUSPECTS, cursor or FRONT, MOST_LOOKED_AT),
         read,
     )
 
@@ -124,9 +124,9 @@ def _read_upkeep(reply: Any) -> Upkeep:
 
 
 def _read_health(name: str, row: Any) -> QueueHealth:
-    damage, state, pending, own, free = row
+    damage, state, pending, own, free, suspects = row
     found = Damage(damage.decode()) if damage else None
-    return QueueHealth(name, found, state == b"paused", pending, own, free)
+    return QueueHealth(name, found, state == b"paused", pending, own, free + suspects, suspects)
 
 
 def _read_stretch(reply: Any) -> Stretch:

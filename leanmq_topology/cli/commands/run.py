@@ -22,6 +22,7 @@ from leanmq_topology.errors import ConcurrentApplyError, InvalidTopologyError, S
 from leanmq_topology.runner.handlers import load_handlers
 from leanmq_topology.runner.middleware.counters import NAMES, summarize
 from leanmq_topology.runner.supervisor.coroner import make_coroner
+from leanmq_topology.runner.supervisor.members import Role
 from leanmq_topology.runner.supervisor.supervisor import Birth, Result, Supervisor
 from leanmq_topology.runner.supervisor.wire import Failed, revive_failure
 from leanmq_topology.runner.supervisor.worker_process import Orders, make_worker
@@ -261,6 +262,12 @@ def _announce(
     worker: Worker,
 ) -> None:
     """In the worker process. The first one says what it runs; the others only that they are there."""
+    if birth.role is Role.SOLO:
+        logger.warning(
+            "worker %s runs alone what may have taken a worker down", worker.name,
+            extra={"event": "solo", "worker": worker.name, "pid": os.getpid()},
+        )  # fmt: skip
+        return
     url = held.shown if held else link.url
     logger.log(
         logging.DEBUG if birth.generation > 1 and not birth.again else logging.INFO,

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from leanmq_topology.brokers.connect import BlockingLink, open_blocking
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
+from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.runner.marks import Started
 from leanmq_topology.runner.supervisor.members import Process, Role
-from leanmq_topology.runner.supervisor.process import Main
-from leanmq_topology.runner.supervisor.wire import Ready
+from leanmq_topology.runner.supervisor.process import Main, Upward
+from leanmq_topology.runner.supervisor.wire import Ready, Waiting
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -26,36 +30,77 @@ def make_coroner(dead: Process) -> Main | None:
     ready = dead.ready
     if ready is None:
         return None
-    started = [(found.queue, found.entry_id) for found in dead.board.started(ready.queues)]
+    started = dead.board.started(ready.queues)
     to_blame = dead.role is Role.SOLO and not dead.killed
-    return lambda upward: bury(ready, started, to_blame=to_blame, overflowed=dead.board.overflowed)
+    burial = Burial(ready, started, overflowed=dead.board.overflowed, to_blame=to_blame)
+    return burial.perform
 
 
-def bury(ready: Ready, started: list[tuple[str, str]], *, to_blame: bool, overflowed: bool) -> int:
-    """Try until the server answers, for a while; after that leases bring everything back."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """What is known of a dead process."""
+
+    ready: Ready
+    started: Sequence[Started]
+    overflowed: bool
+    """It had started more than is known."""
+    to_blame: bool
+    """It ran one message at a time: the one it had started took it down."""
+
+    def perform(self, upward: Upward) -> int:
+        """Try until the server answers, for a while; after that leases bring everything back."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                suspected = self._settle_all()
+            except BrokerUnavailableError as failure:
+                if time.monotonic() > deadline:
+                    self._warn(f"what worker {self.ready.worker} held waits for its leases: {failure}")
+                    return 1
+                time.sleep(PAUSE_SECONDS)
+            else:
+                if suspected:
+                    upward.tell(Waiting(suspected))
+                return 0
+
+    def _settle_all(self) -> tuple[str, ...]:
+        """Returns the queues with messages under suspicion."""
+        ready, folder = self.ready, Path(self.ready.folder)
+        with open_blocking(
+            ready.url, namespace=ready.namespace, folder=folder, client_name="leanmq-coroner"
+        ) as link:
+            suspected = tuple(queue for queue in ready.queues if self._settle(link, queue))
+            link.connection.execute(link.broker.leave(ready.worker, ready.queues))
+        return suspected
+
+    def _settle(self, link: BlockingLink, queue: str) -> bool:
         try:
-            with open_blocking(
-                ready.url, namespace=ready.namespace, folder=Path(ready.folder), client_name="leanmq-coroner"
-            ) as link:
-                for queue in ready.queues:
-                    _settle(link, queue, ready.worker, [entry for name, entry in started if name == queue])
-            return 0
-        except BrokerUnavailableError as failure:
-            if time.monotonic() > deadline:
-                logger.warning("what worker %s held waits for its leases: %s", ready.worker, failure,
-                               extra={"event": "burial_failed"})  # fmt: skip
-                return 1
-            time.sleep(PAUSE_SECONDS)
+            return self._settle_queue(link, queue)
+        except BrokerUnavailableError:
+            raise
+        except LeanMQError as failure:
+            self._warn(f"queue {queue}: what worker {self.ready.worker} held waits for its leases: {failure}")
+            return False
 
+    def _settle_queue(self, link: BlockingLink, queue: str) -> bool:
+        broker, execute, consumer = link.broker, link.connection.execute, self.ready.worker
+        started = [found.entry_id for found in self.started if found.queue == queue]
+        if self.overflowed:
+            started = self._find_all_held(link, queue)
+        suspect, more = not self.to_blame, True
+        running: list[Delivered | Undecodable] = []
+        while more:
+            back = execute(broker.release_held(queue, consumer, started=started, suspect=suspect))
+            running, more = [*running, *back.started], back.more
+        if self.to_blame and running:
+            execute(broker.crash(queue, consumer, running))
+        return bool(running)
 
-def _settle(link: BlockingLink, queue: str, consumer: str, started: list[str]) -> None:
-    broker, execute = link.broker, link.connection.execute
-    try:
-        while execute(broker.release_held(queue, consumer, started=started)).more:
-            pass
-    except BrokerUnavailableError:
-        raise
-    except LeanMQError as failure:
-        logger.warning("queue %s: %s", queue, failure, extra={"event": "burial_failed", "queue": queue})
+    def _find_all_held(self, link: BlockingLink, queue: str) -> list[str]:
+        held: list[str] = []
+        while more := link.connection.execute(link.broker.fetch_own(queue, self.ready.worker, held)):
+            held += [one.entry_id for one in more]
+        return held
+
+    def _warn(self, text: str) -> None:
+        logger.warning("%s", text, extra={"event": "burial_failed", "worker": self.ready.worker})

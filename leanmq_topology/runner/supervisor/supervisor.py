@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from leanmq_topology.errors import BrokerError
 from leanmq_topology.runner.marks import Board
 from leanmq_topology.runner.supervisor.members import (
+    LONGEST_PAUSE_SECONDS,
     Backoff,
     Generation,
     Process,
@@ -143,7 +144,7 @@ class Supervisor:
         self._backoffs = [Backoff() for _ in range(workers)]
         self._restarting: dict[int, Timer] = {}
         self._leave: list[Callable[[], None]] = [self.turns.close_in_child]
-        self._solo_wanted = False
+        self._solo_pause_until = 0.0
 
     # -- for those around it ----------------------------------------------------------------------------
 
@@ -342,14 +343,14 @@ class Supervisor:
     # -- solo runs --------------------------------------------------------------------------------------
 
     def _start_solo(self) -> None:
-        """One such process is enough; it ends by itself when nothing is left for it."""
-        if self.stopping or self.current is None:
+        """One such process is enough; it ends by itself when nothing is left for it.
+
+        Workers ask for it again each second, as long as there is something.
+        """
+        if self.stopping or self.current is None or time.monotonic() < self._solo_pause_until:
             return
         if not any(process.role is Role.SOLO for process in self.processes.values()):
-            self._solo_wanted = False
             self._fork(Role.SOLO, self.current.number, 0, self._makers[self.current.number])
-        else:
-            self._solo_wanted = True
 
     # -- ending -----------------------------------------------------------------------------------------
 
@@ -412,8 +413,8 @@ class Supervisor:
             self._settle_death(process, status)
         elif process.role is Role.HELPER:
             self._listener.noted(process, Note("ended", (describe_status(status),)))
-        if process.role in {Role.SOLO, Role.CORONER} and self._solo_wanted:
-            self._start_solo()
+        if process.role is Role.SOLO and process.ready is None:
+            self._solo_pause_until = time.monotonic() + LONGEST_PAUSE_SECONDS
         process.board.close()
 
     def _forget_line(self, process: Process) -> None:
@@ -466,7 +467,6 @@ class Supervisor:
             return
         coroner = self._fork(Role.CORONER, process.generation, process.seat, lambda birth: main)
         if coroner is not None:
-            self._solo_wanted = True
             self.turns.after(BURIAL_SECONDS, lambda: self._hurry_coroner(coroner))
 
     def _hurry_coroner(self, coroner: Process) -> None:

@@ -8,12 +8,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from leanmq_topology.brokers.connect import AsyncLink, open_async
+from leanmq_topology.brokers.protocol import Part
 from leanmq_topology.runner.handlers import LoadedHandler
-from leanmq_topology.runner.marks import Board, Marks
+from leanmq_topology.runner.marks import Marks
+from leanmq_topology.runner.supervisor.members import Role
 from leanmq_topology.runner.supervisor.process import Main, Upward
 from leanmq_topology.runner.supervisor.supervisor import AFTER_DRAIN_SECONDS, Birth
 from leanmq_topology.runner.supervisor.wire import (
@@ -24,6 +26,7 @@ from leanmq_topology.runner.supervisor.wire import (
     Message,
     Ready,
     Reloaded,
+    Waiting,
     describe_failure,
 )
 from leanmq_topology.runner.worker import Worker
@@ -32,6 +35,8 @@ from leanmq_topology.topology.model import Topology
 logger = logging.getLogger("leanmq.runner")
 
 REPORT_SECONDS = 1.0
+SOLO_IDLE_SECONDS = 3.0
+"""How long a process for suspects waits for another one."""
 CLIENT_NAME = "leanmq-run"
 
 Handlers = Mapping[str, LoadedHandler]
@@ -97,11 +102,18 @@ async def _serve(
             upward.tell(_describe_ready(url, topology, worker, handlers))
             orders.announce(birth, topology, handlers, link, worker)
 
-        reporting = asyncio.create_task(Reporter(worker, birth.board, upward).run(), name="reporter")
+        if birth.role is Role.WORKER:
+            worker.on_suspected = lambda queues: _mention(upward, Waiting(tuple(queues)))
+        beside = [asyncio.create_task(Reporter(worker, birth, upward).run(), name="reporter")]
+        if birth.role is Role.SOLO:
+            idle = IdleEnd(worker)
+            worker.on_suspected = idle.note_suspects
+            beside.append(asyncio.create_task(idle.run(), name="idle"))
         try:
             ended = await worker.run(ready)
         finally:
-            reporting.cancel()
+            for task in beside:
+                task.cancel()
     return Ended(ended.clean, worker.counters.as_dict(), worker.name)
 
 
@@ -116,6 +128,7 @@ def _build_worker(
         drain_seconds=orders.drain_seconds,
         marker=Marks(birth.board, queues),
         generation=birth.generation,
+        part=Part.SUSPECT if birth.role is Role.SOLO else Part.FRESH,
     )
 
 
@@ -159,17 +172,39 @@ def describe_reload(reloaded: Reloaded) -> dict[str, str]:
     return {"reload_generation": str(reloaded.generation), "reload_refused": reloaded.refused}
 
 
+class IdleEnd:
+    """Ends a process for suspects when none have come for a while: one is started when it is needed."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._needed_at = time.monotonic()
+
+    def note_suspects(self, queues: Sequence[str]) -> None:
+        self._needed_at = time.monotonic()
+
+    async def run(self) -> None:
+        while time.monotonic() - self._needed_at < SOLO_IDLE_SECONDS:
+            await asyncio.sleep(SOLO_IDLE_SECONDS / 10)
+            if self._worker.busy:
+                self._needed_at = time.monotonic()
+        self._worker.stop()
+
+
+def _mention(upward: Upward, waiting: Waiting) -> None:
+    upward.mention(waiting)
+
+
 class Reporter:
     """Tells the supervisor that the loop turns, and what the worker does when that changed."""
 
-    def __init__(self, worker: Worker, board: Board, upward: Upward) -> None:
-        self._worker, self._board, self._upward = worker, board, upward
+    def __init__(self, worker: Worker, birth: Birth, upward: Upward) -> None:
+        self._worker, self._birth, self._upward = worker, birth, upward
         self._told: Facts | None = None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            self._board.beat()
+            self._birth.board.beat()
             due = loop.time() + REPORT_SECONDS
             await asyncio.sleep(REPORT_SECONDS)
             self._report(max(loop.time() - due, 0.0))

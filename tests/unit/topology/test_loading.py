@@ -22,7 +22,7 @@ queues:
   a: {ttl: 10 minutes, max_delivries: 3}
   b: {accepts: [payed], retry: {delay: 10m, max_delay: ${UNSET}}}
   b: {}
-  c: {max_crashes: 2}
+  c: {lifecycle: {on_remove: drain}}
 routes:
   r: {type: fanout, to: {d: {}}}
 """

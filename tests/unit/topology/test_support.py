@@ -52,7 +52,6 @@ def test_every_entry_is_a_key_of_the_published_schema(entry: Unsupported):
 
 
 REFUSED = {
-    ("queues", ANY, "max_crashes"): "queues: {q: {max_crashes: 3}}",
     ("queues", ANY, "lifecycle", "on_remove"): "queues: {q: {lifecycle: {on_remove: retain}}}",
     ("routes", ANY, "error"): (
         "messages: {a: {schema: {}}}\nqueues: {r: {}}\n"
@@ -87,7 +86,6 @@ def test_a_key_that_does_not_work_yet_is_refused_and_nothing_else_is(path: tuple
 )
 def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple[str, ...], tmp_path: Path):
     values = {
-        "max_crashes": "3",
         "on_remove": "retain",
     }
     text = values[path[-1]]
@@ -110,25 +108,25 @@ routes: {r: {type: fanout, to: {a: {}}}}
 
 
 def test_only_the_chosen_environment_is_judged(tmp_path: Path):
-    text = "queues: {a: {}}\nenvironments: {prod: {queues: {a: {max_crashes: 3}}}}"
+    text = "queues: {a: {}}\nenvironments: {prod: {queues: {a: {lifecycle: {on_remove: drain}}}}}"
 
     assert errors(check(tmp_path, HEADER + text)) == []
     found = errors(check(tmp_path, HEADER + text, environment="prod"))
-    assert found == [("LMQ401", "queues.a.max_crashes", "max_crashes")]
+    assert found == [("LMQ401", "queues.a.lifecycle.on_remove", "on_remove")]
 
 
 def test_what_is_left_out_of_a_copy_is_exactly_what_is_refused():
     values = {
         "broker": {"namespace": "shop"},
         "moved": {"queues.b": "queues.a"},
-        "queues": {"a": {"max_crashes": 3, "ttl": "1d", "lifecycle": {"on_remove": "drain"}}},
+        "queues": {"a": {"ttl": "1d", "lifecycle": {"on_remove": "drain"}}},
     }
 
     assert without_unsupported(values) == {
         "broker": {"namespace": "shop"},
         "queues": {"a": {"ttl": "1d", "lifecycle": {}}},
     }
-    assert values["queues"]["a"]["max_crashes"] == 3, "the original must stay as it was"
+    assert values["queues"]["a"]["lifecycle"], "the original must stay as it was"
 
 
 def test_a_supported_file_loads(tmp_path: Path):

@@ -4,7 +4,9 @@
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<queue>   4 {ns}:z:<queue>   5 {ns}:b:<queue>   6 {ns}:due
 --        7 {ns}:c:<queue>
 -- ARGV   1 group   2 consumer   3 cursor   4 how many at most   5 queue   6 nobody
---        7 8 9 error (JSON) of a dead letter that lapsed, crashed, expired   10… entry ids that the consumer holds
+--        7 8 9 error (JSON) of a dead letter that lapsed, crashed, expired   10 suspects
+--        11 which: '' all, 'fresh' what no counted hand-out is known of, 'suspect' what there is of the others
+--        12… entry ids that the consumer holds
 -- Returns {next cursor, {{entry id, delivery count with this one, fields}, …}}, or false: not applied
 --
 -- The lease comes from the queue's own record, so that a claimer with an old idea of it steals nothing. The cursor
@@ -21,7 +23,7 @@
 -- include dead_letters
 -- include crashes
 
-local stream, group, consumer, nobody = KEYS[1], ARGV[1], ARGV[2], ARGV[6]
+local stream, group, consumer, nobody, suspects = KEYS[1], ARGV[1], ARGV[2], ARGV[6], ARGV[10]
 local keys = {meta = KEYS[2], dead = KEYS[3], index = KEYS[4], bodies = KEYS[5], due = KEYS[6]}
 local crashes = redis.call('EXISTS', KEYS[7]) == 1 and KEYS[7]
 
@@ -61,10 +63,41 @@ local function remove(id, fields, runs, reason, failure)
 end
 
 local known = {}
-for at = 10, #ARGV do
+for at = 12, #ARGV do
   known[ARGV[at]] = true
 end
-local found = redis.call('XAUTOCLAIM', stream, group, consumer, lease, ARGV[3], 'COUNT', ARGV[4], 'JUSTID')
+
+-- A hand-out that is still counted ended without a word of its worker: what it brought may have been what took that
+-- worker down. A claimer of fresh ones puts such a message under suspicion, once, so that others need not look for it.
+local function claim_part(suspected)
+  local most, look_at = tonumber(ARGV[4]), 10 * tonumber(ARGV[4])
+  local from = ARGV[3] == '0-0' and '-' or '(' .. ARGV[3]
+  local rows = redis.call('XPENDING', stream, group, from, '+', look_at)
+  local taken, cursor = {}, '0-0'
+  for at, row in ipairs(rows) do
+    local id, holder, idle, count = row[1], row[2], row[3], row[4]
+    if idle >= tonumber(lease) then
+      local suspect = count > 0 and not known[id]
+      if known[id] or suspect == suspected then
+        redis.call('XCLAIM', stream, group, consumer, 0, id, 'JUSTID')
+        taken[#taken + 1] = id
+      elseif suspect and holder ~= suspects then
+        redis.call('XCLAIM', stream, group, suspects, 0, id, 'IDLE', lease, 'RETRYCOUNT', count, 'JUSTID')
+      end
+    end
+    if #taken == most or (at == #rows and #rows == look_at) then
+      cursor = at == #rows and #rows < look_at and '0-0' or id
+      break
+    end
+  end
+  return {cursor, taken}
+end
+
+local function claim_any()
+  return redis.call('XAUTOCLAIM', stream, group, consumer, lease, ARGV[3], 'COUNT', ARGV[4], 'JUSTID')
+end
+
+local found = ARGV[11] == '' and claim_any() or claim_part(ARGV[11] == 'suspect')
 local claimed = {}
 for _, id in ipairs(found[2]) do
   local fields = read_entry(stream, id)
@@ -94,7 +127,9 @@ if discarded > 0 then
   redis.call('HINCRBY', keys.meta, 'expired', discarded)
   redis.call('HINCRBY', keys.meta, 'discarded', discarded)
 end
-if #redis.call('XPENDING', stream, group, '-', '+', 1, nobody) == 0 then
-  redis.call('XGROUP', 'DELCONSUMER', stream, group, nobody)
+for _, holder in ipairs({nobody, suspects}) do
+  if #redis.call('XPENDING', stream, group, '-', '+', 1, holder) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', stream, group, holder)
+  end
 end
 return {found[1], claimed}

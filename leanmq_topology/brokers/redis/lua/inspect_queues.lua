@@ -1,7 +1,7 @@
 -- Look at queue pairs without touching them: counts, age, group, state, counters.
 --
 -- KEYS   for each queue, at most 500: {ns}:q:… {ns}:d:… {ns}:z:… {ns}:m:… {ns}:a:…
--- ARGV   1 group   2 nobody   then names of the counters to read
+-- ARGV   1 group   2 nobody   3 suspects   then names of the counters to read
 -- Returns {server time in ms, row, row, …}; a row is
 --         {damage or '', what is wrong in words or '', entries, pending, consumers, id of the oldest entry or '',
 --          delayed, parked, dead, kept, state or '', counter or false, …}
@@ -13,7 +13,7 @@
 
 local KEYS_PER_QUEUE = 5
 local TYPES = {'stream', 'stream', 'zset', 'hash', 'stream'}
-local FIRST_COUNTER = 3 -- in ARGV
+local FIRST_COUNTER = 4 -- in ARGV
 local STATE = 11 -- in a row; the counters follow
 
 local function find_wrong_type(first)
@@ -40,9 +40,10 @@ local function find_group(stream)
   return nil
 end
 
--- What was handed back is held by nobody, who is no consumer.
+-- What was handed back is held by nobody or under suspicion; neither is a consumer.
 local function count_nobody(stream)
-  return #redis.call('XPENDING', stream, ARGV[1], '-', '+', 1, ARGV[2])
+  local free = #redis.call('XPENDING', stream, ARGV[1], '-', '+', 1, ARGV[2])
+  return free + #redis.call('XPENDING', stream, ARGV[1], '-', '+', 1, ARGV[3])
 end
 
 local function read_record(key)

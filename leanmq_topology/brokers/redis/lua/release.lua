@@ -1,26 +1,27 @@
 -- Hand back deliveries that were never started: at once claimable by anyone, and this hand-out does not count.
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>
--- ARGV   1 group   2 consumer   3 nobody   then for each: entry id, delivery count
+-- ARGV   1 group   2 consumer   3 nobody   4 suspects   then for each: entry id, delivery count
 -- Returns for each 1 (was ours and is free) or 0 (somebody else's by now; nothing was changed)
 --
--- They are held by `nobody` until somebody claims them, so that the one who gave them back cannot take them for
+-- They are held by `nobody`, or by `suspects` if an earlier hand-out is still counted, until somebody claims them, so that the one who gave them back cannot take them for
 -- its own again, uncounted. The lease comes from the queue's own record, never from the caller: idle by that much,
 -- every claimer takes it.
 
 -- include ownership
 
 local stream, meta = KEYS[1], KEYS[2]
-local group, consumer, nobody = ARGV[1], ARGV[2], ARGV[3]
+local group, consumer, nobody, suspects = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local lease = redis.call('HGET', meta, 'visibility_ms')
 local answer = {}
-for at = 4, #ARGV, 2 do
+for at = 5, #ARGV, 2 do
   local id, count = ARGV[at], tonumber(ARGV[at + 1])
   local ours = lease and is_ours(stream, group, consumer, id, count)
   answer[#answer + 1] = ours and 1 or 0
   if ours then
-    redis.call('XCLAIM', stream, group, nobody, 0, id, 'IDLE', lease, 'RETRYCOUNT', count - 1, 'JUSTID')
+    local holder = count > 1 and suspects or nobody
+    redis.call('XCLAIM', stream, group, holder, 0, id, 'IDLE', lease, 'RETRYCOUNT', count - 1, 'JUSTID')
   end
 end
 return answer

@@ -1,8 +1,10 @@
 -- Hand back, for a consumer that is gone, all it held and never started: at once claimable by anyone, and this
--- hand-out does not count. What it had started stays held in its name, and is named in the answer.
+-- hand-out does not count. What it had started is named in the answer, and stays held in its name or comes under
+-- suspicion.
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>
--- ARGV   1 group   2 consumer   3 nobody   4 how many leases to look at   5… entry ids that it had started
+-- ARGV   1 group   2 consumer   3 nobody   4 suspects   5 how many leases to look at   6 '1': suspect what had started
+--        7… entry ids that it had started
 -- Returns {how many were handed back, {{entry id, delivery count, fields}, …} of those it had started, more}
 --         more is 1 if it may hold others than those that were looked at: call again
 --
@@ -13,10 +15,10 @@
 -- include entries
 
 local stream, meta = KEYS[1], KEYS[2]
-local group, consumer, nobody, most = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local group, consumer, nobody, suspects, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 
 local started = {}
-for at = 5, #ARGV do
+for at = 7, #ARGV do
   started[ARGV[at]] = true
 end
 local lease = redis.call('HGET', meta, 'visibility_ms')
@@ -27,9 +29,14 @@ for _, one in ipairs(lease and held or {}) do
   local fields = read_entry(stream, id)
   if started[id] then
     running[#running + 1] = {id, count, fields or false}
+    if ARGV[6] == '1' and fields then
+      redis.call('XCLAIM', stream, group, suspects, 0, id, 'IDLE', lease, 'RETRYCOUNT', count, 'JUSTID')
+    end
   elseif fields then
-    redis.call('XCLAIM', stream, group, nobody, 0, id, 'IDLE', lease, 'RETRYCOUNT', count - 1, 'JUSTID')
+    local holder = count > 1 and suspects or nobody
+    redis.call('XCLAIM', stream, group, holder, 0, id, 'IDLE', lease, 'RETRYCOUNT', count - 1, 'JUSTID')
     freed = freed + 1
   end
 end
-return {freed, running, freed > 0 and #held == most and 1 or 0}
+local moved = freed > 0 or (ARGV[6] == '1' and #running > 0)
+return {freed, running, moved and #held == most and 1 or 0}

@@ -1,18 +1,18 @@
 -- Find messages that were handed out and that nobody holds any more, and make them claimable.
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>
--- ARGV   1 group   2 nobody   3 cursor, '0-0' to start   4 how many pending entries to look at
+-- ARGV   1 group   2 suspects   3 cursor, '0-0' to start   4 how many pending entries to look at
 -- Returns {cursor to go on from, '0-0' at the end; how many were rescued}, or false: not applied
 --
 -- That is what deleting a consumer that holds messages leaves behind. The stream holds only what is not acknowledged,
 -- so an entry up to the last one delivered that is not pending is lost to everybody. They lie in the gaps between the
--- pending ids: asking for the gaps costs no message body, however many wait or are in flight. They go to `nobody`, as
--- what is handed back does; one hand-out is counted, because it may have been run.
+-- pending ids: asking for the gaps costs no message body, however many wait or are in flight. One hand-out is
+-- counted, because it may have been run, and so they come under suspicion.
 
 local MOST_RESCUED = 100
 
 local stream, meta = KEYS[1], KEYS[2]
-local group, nobody, cursor, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local group, suspects, cursor, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
 local function find_last_delivered()
   for _, facts in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -45,7 +45,7 @@ local function rescue_between(first, to, after)
       return after
     end
     first = entry[1]
-    redis.call('XCLAIM', stream, group, nobody, 0, first, 'IDLE', lease, 'RETRYCOUNT', 1, 'FORCE', 'JUSTID')
+    redis.call('XCLAIM', stream, group, suspects, 0, first, 'IDLE', lease, 'RETRYCOUNT', 1, 'FORCE', 'JUSTID')
     rescued = rescued + 1
   end
   return first

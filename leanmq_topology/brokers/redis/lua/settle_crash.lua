@@ -1,9 +1,9 @@
--- Count a crash against deliveries whose process died while it ran them, each alone. They are free for anyone to
--- claim, and the run counts; one at its limit of crashes goes to the dead-letter queue instead.
+-- Count a crash against deliveries whose process died while it ran them, each alone. They are free to be claimed, under
+-- suspicion, and the run counts; one at its limit of crashes goes to the dead-letter queue instead.
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<queue>   4 {ns}:z:<queue>   5 {ns}:b:<queue>   6 {ns}:due
 --        7 {ns}:c:<queue>
--- ARGV   1 group   2 consumer that died   3 queue   4 nobody   5 error of a dead letter (JSON)
+-- ARGV   1 group   2 consumer that died   3 queue   4 suspects   5 error of a dead letter (JSON)
 --        then for each: entry id, delivery count
 -- Returns for each 1 (was held as told, and the crash is counted) or 0 (nothing was changed)
 --
@@ -19,7 +19,7 @@
 local FIRST = 6
 local stream, crashes = KEYS[1], KEYS[7]
 local keys = {meta = KEYS[2], dead = KEYS[3], index = KEYS[4], bodies = KEYS[5], due = KEYS[6]}
-local group, consumer, queue, nobody = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local group, consumer, queue, suspects = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local found = redis.call('HMGET', keys.meta, 'visibility_ms', 'max_crashes')
 local lease, most = found[1], tonumber(found[2] or '')
@@ -39,7 +39,7 @@ for at = FIRST, #ARGV, 2 do
       redis.call('XACK', stream, group, id)
       redis.call('XDEL', stream, id)
     else
-      redis.call('XCLAIM', stream, group, nobody, 0, id, 'IDLE', lease, 'RETRYCOUNT', count, 'JUSTID')
+      redis.call('XCLAIM', stream, group, suspects, 0, id, 'IDLE', lease, 'RETRYCOUNT', count, 'JUSTID')
     end
   end
 end

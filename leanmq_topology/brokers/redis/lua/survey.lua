@@ -1,12 +1,12 @@
 -- Look at the queues of a worker: are they whole, may they be read, who holds anything?
 --
 -- KEYS   {ns}:q:<queue>, {ns}:m:<queue> of each queue
--- ARGV   1 group   2 consumer   3 nobody
--- Returns for each {damage or '', state or '', pending, those of this consumer, those of nobody}
+-- ARGV   1 group   2 consumer   3 nobody   4 suspects
+-- Returns for each {damage or '', state or '', pending, those of this consumer, those of nobody, suspects}
 --
 -- Two commands a queue while all is well: every worker asks this every second.
 
-local group, consumer, nobody = ARGV[1], ARGV[2], ARGV[3]
+local group, consumer, nobody, suspects = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local function find_damage(stream, failure)
   if string.find(failure, 'WRONGTYPE', 1, true) then
@@ -29,13 +29,14 @@ for at = 1, #KEYS, 2 do
   local record = redis.pcall('HMGET', KEYS[at + 1], 'state', 'visibility_ms')
   local summary = redis.pcall('XPENDING', KEYS[at], group)
   if summary.err then
-    answer[#answer + 1] = {find_damage(KEYS[at], summary.err), '', 0, 0, 0}
+    answer[#answer + 1] = {find_damage(KEYS[at], summary.err), '', 0, 0, 0, 0}
   elseif record.err then
-    answer[#answer + 1] = {'wrong_type', '', 0, 0, 0}
+    answer[#answer + 1] = {'wrong_type', '', 0, 0, 0, 0}
   elseif not (record[1] and record[2]) then
-    answer[#answer + 1] = {'record_gone', '', 0, 0, 0}
+    answer[#answer + 1] = {'record_gone', '', 0, 0, 0, 0}
   else
-    answer[#answer + 1] = {'', record[1], summary[1], count(summary, consumer), count(summary, nobody)}
+    local own, free, suspected = count(summary, consumer), count(summary, nobody), count(summary, suspects)
+    answer[#answer + 1] = {'', record[1], summary[1], own, free, suspected}
   end
 end
 return answer
