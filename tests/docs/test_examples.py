@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted(folder.parent for folder in (ROOT / "examples").glob("*/topology.yaml"))
+EXAMPLES = sorted(folder.parent for folder in (ROOT / "examples").glob("*/orders.ndjson"))
 
 
 def leanmq(*words: str, folder: Path, url: str) -> subprocess.CompletedProcess[str]:

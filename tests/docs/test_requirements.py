@@ -18,7 +18,9 @@ ASKED = {
     "G": [(3, 37)],
     "R": [(22, 43)],
     "S": [(3, 22)],
-    "L": [(114, 149)],
+    "L": [(1, 57), (101, 152)],
+    "F": [(1, 20)],
+    "D": [(1, 66)],
 }
 """Numbers that must have a row, by letter; both ends belong to it."""
 
