@@ -163,6 +163,15 @@ class LeanMQ:
         with translated(target):
             return self._line.client.send(target, data, **options)
 
+    def request(self, route: str, data: Any, *, timeout: float | None = None, **options: Any) -> Any:
+        """Ask at a route of type `request` and return the reply, as `SyncClient.request` does.
+
+        Raises `TimeoutError` after `timeout` seconds (the route's own if None), and `RemoteError`, which is a
+        `ValueError`, for what the handler raised.
+        """
+        with translated(route):
+            return self._line.client.request(route, data, timeout=timeout, **options)
+
     def transaction(self) -> Transaction:
         """Several sends, all or none: `with mq.transaction() as tx: tx.send_message(queue, {...})`."""
         return Transaction(self._line)

@@ -217,6 +217,40 @@ def test_one_made_from_a_topology_sends_by_its_contracts(place: Place, tmp_path:
         pair.send_message({"anything": True})
 
 
+def test_a_request_is_answered_by_a_worker_or_times_out_as_programs_expect(
+    place: Place, tmp_path: Path, apply: Apply
+):
+    apply(
+        f"broker: {{url: '{place.url}'}}\n"
+        "messages: {asked: {schema: {type: object}}, given: {schema: {type: object, required: [sum]}}}\n"
+        "queues: {sums: {accepts: [asked]}}\n"
+        "routes: {add: {type: request, request: asked, reply: given, queue: sums}}\n"
+        "handlers: {add: {queue: sums, call: 'adding:add'}}\n"
+    )
+    (tmp_path / "adding.py").write_text(
+        "from leanmq_topology import Reject\n"
+        "def add(data):\n"
+        "    if 'a' not in data: raise Reject('what to add?')\n"
+        "    return {'sum': data['a'] + data['b']}\n"
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "leanmq_topology.cli.main", "run"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        with LeanMQ.from_topology(tmp_path / "topology.yaml") as mq:
+            assert mq.request("add", {"a": 10, "b": 5}, timeout=60) == {"sum": 15}
+            with pytest.raises(ValueError, match="what to add"):
+                mq.request("add", {"b": 5}, timeout=60)
+            worker.terminate()
+            worker.wait(60)
+            with pytest.raises(TimeoutError):
+                mq.request("add", {"a": 1, "b": 1}, timeout=0.2)
+    finally:
+        worker.kill()
+        worker.wait()
+
+
 def test_a_declared_queue_cannot_be_deleted_by_a_call(place: Place, apply: Apply):
     apply("queues:\n  orders: {}\n")
     with LeanMQ(**place.options) as mq:
