@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import functools
 import logging
 import os
 import secrets
@@ -25,25 +24,16 @@ from leanmq_topology.clock import system_clock
 from leanmq_topology.errors import LeanMQError, LifespanError
 from leanmq_topology.plan.hazards import refuse_owner
 from leanmq_topology.runner.applied import Applied, check_applied, list_differences, read_applied
-from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.handlers import LoadedHandler
-from leanmq_topology.runner.hiring import Employer
-from leanmq_topology.runner.incoming import Incoming
-from leanmq_topology.runner.lane import Crew, Finish, Forget, Lane
+from leanmq_topology.runner.lane import Lane
 from leanmq_topology.runner.leases import LeaseKeeper
 from leanmq_topology.runner.loop_watch import LoopWatch
 from leanmq_topology.runner.marks import NO_MARKER, Marker
-from leanmq_topology.runner.middleware.admission import check_admission
-from leanmq_topology.runner.middleware.cause import follow_cause
-from leanmq_topology.runner.middleware.contract import check_contract
 from leanmq_topology.runner.middleware.counters import Counters
-from leanmq_topology.runner.middleware.event_log import EventLog
-from leanmq_topology.runner.middleware.typed_data import type_data
-from leanmq_topology.runner.pipeline import Pipeline
 from leanmq_topology.runner.reader import Reader
 from leanmq_topology.runner.settlements import Settlement, Settlements
-from leanmq_topology.runner.surroundings import Environment, open_surroundings
 from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance
+from leanmq_topology.runner.workshop import Workshop
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.outage import Outage
@@ -97,7 +87,7 @@ class Worker:
         new, and has one message in hand at a time.
         """
         self.name = new_consumer_name()
-        self._marker, self._generation, self._part = marker, generation, part
+        self._generation, self._part = generation, part
         self._said: Mapping[str, str] = {}
         self._topology, self._handlers, self._link = topology, handlers, link
         self._drain_seconds = drain_seconds
@@ -113,12 +103,15 @@ class Worker:
         self.on_suspected: Callable[[Sequence[str]], None] = lambda queues: None
         """Called with queues that hold what may have taken a worker down, as long as they do."""
         self._failed: LifespanError | None = None
-        self._invokes: dict[str, Invoke] = {}
         self._stop = asyncio.Event()
         self._empty = asyncio.Event()
         self._settlements = Settlements(
             self._broker, self._connection, self.name, self._outage, self._note_settled
         )
+        self._workshop = Workshop(
+            topology, handlers, link, marker, self._clock.now_ms,
+            forgotten=self._empty.set, stuck=self._taint,
+        )  # fmt: skip
 
     @property
     def counters(self) -> Counters:
@@ -178,13 +171,12 @@ class Worker:
         first_round = maintain(self._broker, queues, self.name, self._clock)
         seen = await carry_out_async(first_round, self._connection)
         async with contextlib.AsyncExitStack() as resources:
-            client = await self._open_client(resources)
-            environment = await open_surroundings(
-                self._topology, list(self._handlers.values()), resources, self._stop, self._fail
-            )
-            if environment is None:
+            if not await self._workshop.open(resources, self._stop, self._fail):
                 return Ended(True, self.counters.summary())
-            self._build_lanes(applied, client, environment)
+            self._lanes = self._workshop.build_lanes(applied, self._settlements)
+            if self._part is Part.SUSPECT:
+                for lane in self._lanes.values():
+                    lane.neighbours = list(self._lanes.values())
             leases = await self._start_leases(resources)
             loop_watch = LoopWatch(self._topology.folder)
             resources.callback(loop_watch.stop)
@@ -320,7 +312,7 @@ class Worker:
         applied = read_applied(record, self._topology)
         for lane in self._lanes.values():
             if lane.name in applied.queues:
-                lane.pipeline = self._build_pipeline(lane.handler, applied)
+                lane.pipeline = self._workshop.build_pipeline(lane.handler, applied)
         logger.info(
             "generation %d was applied; going by it", record.generation, extra={"event": "generation"}
         )
@@ -344,46 +336,6 @@ class Worker:
 
     def _queues(self) -> list[str]:
         return [handler.declared.queue for handler in self._handlers.values()]
-
-    def _build_lanes(self, applied: Applied, client: Any, environment: Environment) -> None:
-        self._invokes = {name: environment.prepare(handler) for name, handler in self._handlers.items()}
-        employer = Employer(client, self._open_blocking_client, self._taint)
-        for handler in self._handlers.values():
-            self._lanes[handler.declared.queue] = Lane(
-                handler,
-                self._build_pipeline(handler, applied),
-                functools.partial(self._hire, employer, handler),
-                self._settlements,
-                EventLog(handler.declared, self._topology.folder),
-                Counters(),
-                self._marker,
-            )
-        if self._part is Part.SUSPECT:
-            for lane in self._lanes.values():
-                lane.neighbours = list(self._lanes.values())
-
-    def _hire(self, employer: Employer, handler: LoadedHandler, finish: Finish, forget: Forget) -> Crew:
-        def forget_and_look(message: Incoming) -> None:
-            forget(message)
-            self._empty.set()
-
-        return employer.hire(handler, finish, forget_and_look)
-
-    def _build_pipeline(self, handler: LoadedHandler, applied: Applied) -> Pipeline:
-        queue = applied.queues[handler.declared.queue]
-        gates = [check_admission(queue, self._clock.now_ms), check_contract(queue, applied.types)]
-        if handler.conversion is not None:
-            gates.append(type_data(handler.conversion))
-        declared = handler.declared
-        return Pipeline(
-            queue,
-            declared.on_false,
-            follow_cause(self._invokes[handler.name]),
-            tuple(gates),
-            applied.writer,
-            declared.then,
-            self._marker,
-        )
 
     def _maintenance(self, watch: Watch, seen: Upkeep, lanes: Sequence[Lane]) -> Maintenance:
         return Maintenance(
@@ -414,25 +366,6 @@ class Worker:
         resources.callback(leases.stop)
         leases.start()
         return leases
-
-    async def _open_client(self, resources: contextlib.AsyncExitStack) -> Any:
-        """The client for asynchronous handlers, if one of them asks for it."""
-        wanted = any(
-            handler.binding.asynchronous and handler.binding.wants_client
-            for handler in self._handlers.values()
-        )
-        if not wanted:
-            return None
-        from leanmq_topology.client import connect
-
-        return await resources.enter_async_context(connect(self._topology, url=self._link.server_url))
-
-    @contextlib.contextmanager
-    def _open_blocking_client(self) -> Any:
-        from leanmq_topology.client import connect_sync
-
-        with connect_sync(self._topology, url=self._link.server_url) as client:
-            yield client
 
 
 def _raise_failure(parts: Sequence[asyncio.Task[None]]) -> None:

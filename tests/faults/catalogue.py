@@ -29,6 +29,9 @@ FAULTS: Final[dict[str, Entry]] = {
     "F5": Entry(
         "worker gets SIGSTOP for three leases, then SIGCONT", "taken over; its late settlements harmless"
     ),
+    "F6": Entry("handler blocks the event loop for two leases", "its lease is kept; a warning names it"),
+    "F7": Entry("handler holds Python's lock for two leases", "lost 0; reported (it may run twice)"),
+    "F8": Entry("handler never ends", "`timeout` ends it; retried, then dead-lettered"),
     "F9": Entry(
         "a handler ends its process: os._exit, SIGSEGV, SIGKILL, no memory left",
         "dead-lettered as `crashed` after max_crashes runs alone; nothing else is",
