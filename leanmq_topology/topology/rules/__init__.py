@@ -31,6 +31,7 @@ RULES: tuple[Rule, ...] = (
     graph.check_unused_queues,
     graph.check_unused_types,
     policy.check_delay_within_ttl,
+    policy.check_delay_within_timeout,
     policy.check_retry_delays,
     policy.check_retry_steps,
     policy.check_retries_within_ttl,

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 
 from leanmq_topology.topology.draft import Draft, Findings
 from leanmq_topology.topology.fields import ValuePath
-from leanmq_topology.topology.model import Handler, Queue
+from leanmq_topology.topology.model import Handler, Queue, RequestRoute
 from leanmq_topology.topology.retries import longest_total_wait_ms
 from leanmq_topology.topology.specs import targets_of
 from leanmq_topology.topology.values import format_duration, format_size
@@ -40,6 +40,26 @@ def check_delay_within_ttl(draft: Draft) -> Findings:
                 f" ttl {format_duration(queue.ttl_ms)}: every message would expire before it may be started",
                 delay,
                 suggestion="raise ttl or lower delay",
+            )
+
+
+def check_delay_within_timeout(draft: Draft) -> Findings:
+    """A request expires when its client waits no more."""
+    queues = draft.topology.queues
+    for route in draft.topology.routes.values():
+        queue = queues.get(route.queue) if isinstance(route, RequestRoute) else None
+        if not isinstance(route, RequestRoute) or queue is None or queue.delay_ms < route.timeout_ms:
+            continue
+        timeout = ("routes", route.name, "timeout")
+        delay = draft.settled("queues", queue.name, "delay")
+        if not draft.is_broken(timeout, delay):
+            yield draft.error(
+                "LMQ406",
+                f"delay {format_duration(queue.delay_ms)} is not shorter than timeout"
+                f" {format_duration(route.timeout_ms)} of route {route.name!r}: every request would expire"
+                " before it may be started",
+                delay,
+                suggestion=f"raise routes.{route.name}.timeout or take the delay out",
             )
 
 

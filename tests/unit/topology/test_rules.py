@@ -76,6 +76,12 @@ ERRORS = [
         [("LMQ406", "queues.a.delay", "1h")],
     ),
     Row(
+        "a delay as long as a request is waited for",
+        "queues: {a: {accepts: [placed], delay: 5s}}\n"
+        "routes: {r: {type: request, request: placed, reply: paid, queue: a, timeout: 5s}}",
+        [("LMQ406", "queues.a.delay", "5s")],
+    ),
+    Row(
         "a delay beyond the ttl of the defaults",
         "defaults: {queue: {ttl: 1m}}\nqueues: {a: {delay: 2m}}",
         [("LMQ406", "queues.a.delay", "2m")],
