@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from collections.abc import Awaitable
 from pathlib import Path
 
 from leanmq_topology import Topology
 from tests.faults.catalogue import Figures
+from tests.faults.test_cancellation import Neighbours, sweep
 from tests.support.servers import Server
 from tests.support.workers import PATIENCE_SECONDS, Place, happens, load, working
 
@@ -88,3 +90,36 @@ async def test_callers_that_are_killed_leave_nothing_behind(
     )
     assert (state.counters["acked"], state.counters["late_replies"], state.dead) == (4, 2, 0)
     assert place.command("KEYS", f"{{{namespace}}}:r:*") == []
+
+
+async def test_a_cancelled_request_gets_nobody_elses_answer_and_leaves_no_waiter(
+    server: Server, namespace: str, tmp_path: Path, figures: Figures
+):
+    path = tmp_path / "topology.yaml"
+    path.write_text(TOPOLOGY.format(namespace=namespace))
+    place = Place(server, Topology.load(path))
+    await asyncio.to_thread(place.apply)
+    neighbours = Neighbours()
+    numbers = {"before": 1, "gone": 2, "after": 3}
+
+    async def handler(data: dict[str, int]) -> dict[str, int]:
+        return data
+
+    async with working(place, load(handler)), place.client() as client:
+
+        def ask_three(steps: int) -> Awaitable[object]:
+            return neighbours.around(
+                lambda name: client.request(
+                    "ask", {"n": 10 * steps + numbers[name]}, timeout=PATIENCE_SECONDS
+                )
+            )
+
+        async def others_are_right(steps: int) -> None:
+            assert await neighbours.answers() == [{"n": 10 * steps + 1}, {"n": 10 * steps + 3}]
+            assert client._requester.waiting == 0
+
+        swept = await sweep(ask_three, others_are_right)
+        await place.until_settled()
+        assert client.reply_counts.duplicate == 0
+    assert place.command("KEYS", f"{{{namespace}}}:r:*") == []
+    figures.report("F12", server=server.kind, call="request", cancelled_at_steps=swept, wrong_answers=0)
