@@ -19,7 +19,7 @@ from leanmq_topology.cli.output import Output
 from leanmq_topology.cli.progress import Progress
 from leanmq_topology.cli.sending_lines import LineSender
 from leanmq_topology.errors import InvalidMessageError, LeanMQError, SettingError, UnknownTargetError
-from leanmq_topology.topology.model import Topology
+from leanmq_topology.topology.model import RequestRoute, Topology
 
 _MISSING = "say what to send: JSON, @FILE, - for standard input, or --example"
 
@@ -167,7 +167,7 @@ def _find_example(topology: Topology, target: str, kind: str | None) -> Any:
     declared = topology.queues.get(target) or topology.routes.get(target)
     if declared is None:
         raise UnknownTargetError(target, closest=closest(target, topology.target_names()))
-    accepts: tuple[str, ...] = getattr(declared, "accepts", ())
+    accepts = (declared.request,) if isinstance(declared, RequestRoute) else declared.accepts
     chosen = kind or (accepts[0] if len(accepts) == 1 else None)
     if chosen is None:
         what = f"{target} takes {', '.join(accepts)}" if accepts else f"{target} takes any message"
