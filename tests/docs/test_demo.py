@@ -11,10 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.support.commands import own_environ
+
 
 def run_demo(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("LEANMQ")}
-    environ["TMPDIR"] = str(folder)
+    environ = {**own_environ(), "TMPDIR": str(folder)}
     return subprocess.run(
         [sys.executable, "-m", "leanmq_topology.cli.main", "demo", *arguments],
         cwd=folder, env=environ, text=True, capture_output=True, timeout=110, check=False,

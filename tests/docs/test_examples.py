@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.commands import own_environ
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(folder.parent for folder in (ROOT / "examples").glob("*/orders.ndjson"))
 
@@ -21,7 +22,7 @@ def leanmq(*words: str, folder: Path, url: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [sys.executable, "-m", "leanmq_topology.cli.main", *words],
         cwd=folder,
-        env={**os.environ, "LEANMQ_URL": url},
+        env=own_environ(url),
         text=True, capture_output=True, timeout=60, check=False,
     )  # fmt: skip
 
@@ -38,7 +39,7 @@ def test_an_example_prints_what_it_says(example: Path, tmp_path: Path, server):
         assert sent.returncode == 0, sent.stderr
     output = run_until_settled(folder, url)
     handled = sorted(
-        line for line in output.splitlines() if line.split(":")[0] in {"billing", "mail", "stock"}
+        line for line in output.splitlines() if line.split(":")[0] in {"alarm", "billing", "mail", "stock"}
     )
     assert handled == (folder / "expected_output.txt").read_text().splitlines()
     dead = json.loads(leanmq("dlq", "list", "-o", "json", folder=folder, url=url).stdout)["messages"]
@@ -53,7 +54,7 @@ def run_until_settled(folder: Path, url: str) -> str:
     process = subprocess.Popen(
         [sys.executable, "-m", "leanmq_topology.cli.main", "run"],
         cwd=folder,
-        env={**os.environ, "LEANMQ_URL": url},
+        env=own_environ(url),
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:

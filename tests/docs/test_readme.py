@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.test_examples import run_until_settled
+from tests.support.commands import own_environ
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -55,7 +56,7 @@ def settle(text: str) -> str:
 @pytest.fixture
 def environ() -> dict[str, str]:
     """As in an activated environment, on the embedded server."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("LEANMQ")}
+    kept = own_environ()
     return {**kept, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{kept['PATH']}"}
 
 

@@ -37,8 +37,11 @@ def leanmq(
 
 
 def own_environ(url: str | None = None) -> dict[str, str]:
-    """This process's environment without what would steer a command."""
-    steering = {"NO_COLOR", "FORCE_COLOR", "COLUMNS"}
+    """This process's environment without what would steer a command.
+
+    Unbuffered, a line and its end are two writes, between which another thread may print.
+    """
+    steering = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "PYTHONUNBUFFERED"}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LEANMQ")}
     kept = {name: value for name, value in kept.items() if name not in steering}
     return {**kept, **({"LEANMQ_URL": url} if url else {})}
