@@ -175,6 +175,11 @@ def hold_server(url: str, *, folder: Path, client_name: str = CLIENT_NAME) -> It
             held.close()
 
 
+def preload() -> None:
+    """Import what opening needs, which takes most of its time. Whoever forks does it before, once for all."""
+    from leanmq_topology.brokers.redis import broker, connection, pipe  # noqa: F401
+
+
 async def open_async(url: str, *, namespace: str, folder: Path, client_name: str = CLIENT_NAME) -> AsyncLink:
     """What `open_blocking` does, for asyncio; the loop goes on while an embedded server starts or stops."""
     import asyncio

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from leanmq_topology.brokers.connect import HeldServer, hold_server
+from leanmq_topology.brokers.connect import HeldServer, hold_server, preload
 from leanmq_topology.cli.commands.apply import find_commit, name_applier
 from leanmq_topology.cli.diagnostics_text import render_diagnostics
 from leanmq_topology.cli.log_lines import FORMATS, write_logs
@@ -128,6 +128,7 @@ class Running:
 def run_handlers(call: Invocation, topology: Topology, only: Sequence[str], running: Running) -> int:
     """Run them until told to stop; returns the exit code. `topology` says which server is held."""
     url = call.broker_url(topology)
+    preload()
     with hold_server(url, folder=topology.folder, client_name="leanmq-run") as held:
         orders = Orders(
             load=lambda tell: _load(call, only),

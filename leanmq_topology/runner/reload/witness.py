@@ -36,6 +36,7 @@ class ImportWitness:
         self.on_more: Callable[[Snapshot], None] = lambda more: None
         """Called with what is new in `seen`, in the thread that imports."""
         self._foreign = list(_foreign_folders())
+        self._there_before = frozenset(sys.modules)
 
     def start(self) -> None:
         sys.meta_path.insert(0, self)
@@ -79,8 +80,8 @@ class ImportWitness:
 
     def snapshot(self) -> Snapshot:
         """What was seen so far, with what other ways of importing left in `sys.modules`."""
-        for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
+        for name, module in list(sys.modules.items()):
+            file = None if name in self._there_before else getattr(module, "__file__", None)
             if isinstance(file, str) and (path := _absolute(file)) not in self.seen and self._is_local(path):
                 self.seen[path] = digest_file(path)
         return dict(self.seen)
