@@ -118,7 +118,7 @@ DIES = """
 
 
 def test_what_a_killed_consumer_held_comes_back_to_another(place: Place, apply: Apply):
-    apply("queues:\n  orders: {visibility_timeout: 1s}\n")
+    apply("queues:\n  orders: {visibility_timeout: 5s}\n")
     with LeanMQ(**place.options) as mq:
         queue = mq.get_queue("orders")
         assert queue is not None
@@ -141,14 +141,14 @@ def test_what_a_killed_consumer_held_comes_back_to_another(place: Place, apply: 
 
 
 def test_what_a_living_process_holds_stays_its_own_for_longer_than_a_lease(place: Place, apply: Apply):
-    apply("queues:\n  orders: {visibility_timeout: 1s}\n")
+    apply("queues:\n  orders: {visibility_timeout: 5s}\n")
     with LeanMQ(**place.options) as mq, LeanMQ(**place.options) as other:
         queue, others = mq.get_queue("orders"), other.get_queue("orders")
         assert queue is not None
         assert others is not None
         queue.send_message({"n": 1})
         ids = [message.id for message in queue.get_messages()]  # the messages themselves are let go
-        assert others.get_messages(block_for_seconds=4) == []
+        assert others.get_messages(block_for_seconds=8) == []
         assert queue.acknowledge_messages(ids) == 1
 
 
@@ -167,7 +167,7 @@ def test_a_send_waits_for_a_server_that_restarts(own_server: tuple[int, Server])
     disk = ("--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always")
     server = Server("valkey9", require_binary("valkey9"), folder=server.folder, arguments=disk).start()
     try:
-        with LeanMQ("127.0.0.1", port, max_retries=8, retry_interval=0.25) as mq:
+        with LeanMQ("127.0.0.1", port, max_retries=40, retry_interval=0.25) as mq:
             queue, _ = mq.create_queue_pair("orders")
             queue.send_message({"n": 1})
             server.kill()

@@ -121,7 +121,7 @@ def test_a_wait_in_vain_ends_on_time(mq: LeanMQ, wait: float | None):
     began = time.monotonic()
     assert queue.get_messages(count=5, block_for_seconds=wait) == []
     took = time.monotonic() - began
-    assert (wait or 0) - 0.05 <= took < (wait or 0) + 2
+    assert (wait or 0) - 0.05 <= took < (wait or 0) + 4.5
 
 
 def test_a_wait_longer_than_any_timeout_of_the_connection_ends_on_time(valkey_place: Place):
