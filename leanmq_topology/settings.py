@@ -32,6 +32,11 @@ def read_environ() -> Mapping[str, str]:
     return dict(os.environ)
 
 
+def take_environ(*names: str) -> Mapping[str, str]:
+    """Those of these variables that are set; processes started from now on do not get them."""
+    return {name: value for name in names if (value := os.environ.pop(name, None)) is not None}
+
+
 def find_topology_file(start: Path, environ: Mapping[str, str]) -> tuple[Path, ...]:
     """The topology file to use when none is named.
 

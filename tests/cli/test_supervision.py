@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
+import tempfile
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -215,3 +220,95 @@ def test_a_worker_that_cannot_be_started_again_is_tried_on_and_the_reason_told(
     parent.line("worker")
     project.send(1)
     parent.line("done 1 1")
+
+
+# -- who looks at it from outside ------------------------------------------------------------------------
+
+
+def ask(parent: Run, path: str) -> tuple[int, str]:
+    """What the probes of `--port` answer."""
+    found = next(line for line in parent.seen if "probes and metrics on" in line)
+    try:
+        with urllib.request.urlopen(f"{found.split()[-1]}{path}", timeout=PATIENCE_SECONDS) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        return refused.code, refused.read().decode()
+
+
+def test_probes_tell_of_a_worker_that_is_stuck_in_a_handler_and_of_a_drain(
+    project: Project, run: Callable[..., Run]
+):
+    parent = run("--port", "127.0.0.1:0")
+    wait_until(lambda: ask(parent, "/readyz")[0] == 200, "readiness", seconds=PATIENCE_SECONDS)
+    project.send(1, do="wait")
+    parent.line("start")
+    running = 'leanmq_worker_inflight_messages{handler="take"} 1\n'
+    wait_until(lambda: running in ask(parent, "/metrics")[1], "a message in flight", seconds=PATIENCE_SECONDS)
+    os.kill(parent.child, signal.SIGSTOP)  # answers do not need the worker
+    assert ask(parent, "/livez") == (200, "live\n")
+    os.kill(parent.child, signal.SIGCONT)
+    parent.signal(signal.SIGTERM)
+    parent.line("draining")
+    status, body = ask(parent, "/readyz")
+    assert (status, json.loads(body)["problems"]) == (503, ["it drains"])
+    assert ask(parent, "/livez")[0] == 200
+    parent.let_go()
+    assert parent.ended() == 0
+
+
+def test_deaths_and_what_the_dead_had_done_stay_in_the_metrics(project: Project, run: Callable[..., Run]):
+    parent = run("--port", "127.0.0.1:0")
+    project.send(1)
+    parent.line("done")
+    handled = 'leanmq_messages_processed_total{handler="take",outcome="ack"} 1\n'
+    wait_until(lambda: handled in ask(parent, "/metrics")[1], "the first message", seconds=PATIENCE_SECONDS)
+    os.kill(parent.child, signal.SIGKILL)
+    parent.line("died")
+    parent.line("worker")
+    text = ask(parent, "/metrics")[1]
+    assert handled in text
+    assert "leanmq_worker_deaths_total 1\n" in text
+    assert "leanmq_worker_restarts_total 1\n" in text
+
+
+def test_a_port_that_is_taken_is_a_usage_error(project: Project):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = project.leanmq("run", "--port", endpoint, expect=64)
+    assert f"cannot listen on {endpoint}" in done.stderr
+    assert "no port" in project.leanmq("run", "--port", "high", expect=64).stderr
+
+
+def test_a_hang_up_loads_the_code_anew_without_a_gap(project: Project, run: Callable[..., Run]):
+    parent = run()
+    before = parent.child
+    project.send(1, do="wait")
+    parent.line("start")
+    source = (project.folder / "orders.py").read_text()
+    (project.folder / "orders.py").write_text(source.replace('say("done"', 'say("anew"'))
+    parent.signal(signal.SIGHUP)
+    parent.line("loading anew")
+    parent.line("draining")  # the new ones read by now
+    project.send(2)
+    assert int(parent.line("anew 2").split()[3]) != before
+    parent.let_go()
+    parent.line("done 1")  # the old code finished what it had begun
+    wait_until_all_gone({before})
+
+
+def test_a_service_manager_is_told_of_readiness_and_of_the_end(project: Project):
+    with (
+        tempfile.TemporaryDirectory(prefix="lmq-") as folder,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
+    ):
+        manager.bind(f"{folder}/s")
+        manager.settimeout(PATIENCE_SECONDS)
+        project.environ["NOTIFY_SOCKET"] = f"{folder}/s"
+        parent = Run(project)
+        try:
+            assert manager.recv(1000).startswith(b"READY=1\n")
+            parent.signal(signal.SIGTERM)
+            assert manager.recv(1000).startswith(b"STOPPING=1\n")
+            assert parent.ended() == 0
+        finally:
+            parent.close()

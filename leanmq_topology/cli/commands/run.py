@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,9 +25,11 @@ from leanmq_topology.runner.handlers import load_handlers
 from leanmq_topology.runner.middleware.counters import NAMES, summarize
 from leanmq_topology.runner.supervisor.coroner import make_coroner
 from leanmq_topology.runner.supervisor.members import Role
+from leanmq_topology.runner.supervisor.notify import VARIABLES, Notifier
 from leanmq_topology.runner.supervisor.supervisor import Birth, Result, Supervisor
 from leanmq_topology.runner.supervisor.wire import Failed, revive_failure
 from leanmq_topology.runner.supervisor.worker_process import Orders, make_worker
+from leanmq_topology.settings import take_environ
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.topology.values import parse_duration
 
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("leanmq.runner")
 
+ALL_INTERFACES = "0.0.0.0"  # noqa: S104  who asks for probes is elsewhere, as a rule
 APPLY_SECONDS = 20.0
 """How long to wait for somebody else's apply, most likely that of another process of ours."""
 APPLY_PAUSE_SECONDS = 0.1
@@ -54,6 +59,20 @@ class Duration(click.ParamType[int]):
             return parse_duration(str(value))
         except ValueError as problem:
             self.fail(str(problem), param, ctx)
+
+
+class Endpoint(click.ParamType[tuple[str, int]]):
+    """`9090`, `127.0.0.1:9090`."""
+
+    name = "endpoint"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        host, _, number = str(value).rpartition(":")
+        if not (number.isascii() and number.isdecimal() and int(number) < 65536):
+            self.fail(f"{value!r} is no port: write `9090`, or `127.0.0.1:9090`", param, ctx)
+        return host.strip("[]") or ALL_INTERFACES, int(number)
 
 
 @click.command("run")
@@ -74,6 +93,12 @@ class Duration(click.ParamType[int]):
     show_default=True,
     help="How long running handlers may take to end once the worker is told to stop.",
 )
+@click.option(
+    "--port",
+    type=Endpoint(),
+    metavar="[HOST:]PORT",
+    help="Serve /livez, /readyz and /metrics there; 0 takes a free port.",
+)
 @click.option("--apply", "apply_first", is_flag=True, help="Apply the topology first.")
 @click.option("--watch", is_flag=True, help="Load topology and code again whenever they change.")
 @click.option(
@@ -86,6 +111,7 @@ def command(
     only: Sequence[str],
     workers: int,
     drain_ms: int,
+    port: tuple[str, int] | None,
     apply_first: bool,
     watch: bool,
     log_format: str,
@@ -105,7 +131,9 @@ def command(
     write_logs(log_format, verbose=verbose)
     topology = call.load_topology()
     choose_handlers(topology, only)
-    running = Running(workers=workers, drain_seconds=drain_ms / 1000, apply_first=apply_first, watch=watch)
+    running = Running(
+        workers=workers, drain_seconds=drain_ms / 1000, apply_first=apply_first, watch=watch, port=port
+    )
     raise click.exceptions.Exit(run_handlers(call, topology, only, running))
 
 
@@ -121,6 +149,8 @@ class Running:
     """Wait for an edit where the first start fails."""
     command: str = "run"
     """Under whose name the result is printed."""
+    port: tuple[str, int] | None = None
+    """Where probes and metrics are served."""
     lifeline: int | None = None
     """A descriptor; when it comes to its end, so do the workers."""
 
@@ -138,10 +168,33 @@ def run_handlers(call: Invocation, topology: Topology, only: Sequence[str], runn
             drain_seconds=running.drain_seconds,
         )
         supervisor = build_supervisor(call, topology, orders, running)
+        tell_service_manager(supervisor)
+        listening = serve_probes(supervisor, running.port) if running.port else None
         if running.lifeline is not None:
             _hang_on(running.lifeline, supervisor)
         result = supervisor.run()
+        if listening is not None:
+            listening.close()
     return _report(call, result, running.command)
+
+
+def serve_probes(supervisor: Supervisor, port: tuple[str, int]) -> socket.socket:
+    from leanmq_topology.runner.supervisor.probes import Probes, listen
+
+    listening = listen(*port)
+    host, number = listening.getsockname()[:2]
+    logger.info("probes and metrics on http://%s:%d", host, number, extra={"event": "probes", "port": number})
+    Probes(supervisor, listening, version("leanmq-topology")).start()
+    return listening
+
+
+def tell_service_manager(supervisor: Supervisor) -> None:
+    """Where systemd started us and wants to know."""
+    environ = take_environ(*VARIABLES)
+    notifier = Notifier.find(environ, os.getpid())
+    if notifier is not None:
+        supervisor.add_listener(notifier)
+        notifier.attach(supervisor)
 
 
 def _hang_on(lifeline: int, supervisor: Supervisor) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -48,9 +49,12 @@ END_SECONDS = 3.0
 GIVE_UP_SECONDS = 1.0
 """What a process that is starting may take to notice that it is not wanted any more; code that does not
 listen to signals never does."""
+SAME_SIGNAL_SECONDS = 0.005
 BURIAL_SECONDS = 10.0
 LAST_BURIAL_SECONDS = 1.0
 """The same when everything is to end at once."""
+PASSING = frozenset({"held", "running"})
+"""What a worker tells of a handler that is over with the process."""
 MOST_REAPED = 1000
 """Dead processes looked at in one turn, where they need not be ours."""
 
@@ -76,6 +80,9 @@ MakeCoroner = Callable[[Process], Main | None]
 class Listener:
     """Hears of what happens; made to be overridden. Nothing here may wait."""
 
+    def reloading(self, generation: Generation) -> None:
+        """It starts beside the one that serves."""
+
     def serving(self, generation: Generation) -> None:
         """All its processes read; the one before, if any, was told to drain."""
 
@@ -90,6 +97,37 @@ class Listener:
 
     def stopping(self) -> None:
         """Everything is told to drain."""
+
+
+class Listeners(Listener):
+    """Several as one."""
+
+    def __init__(self, *each: Listener) -> None:
+        self.each = list(each)
+
+    def reloading(self, generation: Generation) -> None:
+        for listener in self.each:
+            listener.reloading(generation)
+
+    def serving(self, generation: Generation) -> None:
+        for listener in self.each:
+            listener.serving(generation)
+
+    def refused(self, generation: Generation, failed: Failed) -> None:
+        for listener in self.each:
+            listener.refused(generation, failed)
+
+    def loaded(self, process: Process, loaded: Loaded) -> None:
+        for listener in self.each:
+            listener.loaded(process, loaded)
+
+    def noted(self, process: Process, note: Note) -> None:
+        for listener in self.each:
+            listener.noted(process, note)
+
+    def stopping(self) -> None:
+        for listener in self.each:
+            listener.stopping()
 
 
 @dataclass
@@ -133,12 +171,16 @@ class Supervisor:
         """The one that starts."""
         self.reloaded: Reloaded | None = None
         """What came of the newest edit; None before there was one."""
+        self.reloads: Counter[str] = Counter()
+        """How many edits `served`, and how many were `refused`."""
+        self.past: dict[str, Counter[str]] = {}
+        """What processes that ended had done, by handler."""
         self.stopping = False
         self.restarts = 0
         self._make, self._bury = make, bury
         self._makers: dict[int, MakeWorker] = {}
         self._workers, self._drain_seconds = workers, drain_seconds
-        self._listener = listener or Listener()
+        self._listener = Listeners(*([listener] if listener else []))
         self._patient = patient
         self._numbers = 0
         self._backoffs = [Backoff() for _ in range(workers)]
@@ -152,7 +194,9 @@ class Supervisor:
         """Serve until told to stop by a signal, or until the first generation cannot start."""
         with self.turns:
             self.turns.obey([signal.SIGCHLD], lambda number: self._reap())
-            self.turns.obey([signal.SIGTERM, signal.SIGINT], self.stop)
+            self.turns.obey([signal.SIGTERM, signal.SIGINT], self.stop, once_seconds=SAME_SIGNAL_SECONDS)
+            if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+                self.turns.obey([signal.SIGHUP], self._hang_up)
             self.reload(self._make)
             while not self._over:
                 self.turns.turn()
@@ -167,6 +211,8 @@ class Supervisor:
         self._numbers += 1
         self._makers[self._numbers] = make or self._make
         self.coming = Generation(self._numbers)
+        if self.current is not None:
+            self._listener.reloading(self.coming)
         for seat in range(self._workers):
             self._start(self.coming, seat)
         return self.coming
@@ -193,6 +239,7 @@ class Supervisor:
     def note_reloaded(self, reloaded: Reloaded) -> None:
         """Keep it, and let the processes that serve say it."""
         self.reloaded = reloaded
+        self.reloads["refused" if reloaded.refused else "served"] += 1
         for process in self.current.members.values() if self.current else ():
             process.line.tell(reloaded)
 
@@ -203,6 +250,10 @@ class Supervisor:
     def start_helper(self, main: Main) -> Process | None:
         """A process for something else; what it says as a `Note` is handed to the listener."""
         return self._fork(Role.HELPER, 0, 0, lambda birth: main)
+
+    def add_listener(self, listener: Listener) -> None:
+        """Called before `run`."""
+        self._listener.each.append(listener)
 
     def close_in_children(self, close: Callable[[], None]) -> None:
         """Call this in every forked process: it must not keep what is the parent's (sockets)."""
@@ -222,6 +273,14 @@ class Supervisor:
         for process in list(self.processes.values()):
             if not process.killed:
                 self._drain(process)
+
+    def _hang_up(self, number: int) -> None:
+        """A service is to load anew; to who sits at a terminal it means that the terminal is gone."""
+        if sys.stdin is not None and sys.stdin.isatty():
+            self.stop(number)
+        elif not self.stopping and self.current is not None:
+            logger.info("loading anew", extra={"event": "reloading"})
+            self.reload(self._makers[self.current.number])
 
     # -- starting ---------------------------------------------------------------------------------------
 
@@ -410,12 +469,18 @@ class Supervisor:
         del self.processes[process.pid]
         self._forget_line(process)
         if process.role in {Role.WORKER, Role.SOLO}:
+            self._keep_counts(process)
             self._settle_death(process, status)
         elif process.role is Role.HELPER:
             self._listener.noted(process, Note("ended", (describe_status(status),)))
         if process.role is Role.SOLO and process.ready is None:
             self._solo_pause_until = time.monotonic() + LONGEST_PAUSE_SECONDS
         process.board.close()
+
+    def _keep_counts(self, process: Process) -> None:
+        for handler, counts in process.facts.handlers.items() if process.facts else ():
+            lasting = {name: count for name, count in counts.items() if name not in PASSING}
+            self.past.setdefault(handler, Counter()).update(lasting)
 
     def _forget_line(self, process: Process) -> None:
         with contextlib.suppress(KeyError, ValueError):  # it closed its end before

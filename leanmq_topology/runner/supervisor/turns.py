@@ -5,6 +5,7 @@ Not asyncio's: a forked child would inherit its running loop, and an idle parent
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
@@ -39,6 +40,7 @@ class Turns:
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._signals: dict[int, Callback] = {}
+        self._waited_for: dict[int, float] = {}
         self._before: dict[int, Any] = {}
         self._awake, self._wake = os.pipe()
 
@@ -57,9 +59,16 @@ class Turns:
         os.close(self._awake)
         os.close(self._wake)
 
-    def obey(self, numbers: Iterable[int], callback: Callable[[int], None]) -> None:
-        """Call `callback` with the signal's number, in a turn of the loop."""
+    def obey(
+        self, numbers: Iterable[int], callback: Callable[[int], None], *, once_seconds: float = 0.0
+    ) -> None:
+        """Call `callback` with the signal's number, in a turn of the loop.
+
+        What comes again within `once_seconds` is the same: `timeout` tells a process, then its whole group.
+        """
         for number in numbers:
+            if once_seconds:
+                self._waited_for[number] = once_seconds
             self._signals[number] = lambda number=number: callback(number)  # type: ignore[misc]
             self._before[number] = signal.signal(number, _nothing)
 
@@ -74,6 +83,11 @@ class Turns:
         timer = Timer(time.monotonic() + seconds, callback)
         heapq.heappush(self._timers, (timer.at, next(self._order), timer))
         return timer
+
+    @property
+    def is_idle(self) -> bool:
+        """No timer runs."""
+        return self._patience() is None
 
     def turn(self) -> None:
         """Wait for something to happen, and handle all that did."""
@@ -99,7 +113,13 @@ class Turns:
         return max(self._timers[0][0] - time.monotonic(), 0.0) if self._timers else None
 
     def _take_signals(self) -> None:
-        for number in dict.fromkeys(os.read(self._awake, 4096)):  # twice at once is once: `timeout` does so
+        arrived = os.read(self._awake, 4096)
+        pause = max((self._waited_for.get(number, 0.0) for number in arrived), default=0.0)
+        if pause:
+            time.sleep(pause)
+            with contextlib.suppress(BlockingIOError):
+                arrived += os.read(self._awake, 4096)
+        for number in dict.fromkeys(arrived):
             if (callback := self._signals.get(number)) is not None:
                 callback()
 

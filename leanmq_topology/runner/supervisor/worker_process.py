@@ -91,7 +91,7 @@ async def _serve(
     async with await open_async(
         url, namespace=namespace, folder=topology.folder, client_name=CLIENT_NAME
     ) as link:
-        if orders.prepare is not None:
+        if orders.prepare is not None and birth.role is Role.WORKER and not birth.again:
             await asyncio.to_thread(orders.prepare, link, topology)
         worker = _build_worker(orders, birth, topology, handlers, link)
         _obey(upward, worker, orders.drain_seconds)
@@ -114,6 +114,7 @@ async def _serve(
         finally:
             for task in beside:
                 task.cancel()
+        upward.tell(Facts(worker.describe()))
     return Ended(ended.clean, worker.counters.as_dict(), worker.name)
 
 
