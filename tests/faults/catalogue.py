@@ -72,6 +72,10 @@ FAULTS: Final[dict[str, Entry]] = {
         "an answer is larger than the server lets a client fall behind", "connected anew; all run, once each"
     ),
     "F38": Entry("maxclients is reached", "a typed error for newcomers; others go on"),
+    "F39": Entry(
+        "the disk is full: the append-only file cannot grow",
+        "said so by workers and `doctor`; all goes on by itself, or once the server is started again; lost 0",
+    ),
     "F40": Entry("the server's clock jumps an hour, back and forth", "lost 0; found within one scan"),
     "F41": Entry("a worker's clock is wrong by a day", "no effect on lifetimes and delays"),
     "F42": Entry("FLUSHALL", "noticed within 10 s, at most a line a second, work goes on after apply"),

@@ -63,6 +63,7 @@ class Server:
                 *self.arguments,
             ],
             env={**os.environ, **self.environ},
+            restore_signals=False,  # a file at its limit is then an error to the server, as a full disk is
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
