@@ -106,7 +106,7 @@ async def test_a_deleted_key_harms_what_it_held_and_nothing_else(
             await scene.until(lambda: scene.events("topology_back") or scene.events("queue_back"))
         for number, queue in enumerate(("work", "spare"), start=100):
             await scene.handles(number, queue)
-    figures.report("F43", server=server.kind, deleted=kind, told=loss.incident or "-", others_harmed=0)
+    figures.report("F43", server=server.kind, deleted=kind, told=int(bool(loss.incident)), others_harmed=0)
 
 
 def find_keys(scene: Scene, loss: Loss) -> list[bytes]:

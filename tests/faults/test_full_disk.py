@@ -1,4 +1,4 @@
-"""The disk is full: here no file of the server may grow beyond a size, which its writes meet in the same way."""
+"""The disk is full: here no file of the server may grow beyond a size, which writes meet in the same way."""
 
 from __future__ import annotations
 

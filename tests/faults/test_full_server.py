@@ -84,7 +84,13 @@ def test_a_reader_that_is_cut_off_for_the_size_of_its_answer_gets_it_in_parts(
     found = place.judge()
     attempts = {record.attempt for record in place.happened() if record.kind is Kind.START}
     figures.report(
-        "F37", server=kind, answer_mib=19, limit_mib=8, sent=found.sent, runs=found.runs, lost=len(found.lost)
+        "F37",
+        server=kind,
+        answer="19 MiB",
+        limit="8 MiB",
+        sent=found.sent,
+        runs=found.runs,
+        lost=len(found.lost),
     )
     found.assert_sound()
     assert (found.sent, found.runs, attempts) == (100, 100, {1})

@@ -51,8 +51,9 @@ def test_a_power_failure_loses_what_its_level_says_and_no_more(
         for slot in found.lost
     ]
     figures.report(
-        "F14", server=kind, level=level, failures=FAILURES, sent=found.sent, bytes_gone=gone,
-        lost=len(found.lost), sent_before_the_failure_s=ages_s,
+        "F14", server=kind, failures=FAILURES, sent=found.sent, bytes_gone=gone, **{
+            f"lost_at_{level}": len(found.lost), f"sent_before_the_failure_at_{level}_s": ages_s,
+        },
     )  # fmt: skip
     found.assert_sound()
     if level == "memory":
