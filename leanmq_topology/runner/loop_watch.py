@@ -62,6 +62,7 @@ class LoopWatch:
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = threading.Event()
         self._told: Culprit | None = None
+        self._told_of_lock = False
         self._since = 0.0
         self._thread = threading.Thread(target=self._run, name="leanmq-loop-watch", daemon=True)
 
@@ -98,11 +99,12 @@ class LoopWatch:
         if stood < STALL_SECONDS:
             self._note_end()
             return
-        if self._told is not None:
+        if self._told is not None and (self._told_of_lock or not locked):
             return
         culprit = self._find_culprit(locked=locked)
         if culprit.handler or stood >= UNEXPLAINED_SECONDS:
-            self._told, self._since = culprit, time.monotonic() - stood
+            self._told, self._told_of_lock = culprit, locked
+            self._since = time.monotonic() - stood
             logger.warning(
                 "%s has %s for %.1f s: %s",
                 culprit.describe(),
