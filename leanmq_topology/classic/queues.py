@@ -110,7 +110,7 @@ class Queue:
     def delete_messages(self, message_ids: Sequence[str]) -> int:
         """Delete messages for good, delivered or not; returns how many were there."""
         return self._each_chunk(
-            message_ids, lambda ids: self._line.broker.remove(self._queue, ids), settles=True
+            message_ids, lambda ids: self._line.broker.delete(self._queue, ids), settles=True
         )
 
     def move_to_dlq(self, message_ids: Sequence[str], reason: str, dlq: Queue | None = None) -> int:

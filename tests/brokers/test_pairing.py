@@ -150,23 +150,23 @@ def test_a_sender_learns_that_a_pair_was_declared_meanwhile(stage: Stage, pair: 
 # -- by hand ---------------------------------------------------------------------------------------------
 
 
-def test_a_message_is_removed_whether_or_not_it_was_delivered(stage: Stage, pair: Pair):
+def test_a_message_is_deleted_whether_or_not_it_was_delivered(stage: Stage, pair: Pair):
     stage.send(NAME, "m1", "m2", "m3")
     first = stage.fetch(NAME, count=1)[0]
     ready = [entry[0].decode() for entry in stage.raw("XRANGE", stage.keys.queue(NAME), "-", "+")]
     assert ready[0] == first.entry_id
-    assert stage.carry(stage.broker.remove(NAME, ready[:2])) == 2
-    assert stage.carry(stage.broker.remove(NAME, ready[:2])) == 0
+    assert stage.carry(stage.broker.delete(NAME, ready[:2])) == 2
+    assert stage.carry(stage.broker.delete(NAME, ready[:2])) == 0
     assert [one.envelope.id for one in stage.fetch(NAME)] == ["m3"]
     assert stage.look(NAME).in_flight == 1
     assert stage.look(NAME).kept == 0
 
 
-def test_what_is_removed_out_of_the_trash_of_a_purge_does_not_come_back(stage: Stage, pair: Pair):
+def test_what_is_deleted_out_of_the_trash_of_a_purge_does_not_come_back(stage: Stage, pair: Pair):
     stage.send(NAME, "m1", "m2")
     held = stage.fetch(NAME)
     gone = stage.carry(stage.broker.purge(NAME, "one", keep_ms=60_000))
-    assert stage.carry(stage.broker.remove(NAME, [held[0].entry_id])) == 0
+    assert stage.carry(stage.broker.delete(NAME, [held[0].entry_id])) == 0
     stage.carry(stage.broker.undo_purge(gone, count=10))
     stage.lapse(NAME, held[1])
     _, claimed = stage.carry(stage.broker.claim(PAIR, "other", cursor="0-0", count=10))

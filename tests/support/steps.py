@@ -172,11 +172,6 @@ def purge_dead_letters(stage: Stage) -> Call[Any]:
     return stage.broker.purge_dead_letters("work", "one", keep_ms=60_000)
 
 
-def remove(stage: Stage) -> Call[Any]:
-    entries = [one.entry_id for one in held(stage, "a", "b")]
-    return stage.broker.remove("work", entries)
-
-
 def bury(stage: Stage) -> Call[Any]:
     entries = [one.entry_id for one in held(stage, "a", "b")]
     return stage.broker.bury("work", entries, FAILURE)
@@ -207,6 +202,6 @@ STEPS: dict[str, Step] = {
         ),
         *(claim, rescue, rescue_delayed, rescue_group),
         *(replay, discard_dead_letters, purge, undo_purge, purge_dead_letters),
-        *(remove, bury, expire),
+        *(bury, expire),
     )
 }

@@ -58,10 +58,6 @@ class PairKeeper(Protocol):
 class ByHand(Protocol):
     """What a program does to messages by their entry ids, whoever holds them. At most 1,000 a call."""
 
-    def remove(self, queue: str, entry_ids: Sequence[str]) -> Operation[int]:
-        """Take messages out for good, delivered or not; returns how many were there."""
-        ...
-
     def bury(self, queue: str, entry_ids: Sequence[str], failure: Failure) -> Operation[int]:
         """Move messages to the dead-letter queue, delivered or not; returns how many were there."""
         ...

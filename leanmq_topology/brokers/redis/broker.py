@@ -294,9 +294,6 @@ class RedisBroker:
     def delete_pair(self, name: str, *, dead_letters: bool) -> Call[bool | Declared]:
         return pairing.delete_pair(self.keys, name, dead_letters=dead_letters)
 
-    def remove(self, queue: str, entry_ids: Sequence[str]) -> Call[int]:
-        return pairing.remove(self.keys, queue, entry_ids)
-
     def bury(self, queue: str, entry_ids: Sequence[str], failure: Failure) -> Call[int]:
         return pairing.bury(self.keys, queue, entry_ids, failure)
 

@@ -16,7 +16,7 @@ from leanmq_topology.messages.outcome import EXPIRED, DeadReason, Failure
 from leanmq_topology.topology.model import Queue
 
 MOST_HANDLED: Final = 1000
-"""Messages a call removes or buries, so that no script holds the server for long."""
+"""Messages a call buries, so that no script holds the server for long."""
 MOST_LOOKED_AT: Final = 200
 """Entries a stretch of `expire` looks at: about a millisecond of the server's time, bodies included."""
 
@@ -77,13 +77,6 @@ def delete_pair(keys: Keys, name: str, *, dead_letters: bool) -> Call[bool | Dec
         (name, int(dead_letters)),
         lambda reply: Declared(name) if reply[0] == b"declared" else reply[1] == 1,
     )
-
-
-def remove(keys: Keys, queue: str, entry_ids: Sequence[str]) -> Call[int]:
-    """Out for good."""
-    _check_bound(entry_ids)
-    places = (keys.queue(queue), keys.meta(queue), keys.crashes(queue), keys.purges(queue))
-    return Call("remove", load_script("remove"), places, (GROUP, *entry_ids), int)
 
 
 def bury(keys: Keys, queue: str, entry_ids: Sequence[str], failure: Failure) -> Call[int]:
