@@ -16,6 +16,7 @@ from leanmq_topology.messages.replaying import count_replays
 
 if TYPE_CHECKING:
     from leanmq_topology.brokers.protocol import DeadEntry
+    from leanmq_topology.messages.outcome import Failure
     from leanmq_topology.operations.dead_letters import Group
 
 DATA_SHOWN = 200
@@ -69,7 +70,7 @@ def render_list(found: Sequence[DeadEntry]) -> Iterator[str]:
         letter = entry.letter
         name = f"{letter.envelope.id or entry.entry_id}  {letter.envelope.type or '-'}"
         yield printable(f"  {name}  {_tell_end(entry)}, {tell_age(now - entry.failed_at_ms / 1000)}")
-        yield printable(f"    {letter.failure.type}: {letter.failure.message}".rstrip(": "))
+        yield printable(f"    {_tell(letter.failure)}")
         if letter.envelope.data:
             yield f"    {show_data(letter.envelope.data)}"
 
@@ -84,7 +85,7 @@ def render_one(entry: DeadEntry) -> Iterator[str]:
         ("entry", entry.entry_id),
         ("type", letter.envelope.type or "-"),
         ("died", f"{died}, {_tell_end(entry)}"),
-        ("error", f"{letter.failure.type}: {letter.failure.message}".rstrip(": ")),
+        ("error", _tell(letter.failure)),
         *((f"header {name}", value) for name, value in letter.envelope.headers.items()),
         ("data", _read_text(letter.envelope.data)),
     ]
@@ -146,3 +147,8 @@ def _tell_end(entry: DeadEntry) -> str:
 
 def _read_text(raw: bytes) -> str:
     return printable(raw.decode("utf-8", "backslashreplace"))
+
+
+def _tell(failure: Failure) -> str:
+    """Class and text of what went wrong; what was moved by hand has a text alone."""
+    return ": ".join(filter(None, (failure.type, failure.message)))

@@ -69,7 +69,7 @@ def _read_body(entry_id: str, body: dict[str, Any], dead: bool, format_time: Cal
         "",
         encode_data(body),
         headers,
-        0,
+        len(failures) if dead else 0,
         None if life_ms is None else sent_ms + life_ms,
     )
     return Move(entry_id, envelope, failure=Failure("", failures[-1]["reason"] if failures else ""))

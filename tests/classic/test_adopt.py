@@ -96,12 +96,16 @@ def check_all_is_there(place: Place, folder: Path, client: redis.Redis) -> None:
         assert undecodable.message_id == ""
         assert buried.message_id == "m2"
         assert [failure["reason"] for failure in buried.data["_failures"]] == ["bad card"]
+        assert buried.delivery_count == 1
         replies = mq.get_queue("responses:1b")
         assert replies is not None
         assert [message.data for message in replies.get_messages(count=5)] == [{"n": "reply"}]
         assert mq.get_queue("empty") is not None
         assert mq.get_queue("empty").get_info().message_count == 0
     assert client.keys(f"{place.prefix}*") == []
+    listed = leanmq(place, folder, "dlq", "list").stdout
+    assert "manual after 1 attempt" in listed
+    assert "\n    bad card\n" in listed
     plan = leanmq(place, folder, "plan", "-o", "json", "--detailed-exitcode")
     if plan.returncode == 64:  # this flag is not there yet
         plan = leanmq(place, folder, "plan", "-o", "json")
