@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from leanmq_topology.errors import SettingError
+from leanmq_topology.errors import InvalidMessageError, SettingError
 
 _MOST_SHOWN = 60
 
@@ -19,14 +20,22 @@ def read_data(content: str | None, *, missing: str) -> Any:
 
     if content is None:
         raise click.UsageError(missing)
-    if content == "-":
-        return decode_data(sys.stdin.buffer.read())
-    if not content.startswith("@"):
-        return decode_data(content.encode(errors="surrogateescape"))
-    try:
-        return decode_data(Path(content[1:]).read_bytes())
-    except OSError as failure:
-        raise SettingError(content, f"cannot be read: {failure.strerror}") from failure
+    return decode_data(_read_bytes(content))
+
+
+def read_lines(content: str) -> Iterator[Any]:
+    """What each line of `@FILE` or `-` means; empty ones are passed over.
+
+    Raises `InvalidMessageError`, which names the line.
+    """
+    from leanmq_topology.contracts.payload import decode_data
+
+    for number, line in enumerate(_read_bytes(content).splitlines(), start=1):
+        if line.strip():
+            try:
+                yield decode_data(line)
+            except InvalidMessageError as failure:
+                raise InvalidMessageError(failure.path, f"{failure.reason} (line {number})") from None
 
 
 def read_header(text: str) -> tuple[str, str]:
@@ -35,3 +44,14 @@ def read_header(text: str) -> tuple[str, str]:
     if not equals:
         raise SettingError("--header", f"{text[:_MOST_SHOWN]!r} has no `=`", hint="write --header name=value")
     return name, value
+
+
+def _read_bytes(content: str) -> bytes:
+    if content == "-":
+        return sys.stdin.buffer.read()
+    if not content.startswith("@"):
+        return content.encode(errors="surrogateescape")
+    try:
+        return Path(content[1:]).read_bytes()
+    except OSError as failure:
+        raise SettingError(content, f"cannot be read: {failure.strerror}") from failure

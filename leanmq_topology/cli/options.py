@@ -68,6 +68,21 @@ def _check_url(url: str | None) -> str | None:
     return url
 
 
+def _output_option(formats: tuple[str, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """None for a command that knows one form only, because it is typed at a prompt."""
+    if len(formats) == 1:
+        return lambda command: command
+    return click.option(
+        "-o",
+        "--output",
+        "output_format",
+        type=click.Choice(formats),
+        default="text",
+        show_default=True,
+        help="Form of the answer on stdout.",
+    )
+
+
 def common_options(
     *, formats: tuple[str, ...] = ("text", "json")
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -85,22 +100,14 @@ def common_options(
         )
         @click.option("--env", "environment", metavar="NAME", help="Entry of `environments:` to use.")
         @click.option("--url", metavar="URL", help="Server; wins over the file and LEANMQ_URL.")
-        @click.option(
-            "-o",
-            "--output",
-            "output_format",
-            type=click.Choice(formats),
-            default="text",
-            show_default=True,
-            help="Form of the answer on stdout.",
-        )
+        @_output_option(formats)
         @functools.wraps(command)
         def wrapped(
             *args: Any,
             files: tuple[Path, ...],
             environment: str | None,
             url: str | None,
-            output_format: str,
+            output_format: str = "text",
             **kwargs: Any,
         ) -> Any:
             environ = read_environ()

@@ -130,6 +130,7 @@ SUCCESSES = [
     ("apply", "--dry-run", "-f", "unapplied.yaml"),
     ("send", "emails", "--example"),
     ("send", "emails", "@lines.ndjson", "--ndjson"),
+    ("pub", "news", '{"text": "open"}'),
     ("status",),
     ("top", "--every", "50ms"),
     ("peek", "emails"),
@@ -213,6 +214,23 @@ def check_moves(shop: Shop, id: str) -> None:
     assert back["restored"] == {"billing": 1}
 
 
+def test_what_is_heard_is_told_as_documented(shop: Shop):
+    listening = subprocess.Popen(
+        [*LEANMQ, "sub", "news", "--count", "1", "-o", "json"], cwd=shop.folder, env=own_environ(shop.url),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert listening.stderr is not None
+        assert "listening to news" in listening.stderr.readline()
+        told = check_answer(shop.leanmq("pub", "news", '{"text": "open"}', "-o", "json"), "pub", 0)
+        assert told == {"schema": "leanmq.pub/v1", "published": 1, "receivers": 1}
+        told, said = listening.communicate(timeout=60)
+    finally:
+        listening.kill()
+    heard = check_answer(Done("sub", listening.returncode, told, said), "sub", 0)
+    assert (heard["channel"], heard["data"]) == ("news", {"text": "open"})
+
+
 def count_dead(shop: Shop) -> int:
     return int(read_answer(shop.leanmq("status", "-o", "json"))["queues"]["billing"]["dead"])
 
@@ -228,7 +246,8 @@ def test_the_embedded_broker_is_told_as_documented(tmp_path: Path):
 
 
 def test_every_command_with_an_output_option_is_seen_to_succeed():
-    elsewhere = {("dlq", "show"), ("request",), ("run",), ("dev",), ("server", "start"), ("server", "url")}
+    with_others = {("dlq", "show"), ("request",), ("sub",)}
+    elsewhere = {*with_others, ("run",), ("dev",), ("server", "start"), ("server", "url")}
     assert {command_of(words) for words in SUCCESSES} | elsewhere == set(WITH_OUTPUT)
 
 
@@ -257,6 +276,11 @@ FAILURES: list[tuple[tuple[str, ...], str, int]] = [
     (("apply", *NOWHERE), "error", 5),
     (("send", "billing", "--example", *NOWHERE), "error", 5),
     (("run", *NOWHERE), "error", 5),
+    (("pub", "news", "{}", *NOWHERE), "error", 5),
+    (("pub", "news", "[1]"), "error", 3),
+    (("pub", "billing", "{}"), "error", 64),
+    (("sub", "news", *NOWHERE), "error", 5),
+    (("sub", "news", "--count", "1", "--for", "50ms"), "error", 7),
     (("dev", *NOWHERE), "error", 5),
     (("status", *NOWHERE), "error", 5),
     (("top", *NOWHERE), "error", 5),

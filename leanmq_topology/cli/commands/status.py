@@ -146,7 +146,8 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
     if status.routes:
         yield ""
         for name, route in status.routes.items():
-            to = ", ".join(target.queue for target in targets_of(route)) or "nobody"
+            nobody = "whoever listens" if route_type(route) == "ephemeral" else "nobody"
+            to = ", ".join(target.queue for target in targets_of(route)) or nobody
             counted = status.route_counters.get(name, {}).items()
             yield ", ".join(
                 [f"route {name}: {route_type(route)} to {to}", *(f"{n:,} {what}" for what, n in counted if n)]
