@@ -26,7 +26,15 @@ from leanmq_topology.brokers.connect import open_async, open_blocking
 from leanmq_topology.client import connect, connect_sync
 from leanmq_topology.reconciler import apply_changes
 from leanmq_topology.runner.worker import Worker
-from leanmq_topology.topology.model import BrokerSettings, FanoutRoute, MessageType, Queue, Target, Topology
+from leanmq_topology.topology.model import (
+    Batch,
+    BrokerSettings,
+    FanoutRoute,
+    MessageType,
+    Queue,
+    Target,
+    Topology,
+)
 from tests.support.servers import Server, find_binary
 from tests.support.workers import load
 
@@ -127,6 +135,7 @@ async def run_round(meter: Meter, url: str, topology: Topology, count: int) -> N
     )
     async with connect(topology, url=url) as client:
         await meter.measure("send, 32 asyncio tasks", count, lambda: ours_tasks(client, count))
+        await meter.measure("run: batches of 100", count, lambda: ours_drain(url, topology, count, BATCH))
         await meter.measure("fan-out 1 to 5, 32 tasks", single, lambda: ours_fanout(client, single))
     clear(url, topology)
     raw.close()
@@ -179,16 +188,24 @@ async def ours_fanout(mq: Any, count: int) -> None:
     await ours_tasks(mq, count, "all")
 
 
-async def ours_drain(url: str, topology: Topology, count: int) -> None:
+async def ours_drain(url: str, topology: Topology, count: int, size: int = 1) -> None:
+    """A handler call a message, or one for `size` of them."""
     handled, done = 0, asyncio.Event()
 
-    async def handler(data: dict[str, Any]) -> None:
+    def note(messages: int) -> None:
         nonlocal handled
-        handled += 1
+        handled += messages
         if handled == count:
             done.set()
 
-    loaded = load(handler, concurrency=16)
+    async def one(data: dict[str, Any]) -> None:
+        note(1)
+
+    async def many(data: list[dict[str, Any]]) -> None:
+        note(len(data))
+
+    batched = {"concurrency": 2, "batch": Batch(size=size, wait_ms=20)}
+    loaded = load(one, concurrency=16) if size == 1 else load(many, **batched)
     async with await open_async(url, namespace=topology.name, folder=topology.folder) as link:
         worker = Worker(topology, {loaded.name: loaded}, link)
         task = asyncio.create_task(worker.run())
@@ -211,6 +228,7 @@ def render(meter: Meter) -> Iterator[str]:
         "send, blocking, one by one": "raw XADD, one by one",
         "send_many of 100, blocking": "raw XADD, pipelines of 100",
         "run: a handler call a message": "raw XREADGROUP + XACK + XDEL",
+        "run: batches of 100": "raw XREADGROUP + XACK + XDEL",
         "send, 32 asyncio tasks": "raw XADD, one by one",
     }
     yield f"{'':<32} {'a second':>10} {'of raw':>7} {'client us':>10} {'server us':>10} {'commands':>9}"
