@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from leanmq_topology.topology.durability import MEMORY
 from leanmq_topology.topology.model import (
     ROUTE_TYPES,
     MessageType,
@@ -43,10 +44,19 @@ def resource_specs(topology: Topology) -> dict[str, Spec]:
     for message in topology.messages.values():
         specs[f"messages.{message.name}"] = msgspec.to_builtins(message)
     for queue in topology.queues.values():
-        specs[f"queues.{queue.name}"] = msgspec.to_builtins(queue)
+        specs[f"queues.{queue.name}"] = {
+            **msgspec.to_builtins(queue),
+            "durability": queue.durability or _broker_durability(topology),
+        }
     for route in topology.routes.values():
         specs[f"routes.{route.name}"] = {"type": route_type(route), **msgspec.to_builtins(route)}
     return specs
+
+
+def _broker_durability(topology: Topology) -> str | None:
+    """What its queues have from the broker: recorded with each, so that senders with an older file follow."""
+    level = topology.broker.durability
+    return None if level == str(MEMORY) else level
 
 
 def resource_digests(specs: Mapping[str, Spec]) -> dict[str, str]:

@@ -331,6 +331,15 @@ def test_confirmed_disk_sends_survive_a_killed_server(colour: str, namespace: st
 
 
 @pytest.mark.parametrize("colour", COLOURS)
+def test_a_sender_with_an_older_file_follows_the_durability_that_was_applied(colour: str, namespace: str):
+    with started("valkey9", *ALWAYS) as server, set_scene(server, namespace) as scene:
+        write_topology(scene.admin, scene.declare("disk"))
+        with scene.sender(colour, "memory") as mq:
+            assert mq.send("plain", {})
+        assert scene.calls("waitaof") > 0
+
+
+@pytest.mark.parametrize("colour", COLOURS)
 def test_a_server_that_confirms_too_early_gives_disk_only_while_it_writes_before_each_answer(
     colour: str, namespace: str
 ):
