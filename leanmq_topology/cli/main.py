@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sub": ("sub", "Listen to ephemeral channels."),
     "shell": ("shell", "Type commands against one topology."),
     "status": ("status", "Show queues, counters and workers."),
+    "workers": ("workers", "Show the worker processes, wherever they run."),
     "top": ("top", "Watch the queues live."),
     "peek": ("peek", "Look at the messages of a queue without taking them."),
     "dlq": ("dlq", "Look into dead-letter queues; replay or discard what lies there."),

@@ -64,16 +64,31 @@ def read_status(link: Link, namespace: str) -> Status:
         raise TopologyNotAppliedError([], namespace=namespace)
     queues, routes = _read_resources(record)
     states: dict[str, QueueState] = {}
-    consumers: set[str] = set()
-    names = list(queues)
-    for start in range(0, len(names), QUEUES_A_LOOK):
-        part = names[start : start + QUEUES_A_LOOK]
+    for part in _parts(list(queues)):
         states |= {state.name: state for state in link.connection.execute(link.broker.inspect_queues(part))}
-        consumers.update(link.connection.execute(link.broker.list_consumers(part)))
-    workers = link.connection.execute(link.broker.inspect_workers(sorted(consumers))) if consumers else []
+    workers = _read_workers(link, list(queues))
     return Status(
         record.generation, queues, routes, states, workers, _read_route_counters(link, list(routes))
     )
+
+
+def read_workers(link: Link, namespace: str) -> list[WorkerState]:
+    """Those that run. Raises `TopologyNotAppliedError` where nothing was ever applied."""
+    record = link.connection.execute(link.broker.read_record())
+    if record.owner is None:
+        raise TopologyNotAppliedError([], namespace=namespace)
+    return _read_workers(link, list(_read_resources(record)[0]))
+
+
+def _read_workers(link: Link, queues: list[str]) -> list[WorkerState]:
+    consumers: set[str] = set()
+    for part in _parts(queues):
+        consumers.update(link.connection.execute(link.broker.list_consumers(part)))
+    return link.connection.execute(link.broker.inspect_workers(sorted(consumers))) if consumers else []
+
+
+def _parts(names: list[str]) -> list[list[str]]:
+    return [names[start : start + QUEUES_A_LOOK] for start in range(0, len(names), QUEUES_A_LOOK)]
 
 
 def _read_route_counters(link: Link, names: list[str]) -> dict[str, dict[str, int]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,6 +75,8 @@ class Reader:
         self._said = ""
         self._room = asyncio.Event()
         self._left_out: Sequence[Lane] = ()
+        self.read_at: float | None = None
+        """When the last read was answered, in monotonic seconds."""
         self._waiting = False
         self._unblocking: asyncio.Task[bool] | None = None
         self._stopping = False
@@ -151,6 +154,7 @@ class Reader:
         self._waiting = reads[0].block_ms > 0
         try:
             answers = await self._fetch(reads)
+            self.read_at = time.monotonic()
         finally:
             self._waiting = False
         failures = []

@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -286,7 +287,13 @@ class Worker:
         if self._reader is not None:
             self._reader.plan_anew()
 
+    def _polled_ms(self) -> str:
+        """How long ago a read was answered; empty before the first, and for who reads nothing new."""
+        read_at = self._reader.read_at if self._reader is not None else None
+        return "" if read_at is None else str(int((time.monotonic() - read_at) * 1000))
+
     async def _beat(self) -> None:
+        lifetime_ms = int(3 * HEARTBEAT_SECONDS * 1000)
         facts = {
             "host": socket.gethostname(),
             "pid": str(os.getpid()),
@@ -297,12 +304,13 @@ class Worker:
             "held": str(sum(len(lane.held) for lane in self._lanes.values())),
             "running": str(sum(lane.running for lane in self._lanes.values())),
             "seen_ms": str(self._clock.now_ms()),
+            "polled_ms": self._polled_ms(),
+            "lifetime_ms": str(lifetime_ms),
             "unfit": "; ".join(self._unfit()),
             **self._said,
             **(self._watch.facts() if self._watch else {}),
             **{name: str(count) for name, count in self.counters.as_dict().items()},
         }
-        lifetime_ms = int(3 * HEARTBEAT_SECONDS * 1000)
         beat = self._broker.heartbeat(self.name, facts, lifetime_ms=lifetime_ms, queues=list(self._lanes))
         await self._connection.execute(beat)
 

@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -220,6 +221,31 @@ def test_a_worker_that_cannot_be_started_again_is_tried_on_and_the_reason_told(
     parent.line("worker")
     project.send(1)
     parent.line("done 1 1")
+
+
+def test_workers_are_listed_with_what_they_do_and_marked_when_they_fall_silent(
+    project: Project, run: Callable[..., Run]
+):
+    parent = run()
+
+    def listed() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(project.leanmq("workers", "-o", "json").stdout)["workers"]
+        return found
+
+    project.send(1, do="wait")
+    parent.line("start")
+    wait_until(
+        lambda: [one["in_flight"] for one in listed()] == [1], "a beat of the heart", seconds=PATIENCE_SECONDS
+    )
+    [one] = listed()
+    assert (one["pid"], one["state"], one["handlers"]) == (parent.child, "running", ["take"])
+    assert (one["generation"], one["held"], one["queues"]) == (1, 1, ["orders"])
+    assert "take" in project.leanmq("workers").stdout
+    os.killpg(parent.process.pid, signal.SIGSTOP)
+    wait_until(
+        lambda: [one["state"] for one in listed()] in (["silent"], []), "silence", seconds=PATIENCE_SECONDS
+    )
+    os.killpg(parent.process.pid, signal.SIGCONT)
 
 
 # -- who looks at it from outside ------------------------------------------------------------------------

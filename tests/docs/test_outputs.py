@@ -132,6 +132,7 @@ SUCCESSES = [
     ("send", "emails", "@lines.ndjson", "--ndjson"),
     ("pub", "news", '{"text": "open"}'),
     ("status",),
+    ("workers",),
     ("top", "--every", "50ms"),
     ("peek", "emails"),
     ("dlq", "list"),

@@ -98,6 +98,8 @@ class WorkerState:
     """Its consumer name on the queues it reads."""
     facts: Mapping[str, str]
     """What it says of itself: host, pid, handlers, what it has done."""
+    expires_in_ms: int = 0
+    """When it is listed no longer, unless it is heard of before."""
 
 
 class Roster(Protocol):

@@ -46,7 +46,11 @@ def inspect_workers(keys: Keys, names: Sequence[str]) -> Call[list[WorkerState]]
 
     def read(reply: Any) -> list[WorkerState]:
         rows = zip(names, reply, strict=True)
-        return [WorkerState(name, _read_facts(flat)) for name, flat in rows if flat]
+        return [
+            WorkerState(name, _read_facts(flat), max(expires_in_ms, 0))
+            for name, (expires_in_ms, flat) in rows
+            if flat
+        ]
 
     return Call("inspect_workers", load_script("inspect_workers"), tuple(map(keys.worker, names)), (), read)
 
