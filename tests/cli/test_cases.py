@@ -49,7 +49,7 @@ def run_step(step: str, folder: Path) -> str:
         env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", **variables},
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=200,
         check=False,
     )
     errors = "".join(f"! {line}".rstrip() + "\n" for line in ended.stderr.splitlines())
