@@ -36,6 +36,8 @@ ExecuteNoting = Callable[[Operation[Any]], Awaitable[tuple[Any, bool]]]
 """Carries an operation out in spite of breaks; the answer, and whether an earlier try may have done it."""
 
 CLOSE_SECONDS = 2.0
+TURN_SECONDS = 0.02
+"""How often a task that waits for its turn looks whether its time is up."""
 
 
 @dataclass(slots=True)
@@ -130,13 +132,14 @@ class AsyncConsumer:
 
     async def _take_turn(self, desk: _Desk, until: float | None) -> bool:
         """False: another task waits for messages already, and there was none in time."""
-        if until is None or not desk.turn.locked():
-            return await desk.turn.acquire()
-        try:
-            async with asyncio.timeout(max(until - time.monotonic(), 0.0)):
-                return await desk.turn.acquire()
-        except TimeoutError:
-            return False
+        while True:
+            try:
+                async with asyncio.timeout(TURN_SECONDS if until is not None else None):
+                    return await desk.turn.acquire()
+            except TimeoutError:
+                in_time = until is None or time.monotonic() < until
+                if desk.shelf.closed or (desk.shelf.waiting and not in_time):
+                    return False
 
     async def _carry_out(self, desk: _Desk, turn: Turn[list[Held]]) -> list[Held]:
         try:
