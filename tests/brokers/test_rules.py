@@ -87,6 +87,17 @@ def test_only_reading_is_a_bare_command(stage: Stage):
     assert (made["xreadgroup"], made["evalsha"] + made["eval"]) == (1, 0)
 
 
+@pytest.mark.parametrize("ids", [["m1"], ["m1", "m2", "m3"]], ids=["one", "several"])
+def test_a_plain_flush_goes_the_short_way(stage: Stage, ids: list[str]):
+    """Three looks, the messages, one counter, one marker: what the long way adds shows in the server's time."""
+    stage.send("plain", "m0")  # the script is loaded by then
+    before = count_calls(stage)
+    stage.send("plain", *ids)
+    made = count_calls(stage) - before
+    looks = {"evalsha": 1, "get": 1, "hmget": 1, "hget": 1, "info": 1}  # the last is how they are counted
+    assert made == Counter({**looks, "xadd": len(ids), "hincrby": 1, "set": 1})
+
+
 def test_counters_change_once_for_a_whole_batch(stage: Stage):
     ids = [f"m{n}" for n in range(100)]
     before = count_calls(stage)
