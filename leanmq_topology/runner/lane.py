@@ -181,8 +181,9 @@ class Lane:
         late = isinstance(verdict.outcome, Done) and not message.is_ours(time.monotonic())
         if late:
             self._report_late(message)
-        started = message.started_at is not None
-        self._settle.add(message.delivered, verdict.outcome, started=started, late=late)
+        self._settle.add(
+            message.delivered, verdict.outcome, started=message.started_at is not None, late=late
+        )
 
     def _commit(self, message: Incoming, verdict: Verdict) -> None:
         """It succeeded if what it sends finds its place; until then its lease is renewed."""
@@ -247,8 +248,9 @@ class Lane:
         message = self.held.pop(entry_id, None)
         if message is not None:
             self._marker.settle(message)
-        owed = self.owed or any(lane.owed for lane in self.neighbours)
-        if owed and self.room_bell is not None:
+        if self.room_bell is None:
+            return
+        if self.owed or (self.neighbours and any(lane.owed for lane in self.neighbours)):
             self.room_bell()
 
     def release_unstarted(self) -> int:

@@ -10,7 +10,9 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
 
 from leanmq_topology.brokers.protocol import Reply
 from leanmq_topology.errors import LeanMQError
@@ -55,7 +57,7 @@ Gate = Callable[[Incoming], Outcome | None]
 INTERRUPTED: Final = "the worker stopped while the handler ran"
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """What becomes of a message, and how that came about."""
 
     outcome: Outcome
@@ -124,7 +126,7 @@ class Pipeline:
         except LeanMQError as failure:
             return self.fail(message, failure)
         verdict = self._send(message, value, DONE)
-        return verdict if verdict.raised else verdict._replace(value=None, reply=reply)
+        return verdict if verdict.raised else msgspec.structs.replace(verdict, value=None, reply=reply)
 
     def _send(self, message: Incoming, value: object, outcome: Outcome) -> Verdict:
         """All that a run sends belongs to its success; a value that cannot be sent makes it a failure."""

@@ -13,6 +13,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from leanmq_topology.brokers.protocol import AsyncConnection, Dying, Operation, Retrying
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.errors import BrokerFullError, BrokerUnavailableError, LeanMQError
@@ -30,7 +32,7 @@ LARGEST_MOVE = 100
 """Ids in one script call; moving a message carries its body, acknowledging it does not."""
 
 
-class Settlement(NamedTuple):
+class Settlement(msgspec.Struct, frozen=True):
     delivered: Delivered | Undecodable
     outcome: Outcome
     started: bool
@@ -218,15 +220,15 @@ def _expired(part: Sequence[Settlement]) -> set[str]:
 
 
 def _retrying(part: Sequence[Settlement]) -> Iterator[Retrying]:
-    for delivered, outcome, *_ in part:
-        if isinstance(delivered, Delivered) and isinstance(outcome, RetryLater):
-            yield Retrying(delivered, outcome.delay_ms)
+    for item in part:
+        if isinstance(item.delivered, Delivered) and isinstance(item.outcome, RetryLater):
+            yield Retrying(item.delivered, item.outcome.delay_ms)
 
 
 def _dying(part: Sequence[Settlement]) -> Iterator[Dying]:
-    for delivered, outcome, started, _ in part:
-        if isinstance(outcome, MoveToDeadLetters):
-            yield Dying(delivered, outcome.reason, outcome.failure, started)
+    for item in part:
+        if isinstance(item.outcome, MoveToDeadLetters):
+            yield Dying(item.delivered, item.outcome.reason, item.outcome.failure, item.started)
 
 
 def _report_lost(step: _Step, answer: int | Sequence[bool]) -> None:
