@@ -89,7 +89,7 @@ def test_only_reading_is_a_bare_command(stage: Stage):
 
 @pytest.mark.parametrize("ids", [["m1"], ["m1", "m2", "m3"]], ids=["one", "several"])
 def test_a_plain_flush_goes_the_short_way(stage: Stage, ids: list[str]):
-    """Three looks, the messages, one counter, one marker: what the long way adds shows in the server's time."""
+    """Three looks, the messages, one counter, one marker: the long way costs the server twice as much."""
     stage.send("plain", "m0")  # the script is loaded by then
     before = count_calls(stage)
     stage.send("plain", *ids)
