@@ -53,10 +53,14 @@ FAULTS: Final[dict[str, Entry]] = {
         "a byte in the middle of the append-only file is wrong", "the server refuses to start, and says why"
     ),
     "F17": Entry("SIGKILL while the append-only file is rewritten", "lost 0; leases and positions kept"),
+    "F18": Entry(
+        "SIGKILL of a server that only takes snapshots", "what came after the last one is lost, nothing else"
+    ),
     "F25": Entry("SCRIPT FLUSH every 100 ms", "invisible"),
     "F26": Entry("the answer is lost after the server did it", "each operation happened once"),
     "F27": Entry("the request is lost before the server saw it", "sent again, happened once"),
     "F28": Entry("the connection goes silent both ways", "noticed within block + 5 s"),
+    "F29": Entry("every way takes 200 ms, 10 KiB a second", "leases are kept; no storm of retries"),
     "F30": Entry("answers come byte by byte", "understood"),
     "F31": Entry("CLIENT KILL TYPE normal every 0.5 s", "lost 0; nothing left open"),
     "F32": Entry("CLIENT PAUSE for two leases", "lost 0"),

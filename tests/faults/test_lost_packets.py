@@ -183,6 +183,24 @@ def test_clients_that_are_killed_twice_a_second_lose_nothing(
     assert found.sent > 10 * seconds
 
 
+def test_a_slow_line_keeps_its_leases_and_causes_no_storm(arena: Build, figures: Figures):
+    """A fifth of a second each way, 10 KiB a second; a handler that runs longer than a lease."""
+    place = arena(lease_s=5.0, prefetch=8, concurrency=4)
+    with ChaosProxy(place.server.socket_path) as proxy:
+        place.connect_through(proxy.url)
+        proxy.slow_down(0.2, piece=2048)
+        worker = place.start_worker()
+        place.start_producer(count=16, tasks=4, pause_ms=1, work_ms=7000, wishes={"done": 1.0})
+        found = place.judge()
+    storm = [word for word in ("lost", "lapsed", "no answer") if word in worker.said]
+    figures.report(
+        "F29", sent=found.sent, runs=found.runs, lost=len(found.lost), leases_lost=len(found.concurrent)
+    )
+    found.assert_sound()
+    assert (found.sent, found.runs) == (16, 16)
+    assert not storm, worker.said
+
+
 def test_a_line_that_goes_silent_is_noticed_in_time(arena: Build, figures: Figures):
     """Nothing closes the connections; they are just dead. New ones work."""
     place = arena()

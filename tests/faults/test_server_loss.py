@@ -71,6 +71,25 @@ def test_a_kill_during_a_rewrite_of_the_log_loses_nothing(
     assert max(found.resumptions_s) < RESUME_S + NOISE_S + (ORPHAN_S if kind == "redis62" else 0)
 
 
+@pytest.mark.parametrize("kind", ["valkey9", "redis62"])
+def test_a_server_with_snapshots_alone_loses_what_came_after_the_last_and_no_more(
+    arena: Build, figures: Figures, kind: str
+):
+    place = arena(kind)  # no append-only file
+    place.start_producer(count=100, wishes={"done": 1.0})
+    place.producers[0].end()
+    place.onlooker.ask("SAVE")
+    place.start_producer(count=50, wishes={"done": 1.0})
+    place.producers[1].end()
+    with place.server_down():
+        pass
+    place.start_worker()
+    found = place.judge(recovery_s=None, loss_window_s=60.0)
+    figures.report("F18", server=kind, sent=found.sent, sent_after_the_snapshot=50, lost=len(found.lost))
+    found.assert_sound()
+    assert {slot.key for slot in found.lost} == {f"p1-{number}" for number in range(50)}
+
+
 def test_a_server_that_froze_for_three_leases_loses_nothing(arena: Build, figures: Figures):
     """To a server that wakes up all leases look lapsed: messages may run twice, and none is gone."""
     place = arena()

@@ -7,6 +7,7 @@ import shutil
 import socket
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Self
 
@@ -26,6 +27,7 @@ class ChaosProxy:
         self._marker = b""
         self._piece = 1 << 20
         self._answer_bytes: int | None = None
+        self._latency_s = 0.0
         self._silent = threading.Event()
         self._flowing = threading.Event()
         self._flowing.set()
@@ -53,6 +55,10 @@ class ChaosProxy:
     def tear_answers(self, size: int) -> None:
         """Pass answers on in pieces of at most so many bytes."""
         self._piece = size
+
+    def slow_down(self, latency_s: float, *, piece: int) -> None:
+        """Each piece of an answer, of at most so many bytes, and each request takes so long."""
+        self._latency_s, self._piece = latency_s, piece
 
     def cut_after(self, answer_bytes: int) -> None:
         """Let so many more bytes of answers through, then cut the connection on which the next one comes."""
@@ -129,6 +135,7 @@ class ChaosProxy:
                 if self._to_lose and self._marker in chunk:
                     self._to_lose -= 1
                     doomed.set()
+                time.sleep(self._latency_s)
                 server.sendall(chunk)
         _end(server)
 
@@ -152,6 +159,7 @@ class ChaosProxy:
                 if not self._flowing.is_set():
                     self.holding.set()
                     self._flowing.wait(30)
+                time.sleep(self._latency_s)
                 client.sendall(chunk)
         _end(server)
         _end(client)
