@@ -37,11 +37,16 @@ from tests.support.factories import make_topology, run, write_topology
 from tests.support.servers import Server
 
 PATIENCE = 20.0
-LEASE_MS = 1000
+LEASE_MS = 2000
+"""Where a lease is to lapse. Everywhere else it outlasts whatever a busy machine does to a test."""
+HELD_MS = 4000
+"""Where it must not lapse although others wait for longer."""
 NUMBER = MessageType(
     name="number", schema={"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
 )
-WORK = Queue(name="work", visibility_timeout_ms=LEASE_MS)
+WORK = Queue(name="work")
+BRIEF = Queue(name="work", visibility_timeout_ms=LEASE_MS)
+HELD = Queue(name="work", visibility_timeout_ms=HELD_MS)
 
 
 class Place:
@@ -354,15 +359,17 @@ def owned_by_nobody(place: Place) -> int:
 
 
 def test_the_lease_of_a_message_is_renewed_while_the_caller_works(place: Place):
+    place.apply(HELD)
     place.send(1)
     mq, other = place.client(), place.client()
     got = mq.one()
-    assert other.receive(wait=2.6 * LEASE_MS / 1000) == []
+    assert other.receive(wait=1.6 * HELD_MS / 1000) == []
     mq.call(got.ack())
     assert (got.late, place.counted("late")) == (False, 0)
 
 
 def test_a_message_that_nobody_keeps_comes_back_and_that_counts(place: Place):
+    place.apply(BRIEF)
     place.send(1)
     mq = place.client()
     assert mq.one().attempt == 1  # and is dropped here
@@ -370,6 +377,7 @@ def test_a_message_that_nobody_keeps_comes_back_and_that_counts(place: Place):
 
 
 def test_without_renewal_the_lease_lapses_and_a_late_acknowledgement_is_taken(place: Place):
+    place.apply(BRIEF)
     place.send(1)
     mq, other = place.client(), place.client()
     got = mq.receive(renew=False)[0]
@@ -383,6 +391,7 @@ def test_without_renewal_the_lease_lapses_and_a_late_acknowledgement_is_taken(pl
 
 @pytest.mark.parametrize("verb", ["nack", "reject", "release", "discard"])
 def test_settling_what_somebody_else_owns_by_now_raises_and_changes_nothing(place: Place, verb: str):
+    place.apply(BRIEF)
     place.send(1)
     mq, other = place.client(), place.client()
     got = mq.receive(renew=False)[0]
@@ -393,20 +402,22 @@ def test_settling_what_somebody_else_owns_by_now_raises_and_changes_nothing(plac
     state = place.state()
     assert (state.in_flight, state.ready, state.delayed, state.dead) == (1, 0, 0, 0)
     other.call(again.ack())
-    assert not again.late
+    assert place.state().waiting == 0
 
 
 def test_extending_keeps_a_message_that_is_not_renewed_otherwise(place: Place):
+    place.apply(HELD)
     place.send(1)
     mq, other = place.client(), place.client()
     got = mq.receive(renew=False)[0]
     mq.call(got.extend(60))
-    assert other.receive(wait=2.6 * LEASE_MS / 1000) == []
+    assert other.receive(wait=1.6 * HELD_MS / 1000) == []
     mq.call(got.ack())
     assert not got.late
 
 
 def test_extending_what_somebody_else_owns_by_now_raises(place: Place):
+    place.apply(BRIEF)
     place.send(1)
     mq, other = place.client(), place.client()
     got = mq.receive(renew=False)[0]
@@ -417,6 +428,7 @@ def test_extending_what_somebody_else_owns_by_now_raises(place: Place):
 
 
 def test_what_a_dead_consumer_held_is_taken_over_after_its_lease(place: Place):
+    place.apply(BRIEF)
     place.send(1, 2)
     place.admin.execute(place.broker.fetch(["work"], "dead", count=2, block_ms=0))
     mq = place.client()
@@ -425,11 +437,11 @@ def test_what_a_dead_consumer_held_is_taken_over_after_its_lease(place: Place):
 
 
 def test_a_message_past_its_deliveries_is_dead_lettered_and_not_handed_out_again(place: Place):
-    place.apply(replace(WORK, max_deliveries=1))
+    place.apply(replace(BRIEF, max_deliveries=1))
     place.send(1)
     place.admin.execute(place.broker.fetch(["work"], "dead", count=1, block_ms=0))
     mq = place.client()
-    assert mq.receive(wait=2) == []
+    assert mq.receive(wait=3) == []
     until(lambda: bool(place.dead()), "its lease lapsed on the last delivery")
     assert place.dead()[0].letter.reason == "failed"
 
@@ -610,7 +622,7 @@ def test_limits_and_schemas_follow_what_is_applied_while_it_runs(place: Place):
 
 
 def test_a_queue_that_no_topology_declares_is_consumed_by_its_own_record(place: Place):
-    place.apply(replace(WORK, name="bare", visibility_timeout_ms=700, max_deliveries=2))
+    place.apply(replace(WORK, name="bare", visibility_timeout_ms=20_000, max_deliveries=2))
     place.send(1, queue="bare")
     run(place.admin, "DEL", place.broker.keys.topology)
     mq = place.client(make_topology(place.namespace))
