@@ -178,6 +178,9 @@ def hold_server(url: str, *, folder: Path, client_name: str = CLIENT_NAME) -> It
 def preload() -> None:
     """Import what opening needs, which takes most of its time. Whoever forks does it before, once for all."""
     from leanmq_topology.brokers.redis import broker, connection, pipe  # noqa: F401
+    from leanmq_topology.brokers.redis.calls import load_all_scripts
+
+    load_all_scripts()
 
 
 async def open_async(url: str, *, namespace: str, folder: Path, client_name: str = CLIENT_NAME) -> AsyncLink:

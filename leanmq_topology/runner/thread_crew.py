@@ -17,6 +17,7 @@ from contextvars import Context, copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from leanmq_topology.runner import forks
 from leanmq_topology.runner.deadlines import Deadlines, timed_out
 from leanmq_topology.runner.pipeline import Steps, Unit
 
@@ -124,6 +125,8 @@ class ThreadCrew(Generic[U, V]):
                         verdict = steps.fail(unit, failure)
                     else:
                         verdict = steps.succeed(unit, result)
+                    if forks.copied:
+                        forks.end_copy()
                 self._announce(unit, verdict)
 
     def _announce(self, unit: U, verdict: V | None) -> None:

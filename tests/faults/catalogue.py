@@ -40,6 +40,13 @@ FAULTS: Final[dict[str, Entry]] = {
         "worker gets SIGTERM with its prefetch full", "unstarted ones elsewhere within 1 s, uncounted; exit 0"
     ),
     "F11": Entry("worker gets SIGTERM, then SIGKILL while it drains", "lost 0"),
+    "F61": Entry(
+        "a handler leaves a thread behind that never ends", "the process is gone soon after its drain"
+    ),
+    "F66": Entry(
+        "a worker has no descriptors left", "it ends or recovers; its messages are run, none is lost"
+    ),
+    "F67": Entry("a handler forks, and the copy comes back from it", "the worker goes on; no second worker"),
     "F12": Entry(
         "an await of the client is cancelled at every step of the loop", "no wrong answer, nothing left open"
     ),

@@ -47,6 +47,13 @@ def load_script(name: str) -> Script:
     return Script(name, text, sha1(text, usedforsecurity=False).hexdigest())
 
 
+def load_all_scripts() -> None:
+    """Read every script now, so that none has to be later, when no file may be to be had."""
+    for script in files("leanmq_topology.brokers.redis").joinpath("lua").iterdir():
+        if script.name.endswith(".lua"):
+            load_script(script.name.removesuffix(".lua"))
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The error reply to a follower, as a value: what it means depends on the reply to the call itself."""

@@ -35,6 +35,10 @@ class Upward:
         self._stop: Callable[[bool], None] = _end_at_once
         self._reloaded: Callable[[Reloaded], None] = lambda reloaded: None
 
+    def leave(self) -> None:
+        """In a copy of the process: the line is not its own."""
+        self._end.close()
+
     def listen(self) -> None:
         threading.Thread(target=self._listen, name="leanmq-supervisor", daemon=True).start()
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from leanmq_topology.brokers.connect import AsyncLink, open_async
 from leanmq_topology.brokers.protocol import Part
+from leanmq_topology.runner import forks
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.marks import Marks
 from leanmq_topology.runner.supervisor.members import Role
@@ -75,6 +76,8 @@ def live(orders: Orders, birth: Birth, upward: Upward) -> int:
         topology, handlers = orders.load(upward.tell)
         ended = asyncio.run(_serve(orders, birth, upward, topology, handlers))
     except BaseException as failure:
+        if forks.copied:
+            forks.end_copy()
         failed = describe_failure(failure)
         if failed.exit_code == BUG_EXIT:
             logger.exception("a worker ended by a mistake in leanmq", extra={"event": "bug"})
@@ -148,6 +151,7 @@ def _obey(upward: Upward, worker: Worker, drain_seconds: float) -> None:
     """Drain when told to, by the supervisor, by its end, or by a signal to this very process."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, worker.stop)
+    forks.guard(loop, upward.leave)
 
     def stop(orphaned: bool) -> None:
         loop.call_soon_threadsafe(worker.stop)
