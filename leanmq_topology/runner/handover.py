@@ -87,6 +87,11 @@ class HandOver:
 
 
 def _is_idle(worker: WorkerState, queue: str) -> bool:
+    """A worker that holds nothing and would claim what lies free of this queue.
+
+    A process for suspects takes nothing else, and a client that consumes without handlers may not be reading.
+    """
     facts = worker.facts
     reads = queue in facts.get("queues", "").split(",") and queue not in facts.get("paused", "").split(",")
-    return reads and facts.get("held") == "0"
+    works = bool(facts.get("handlers")) and facts.get("solo", "0") != "1"
+    return reads and works and facts.get("held") == "0"

@@ -53,7 +53,32 @@ async def test_messages_behind_a_slow_one_are_left_to_an_idle_worker(place: Plac
     assert elsewhere == dict.fromkeys(range(1, 10), 1), "handed over uncounted"
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [{"handlers": ""}, {"handlers": "on-work", "solo": "1"}, {"handlers": "on-work", "paused": "work"}],
+    ids=["a client without handlers", "a process for suspects", "a worker that does not read it"],
+)
+async def test_messages_wait_where_they_are_while_nobody_would_take_them(place: Place, facts: dict[str, str]):
+    with place.link() as link:
+        idle = {"queues": "work", "held": "0", **facts}
+        link.connection.execute(link.broker.heartbeat("somebody", idle, lifetime_ms=600_000, queues=["work"]))
+    await expect_no_hand_over(place)
+
+
 async def test_messages_wait_where_they_are_while_nobody_is_idle(place: Place):
+    await expect_no_hand_over(place)
+
+
+async def test_a_worker_that_says_it_is_idle_is_left_messages_though_it_takes_none(place: Place):
+    """What the tests above would see if their condition were gone."""
+    with place.link() as link:
+        idle = {"queues": "work", "held": "0", "handlers": "on-work"}
+        link.connection.execute(link.broker.heartbeat("somebody", idle, lifetime_ms=600_000, queues=["work"]))
+    with pytest.raises(AssertionError):
+        await expect_no_hand_over(place)
+
+
+async def expect_no_hand_over(place: Place) -> None:
     started, release = asyncio.Event(), asyncio.Event()
     attempts: list[int] = []
 

@@ -385,6 +385,18 @@ def test_answers_that_got_lost_come_back_in_bounded_parts(stage: Stage):
     assert parts == [["m0", "m1", "m2"], ["m3", "m4"]]
 
 
+def test_what_got_lost_is_found_behind_thousands_that_did_not(stage: Stage):
+    for start in range(0, 2500, 500):
+        stage.send("plain", *(f"m{number}" for number in range(start, start + 500)))
+    held = [delivered.entry_id for delivered in stage.fetch("plain", count=2500)]
+    found = stage.carry(stage.broker.fetch_own("plain", "me", held[:2300]))
+    assert [delivered.entry_id for delivered in found] == held[2300:]
+    everything: list[str] = []
+    while found := stage.carry(stage.broker.fetch_own("plain", "me", everything)):
+        everything += [delivered.entry_id for delivered in found]
+    assert everything == held
+
+
 def test_a_group_made_again_starts_from_the_failures_in_the_entry(stage: Stage):
     stage.send("plain", "m1")
     stage.carry(stage.broker.retry("plain", "me", [Retrying(stage.fetch_one("plain"), 0)]))

@@ -14,8 +14,8 @@ from leanmq_topology.messages.codec import UndecodableError, decode_fields, enco
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import CRASHED, EXPIRED, LAPSED
 
-MOST_OWN: Final = 2_000
-"""More than a worker may ever hold of one queue."""
+OWN_A_PAGE: Final = 1_000
+"""Of what a consumer holds, looked at in one go; one that holds more is looked through in several."""
 
 Received = list[Delivered | Undecodable]
 
@@ -73,7 +73,7 @@ def fetch_own(keys: Keys, queue: str, consumer: str, known: Sequence[str]) -> Ca
         "fetch_own",
         load_script("fetch_own"),
         (keys.queue(queue),),
-        (GROUP, consumer, MOST_OWN, *known),
+        (GROUP, consumer, OWN_A_PAGE, *known),
         lambda reply: [read_entry(queue, *row) for row in reply],
         read_error=not_applied(keys, [queue]),
     )
