@@ -168,10 +168,11 @@ class Maintenance:
     async def _claim_all(self) -> None:
         now = time.monotonic()
         free = {name for name in self._watch.free if self._handover.may_take(name)}
-        for name, scan in self._scans.items():
+        # Who found no room comes first: queues that share it would otherwise starve behind the first of them.
+        for name in sorted(self._scans, key=lambda name: not self._lanes[name].owed):
             if self._stopping:
                 return
-            lane = self._lanes[name]
+            lane, scan = self._lanes[name], self._scans[name]
             if now >= scan.due_at or lane.owed or name in free:
                 await self._claim(lane, scan)
 

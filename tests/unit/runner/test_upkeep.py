@@ -9,6 +9,7 @@ import pytest
 
 from leanmq_topology.brokers.protocol import Upkeep
 from leanmq_topology.runner.upkeep import Maintenance
+from leanmq_topology.topology.model import Queue
 from leanmq_topology.upkeep import promotion as promotion_module
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.outage import Outage
@@ -66,3 +67,41 @@ async def test_work_without_end_takes_turns_with_rest(monkeypatch: pytest.Monkey
     rests = [round(gap - ROUND_SECONDS, 6) for gap in gaps[1:]]
     assert set(rests) == {0.0, WORK_SECONDS}
     assert rests.count(WORK_SECONDS) >= 2
+
+
+async def test_queues_that_share_their_room_take_turns_with_what_they_take_over(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """As in a process that runs suspects, one at a time, of whichever queue."""
+    room, taken = 1, []
+
+    class Lane(SimpleNamespace):
+        @property
+        def room(self) -> int:
+            return room
+
+    lanes: list[Any] = [
+        Lane(name=name, readable=True, owed=False, damage=None, queue=Queue(name=name)) for name in ("a", "b")
+    ]
+    watch: Any = SimpleNamespace(free=set(), is_wanted=lambda lane: True)
+    seen = Upkeep(generation=1, promoted=0, next_due_ms=None, now_ms=1)
+    server: Any = Backlog()
+
+    async def nothing() -> None: ...
+
+    maintenance = Maintenance(
+        server, server, "me", lanes, ServerClock(), Outage(), watch, seen, nothing, nothing, lambda: None
+    )
+
+    async def take(lane: Any, scan: Any) -> None:
+        nonlocal room
+        taken.append(lane.name)
+        room -= 1
+
+    monkeypatch.setattr(maintenance, "_claim_some", take)
+    for _ in range(4):
+        room = 1
+        for scan in maintenance._scans.values():
+            scan.due_at = 0.0
+        await maintenance._claim_all()
+    assert taken == ["a", "b", "a", "b"]
