@@ -618,6 +618,57 @@ def test_limits_and_schemas_follow_what_is_applied_while_it_runs(place: Place):
     assert place.dead()[0].letter.reason == "invalid"
 
 
+# -- queues that are damaged -----------------------------------------------------------------------------
+
+
+def add_foreign_entry(place: Place, queue: str) -> None:
+    run(place.admin, "XADD", place.broker.keys.queue(queue), "*", "not", "ours")
+
+
+def put_something_else(place: Place, key: str) -> None:
+    run(place.admin, "DEL", key)
+    run(place.admin, "SET", key, "not ours")
+
+
+def test_what_is_left_over_of_a_damaged_queue_holds_nothing_of_the_others_up(place: Place):
+    place.apply(replace(WORK, name="damaged"), WORK)
+    put_something_else(place, place.broker.keys.dead("damaged"))
+    mq = place.client()
+    for queue in ("damaged", "work"):
+        add_foreign_entry(place, queue)
+        assert mq.receive(queue) == []
+    until(lambda: len(place.dead()) == 1, "the foreign entry goes to the dead-letter queue that is whole")
+    run(place.admin, "DEL", place.broker.keys.dead("damaged"))
+    until(lambda: len(place.dead("damaged")) == 1, "once it is mended, what was left over goes there too")
+
+
+def test_what_is_left_over_of_a_damaged_queue_is_no_reason_to_keep_a_closed_clients_name(place: Place):
+    place.apply(replace(WORK, name="damaged"), WORK)
+    put_something_else(place, place.broker.keys.dead("damaged"))
+    add_foreign_entry(place, "damaged")
+    mq = place.client()
+    assert mq.receive("damaged") == []
+    place.send(1)
+    got = mq.one("work")
+    mq.close()
+    del got
+    assert place.state().in_flight == 0
+    assert place.admin.execute(place.broker.list_consumers(["work"])) == []
+
+
+def test_what_is_left_over_of_a_queue_that_is_gone_is_dropped(place: Place):
+    place.apply(replace(WORK, name="gone"), WORK)
+    put_something_else(place, place.broker.keys.dead("gone"))
+    add_foreign_entry(place, "gone")
+    mq = place.client()
+    assert mq.receive("gone") == []
+    shelf = mq.mq._consumer._desks["gone"].shelf
+    assert len(shelf.leftovers) == 1
+    keys = place.broker.keys
+    run(place.admin, "DEL", keys.queue("gone"), keys.meta("gone"), keys.dead("gone"))
+    until(lambda: not shelf.leftovers, "there is no queue any more that it could leave")
+
+
 # -- which queue -----------------------------------------------------------------------------------------
 
 

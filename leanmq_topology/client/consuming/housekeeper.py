@@ -19,7 +19,7 @@ from leanmq_topology.brokers.protocol import BlockingConnection, Broker
 from leanmq_topology.client.consuming.held import Held
 from leanmq_topology.client.consuming.settling import plan_leftovers
 from leanmq_topology.client.consuming.shelf import Leftover, Shelf
-from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
+from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
 from leanmq_topology.upkeep.checkup import CheckUp
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.outage import Outage, Pauses
@@ -152,17 +152,37 @@ class Housekeeper:
                 held.lost = True
 
     def _settle_leftovers(self) -> None:
+        """A queue that is damaged holds nothing of the others up."""
         for shelf in self._shelves.values():
-            while shelf.leftovers:
-                self._settle_some(shelf, list(shelf.leftovers)[:LEFTOVERS_A_STEP])
+            try:
+                self._settle_shelf(shelf)
+            except BrokerUnavailableError:
+                raise
+            except LeanMQError as failure:
+                self._report(f"leftovers of {shelf.name}", failure)
+
+    def _settle_shelf(self, shelf: Shelf) -> None:
+        """What is left over of a queue that is gone has no place to go to any more."""
+        while shelf.leftovers:
+            part = list(shelf.leftovers)[:LEFTOVERS_A_STEP]
+            try:
+                self._settle_some(shelf, part)
+            except TopologyNotAppliedError:
+                self._forget(shelf, part)
+                raise
 
     def _settle_some(self, shelf: Shelf, part: Sequence[Leftover]) -> None:
         """What fails stays first in line; every step may be repeated without harm."""
         for operation in plan_leftovers(self._broker, shelf, part):
             self._connection.execute(operation)
         for leftover in part:
-            shelf.leftovers.popleft()
             _report(shelf, leftover)
+        self._forget(shelf, part)
+
+    def _forget(self, shelf: Shelf, part: Sequence[Leftover]) -> None:
+        """These were first in line."""
+        for leftover in part:
+            shelf.leftovers.popleft()
             held = shelf.held.get(leftover.item.entry_id)
             if held is not None and held.ended:
                 shelf.forget(held)
