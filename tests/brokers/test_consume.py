@@ -22,6 +22,8 @@ from leanmq_topology.brokers.protocol import DeadEntry, QueueState
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+from leanmq_topology.client.consuming import housekeeper
+from leanmq_topology.client.consuming.shelf import Shelf
 from leanmq_topology.topology.model import (
     FanoutRoute,
     KeepAcked,
@@ -444,6 +446,44 @@ def test_a_message_past_its_deliveries_is_dead_lettered_and_not_handed_out_again
     assert mq.receive(wait=3) == []
     until(lambda: bool(place.dead()), "its lease lapsed on the last delivery")
     assert place.dead()[0].letter.reason == "failed"
+
+
+def test_a_queue_that_is_added_is_kept_from_the_moment_its_keeper_knows_of_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    place.apply(WORK, replace(WORK, name="second"))
+    mq = place.client()
+    mq.receive("work")
+    keeper, interval, asked = mq.mq._consumer._housekeeper, housekeeper._interval, list[str]()
+
+    def look_round(shelf: Shelf) -> float:
+        if shelf.name == "second" and not asked:
+            asked.append(shelf.name)
+            keeper._renew_all()  # as its own thread may at any time, while a queue is being added
+        return interval(shelf)
+
+    monkeypatch.setattr(housekeeper, "_interval", look_round)
+    assert mq.receive("second") == []
+    assert asked
+
+
+def test_a_mistake_of_ours_lets_no_lease_lapse_and_is_told_once_with_its_place(
+    place: Place, caplog: pytest.LogCaptureFixture
+):
+    place.send(1)
+    mq, other = place.client(), place.client()
+    got, mistakes = mq.one(), list[int]()
+
+    def mistake() -> None:
+        mistakes.append(1)
+        raise KeyError("a mistake of ours")
+
+    mq.mq._consumer._housekeeper._look = mistake
+    assert other.receive(wait=2.6 * LEASE_MS / 1000) == []
+    assert len(mistakes) > 1
+    assert [record.exc_info is not None for record in caplog.records if "upkeep" in record.message] == [True]
+    mq.call(got.ack())
+    assert (got.late, place.counted("acked")) == (False, 1)
 
 
 # -- the end of an iterator and of a client --------------------------------------------------------------

@@ -33,6 +33,8 @@ LARGEST_RENEWAL: Final = 500
 HEARTBEAT_SECONDS: Final = 5.0
 REPEATED_SECONDS: Final = 60.0
 LEFTOVERS_A_STEP: Final = 100
+MISTAKE_SECONDS: Final = 0.2
+"""The least rest after an error that nobody foresaw; what raised it may be due at once."""
 
 
 class Housekeeper:
@@ -70,8 +72,8 @@ class Housekeeper:
 
     def add(self, shelf: Shelf) -> None:
         """Keep this one too. Its health is known already."""
-        self._shelves = {**self._shelves, shelf.name: shelf}
         self._renew_at[shelf.name] = time.monotonic() + _interval(shelf)
+        self._shelves = {**self._shelves, shelf.name: shelf}  # last: from now on the thread sees it
         self._checkup.watch(list(self._shelves.values()))
         self._beat_at = 0.0
         self.wake()
@@ -103,6 +105,7 @@ class Housekeeper:
 
     def _tick(self) -> float:
         """Returns how long to rest, in seconds. A part that fails is no reason to leave out the others."""
+        rest = 0.0
         for name, part in (
             ("leases", self._renew_all),
             ("leftovers", self._settle_leftovers),
@@ -120,15 +123,26 @@ class Housekeeper:
                 raise
             except LeanMQError as failure:
                 self._report(name, failure)
-        renewal = min(self._renew_at.values(), default=float("inf")) - time.monotonic()
-        return max(min(self._promotion.rest(), renewal), 0.0)
+            except Exception as mistake:  # of ours: without this thread every lease would lapse
+                self._report(name, mistake)
+                rest = MISTAKE_SECONDS
+        renewal = min((self._renew_at[name] for name in self._shelves), default=float("inf"))
+        return max(min(self._promotion.rest(), renewal - time.monotonic()), rest)
 
-    def _report(self, part: str, failure: LeanMQError) -> None:
+    def _report(self, part: str, failure: Exception) -> None:
         """The same once a minute at most."""
         now, (said, said_at) = time.monotonic(), self._said.get(part, ("", 0.0))
-        if said != failure.message or now - said_at >= REPEATED_SECONDS:
-            self._said[part] = (failure.message, now)
-            logger.error("upkeep failed (%s): %s", part, failure, extra={"event": "upkeep_failed"})
+        known = isinstance(failure, LeanMQError)
+        text = str(failure) if known else repr(failure)
+        if said != text or now - said_at >= REPEATED_SECONDS:
+            self._said[part] = (text, now)
+            logger.error(
+                "upkeep failed (%s): %s",
+                part,
+                text,
+                extra={"event": "upkeep_failed"},
+                exc_info=None if known else failure,
+            )
 
     def _renew_all(self) -> None:
         for name, shelf in self._shelves.items():
