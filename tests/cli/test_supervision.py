@@ -322,6 +322,28 @@ def test_a_hang_up_loads_the_code_anew_without_a_gap(project: Project, run: Call
     wait_until_all_gone({before})
 
 
+def test_a_hang_up_over_broken_code_is_told_and_the_old_code_serves_on(
+    project: Project, run: Callable[..., Run]
+):
+    parent = run("--port", "127.0.0.1:0")
+    before = parent.child
+    good = (project.folder / "orders.py").read_text()
+    (project.folder / "orders.py").write_text("def take(:\n")
+    parent.signal(signal.SIGHUP)
+    parent.line("generation 2 is refused, generation 1 keeps serving")
+    parent.line("orders.py:1")
+    wait_until(lambda: children_of(parent) == {before}, "one worker", seconds=PATIENCE_SECONDS)
+    status, body = ask(parent, "/readyz")
+    assert status == 200
+    assert "orders.py:1" in json.loads(body)["reload"]["refused"]
+    project.send(1)
+    parent.line("done 1 1")
+    (project.folder / "orders.py").write_text(good)
+    parent.signal(signal.SIGHUP)
+    parent.line("generation 3 serves")
+    assert json.loads(ask(parent, "/readyz")[1])["reload"] == {"generation": 3, "refused": None}
+
+
 def test_a_service_manager_is_told_of_readiness_and_of_the_end(project: Project):
     with (
         tempfile.TemporaryDirectory(prefix="lmq-") as folder,

@@ -23,6 +23,7 @@ from leanmq_topology.diagnostics import did_you_mean
 from leanmq_topology.errors import ConcurrentApplyError, InvalidTopologyError, SettingError
 from leanmq_topology.runner.handlers import load_handlers
 from leanmq_topology.runner.middleware.counters import NAMES, summarize
+from leanmq_topology.runner.supervisor.chronicle import Chronicle
 from leanmq_topology.runner.supervisor.coroner import make_coroner
 from leanmq_topology.runner.supervisor.members import Role
 from leanmq_topology.runner.supervisor.notify import VARIABLES, Notifier
@@ -208,11 +209,16 @@ def _hang_on(lifeline: int, supervisor: Supervisor) -> None:
 def build_supervisor(call: Invocation, topology: Topology, orders: Orders, running: Running) -> Supervisor:
     """One that keeps what it started, or with `--watch` one that follows the files."""
     workers, drain_seconds = running.workers, running.drain_seconds
+    explain = partial(explain_failure, color=call.output.color)
     if not running.watch:
-        return Supervisor(make_worker(orders), make_coroner, workers=workers, drain_seconds=drain_seconds)
+        supervisor = Supervisor(
+            make_worker(orders), make_coroner, workers=workers, drain_seconds=drain_seconds
+        )
+        supervisor.add_listener(Chronicle(supervisor, explain=explain))
+        return supervisor
     from leanmq_topology.runner.reload.reloader import Reloader
 
-    reloader = Reloader(orders, topology, explain=partial(explain_failure, color=call.output.color))
+    reloader = Reloader(orders, topology)
     supervisor = Supervisor(
         reloader.make_first(),
         make_coroner,
@@ -221,6 +227,7 @@ def build_supervisor(call: Invocation, topology: Topology, orders: Orders, runni
         listener=reloader,
         patient=running.patient,
     )
+    supervisor.add_listener(Chronicle(supervisor, explain=explain))
     reloader.attach(supervisor)
     return supervisor
 

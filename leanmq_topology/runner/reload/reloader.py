@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from leanmq_topology.runner.reload.sentinel import CHANGED, WARNING, make_sentinel, read_paths
 from leanmq_topology.runner.reload.snapshot import WatchList, shorten
 from leanmq_topology.runner.reload.sources import load_and_tell
-from leanmq_topology.runner.supervisor.members import Generation, Process
+from leanmq_topology.runner.supervisor.members import Process
 from leanmq_topology.runner.supervisor.supervisor import Listener, MakeWorker, Supervisor
 from leanmq_topology.runner.supervisor.turns import Timer
-from leanmq_topology.runner.supervisor.wire import Failed, Loaded, Note, Reloaded
+from leanmq_topology.runner.supervisor.wire import Loaded, Note
 from leanmq_topology.runner.supervisor.worker_process import Orders, make_worker
 from leanmq_topology.topology.model import Topology
 
 logger = logging.getLogger("leanmq.runner")
 
-START_SECONDS = 30.0
-"""How long a new generation may take until it serves; then it is given up, and the old one goes on."""
 AGAIN_SECONDS = 1.0
 """Until a sentinel that ended by itself is replaced."""
 GATHER_SECONDS = 0.05
@@ -30,9 +26,6 @@ TORN = "read in two versions"
 """The digest of a file that two processes of one generation read differently: no content is equal to it."""
 SHOWN_PATHS = 3
 
-Explain = Callable[[Failed], str]
-"""An error in words, as the command line would print it."""
-
 
 class Reloader(Listener):
     """Hand it to a `Supervisor` as its listener, then `attach` it.
@@ -40,8 +33,8 @@ class Reloader(Listener):
     `orders` are what worker processes do without a watch; `topology` is what is there before the first start.
     """
 
-    def __init__(self, orders: Orders, topology: Topology, *, explain: Explain) -> None:
-        self._orders, self._folder, self._explain = orders, topology.folder, explain
+    def __init__(self, orders: Orders, topology: Topology) -> None:
+        self._orders, self._folder = orders, topology.folder
         self._named = WatchList(frozenset(path.absolute() for path in topology.files))
         """Watched before anything is loaded."""
         self._read: dict[Path, str] = {}
@@ -50,9 +43,6 @@ class Reloader(Listener):
         """The generation that `_read` is about."""
         self._sentinel: Process | None = None
         self._exchange: Timer | None = None
-        self._deadline: Timer | None = None
-        self._begun_at = 0.0
-        self._why = ""
 
     def attach(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
@@ -120,61 +110,11 @@ class Reloader(Listener):
     def _reload(self, changed: list[Path]) -> None:
         if self._supervisor.stopping:
             return
-        self._why = self._name(changed)
-        self._begun_at = time.monotonic()
-        logger.info("%s changed, loading", self._why, extra={"event": "reloading"})
-        generation = self._supervisor.reload(self._make(self._watched()))
-        self._cancel_deadline()
-        self._deadline = self._supervisor.turns.after(START_SECONDS, lambda: self._give_up(generation))
+        logger.info("%s changed, loading", self._name(changed), extra={"event": "reloading"})
+        self._supervisor.reload(self._make(self._watched()))
 
     def _name(self, changed: list[Path]) -> str:
         files = [path for path in changed if path not in self._folders]
         names = shorten(files or [path / "…" for path in changed], self._folder)
         more = len(names) - SHOWN_PATHS
         return ", ".join(names[:SHOWN_PATHS]) + (f" and {more} more" if more > 0 else "")
-
-    def _give_up(self, generation: Generation) -> None:
-        if self._supervisor.coming is generation:
-            self._supervisor.cancel_start()
-            reason = f"it did not start within {START_SECONDS:g} s"
-            self.refused(generation, Failed("TimeoutError", reason, "do lasting work in the handlers"))
-
-    def _cancel_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    # -- what comes of it -------------------------------------------------------------------------------
-
-    def serving(self, generation: Generation) -> None:
-        self._cancel_deadline()
-        if self._why:
-            took = time.monotonic() - self._begun_at
-            logger.info(
-                "generation %d serves, ready in %.2f s", generation.number, took,
-                extra={"event": "reloaded", "generation": generation.number, "seconds": round(took, 3)},
-            )  # fmt: skip
-            self._supervisor.note_reloaded(Reloaded(generation.number))
-
-    def refused(self, generation: Generation, failed: Failed) -> None:
-        self._cancel_deadline()
-        self._supervisor.note_reloaded(Reloaded(generation.number, _summarize(failed)))
-        current = self._supervisor.current
-        goes_on = f"generation {current.number} keeps serving" if current else "waiting for the next save"
-        logger.error(
-            "generation %d is refused, %s\n%s", generation.number, goes_on, self._explain(failed),
-            extra={
-                "event": "refused",
-                "generation": generation.number,
-                "serving": current.number if current else None,
-                "diagnostics": [found.to_dict() for found in failed.diagnostics],
-            },
-        )  # fmt: skip
-
-
-def _summarize(failed: Failed) -> str:
-    """One line: the first of its mistakes, with its place."""
-    if not failed.diagnostics:
-        return failed.message
-    first, more = failed.diagnostics[0], len(failed.diagnostics) - 1
-    return f"{first.where()}: {first.code}: {first.message}" + (f" (and {more} more)" if more else "")

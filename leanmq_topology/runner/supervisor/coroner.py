@@ -17,7 +17,7 @@ from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.runner.marks import Started
 from leanmq_topology.runner.supervisor.members import Process, Role
 from leanmq_topology.runner.supervisor.process import Main, Upward
-from leanmq_topology.runner.supervisor.wire import Ready, Waiting
+from leanmq_topology.runner.supervisor.wire import BUG_EXIT, Ready, Waiting
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -31,7 +31,8 @@ def make_coroner(dead: Process) -> Main | None:
     if ready is None:
         return None
     started = dead.board.started(ready.queues)
-    to_blame = dead.role is Role.SOLO and not dead.killed
+    by_itself = dead.ended is None and (dead.failed is None or dead.failed.exit_code == BUG_EXIT)
+    to_blame = dead.role is Role.SOLO and by_itself and not dead.killed
     burial = Burial(ready, started, overflowed=dead.board.overflowed, to_blame=to_blame)
     return burial.perform
 

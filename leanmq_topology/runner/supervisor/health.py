@@ -36,10 +36,10 @@ def find_unready(supervisor: Supervisor) -> list[str]:
 
 
 def _find_problems(supervisor: Supervisor) -> Iterator[str]:
-    workers = list_workers(supervisor)
-    serving = [worker for worker in workers if worker.state is State.SERVING]
-    if len(serving) < len(workers):
-        yield f"{len(serving)} of {len(workers)} workers serve"
+    serving = [worker for worker in list_workers(supervisor) if worker.state is State.SERVING]
+    seats = supervisor.current.seats if supervisor.current else 0
+    if len(serving) < seats:
+        yield f"{len(serving)} of {seats} workers serve"
     found = {problem for worker in serving if worker.facts for problem in worker.facts.problems}
     yield from sorted(found)
 

@@ -66,13 +66,23 @@ class Generation:
     """Processes that run the same code and topology."""
 
     number: int
+    seats: int = 1
     members: dict[int, Process] = field(default_factory=dict)
-    """By seat."""
+    """Those that live, by seat."""
     begun_at: float = field(default_factory=time.monotonic)
 
     @property
     def serves(self) -> bool:
-        return all(member.state is State.SERVING for member in self.members.values())
+        """Every seat is taken by somebody who reads."""
+        serving = sum(member.state is State.SERVING for member in self.members.values())
+        return serving == self.seats
+
+    def leave(self, process: Process) -> bool:
+        """Its seat is empty now; False if it was somebody else's already."""
+        if self.members.get(process.seat) is not process:
+            return False
+        del self.members[process.seat]
+        return True
 
 
 @dataclass

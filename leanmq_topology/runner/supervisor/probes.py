@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import selectors
 import socket
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from leanmq_topology.errors import SettingError
 from leanmq_topology.runner.supervisor import health
 from leanmq_topology.runner.supervisor.metrics import CONTENT_TYPE, render_metrics
 from leanmq_topology.runner.supervisor.supervisor import Supervisor
+
+logger = logging.getLogger("leanmq.runner")
 
 LARGEST_REQUEST = 8192
 MOST_CONNECTIONS = 32
@@ -22,6 +25,7 @@ REASONS = {
     400: "Bad Request",
     404: "Not Found",
     405: "Method Not Allowed",
+    500: "Internal Server Error",
     503: "Service Unavailable",
 }
 
@@ -44,6 +48,8 @@ class Probes:
     def __init__(self, supervisor: Supervisor, listening: socket.socket, version: str) -> None:
         self._supervisor, self._listening, self._version = supervisor, listening, version
         self._open: set[Connection] = set()
+        self.answered = 0
+        """How many connections have come to their end."""
         listening.setblocking(False)
 
     def start(self) -> None:
@@ -76,7 +82,16 @@ class Probes:
             if len(self._open) >= MOST_CONNECTIONS:
                 accepted.close()
                 return
-            self._open.add(Connection(self._supervisor, accepted, self.answer, self._open.discard))
+            self._open.add(Connection(self._supervisor, accepted, self.answer, self._forget))
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._listening.getsockname()[:2]
+        return str(host), int(port)
+
+    def _forget(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self.answered += 1
 
     def _leave(self) -> None:
         self._listening.close()
@@ -120,9 +135,13 @@ class Connection:
     def _respond(self) -> bytes:
         words = self._request.partition(b"\r\n")[0].decode("latin-1").split(" ")
         known = len(words) == 3 and words[2].startswith("HTTP/") and len(self._request) <= LARGEST_REQUEST
-        status, kind, body = (
-            self._answer(words[0], words[1]) if known else (400, "text/plain", "no request\n")
-        )
+        status, kind, body = 400, "text/plain", "no request\n"
+        if known:
+            try:
+                status, kind, body = self._answer(words[0], words[1])
+            except Exception:
+                logger.exception("a probe failed", extra={"event": "bug"})  # and that is all it may do
+                status, body = 500, "a mistake in leanmq; the log has it\n"
         encoded = body.encode()
         head = (
             f"HTTP/1.1 {status} {REASONS[status]}\r\nContent-Type: {kind}\r\n"

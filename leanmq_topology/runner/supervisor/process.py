@@ -105,6 +105,14 @@ class Downward:
             data = b""
         return self._lines.feed(data) if data else None
 
+    def read_rest(self) -> list[Message]:
+        """All that is left, of a process that ended."""
+        found: list[Message] = []
+        with contextlib.suppress(OSError):
+            while data := self.socket.recv(LARGEST_READ):
+                found += self._lines.feed(data)
+        return found
+
     def close(self) -> None:
         self.socket.close()
 

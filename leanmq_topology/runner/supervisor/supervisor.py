@@ -46,6 +46,8 @@ AFTER_DRAIN_SECONDS = 8.0
 """What a process may take beyond its drain: cancelled handlers, the last settlements, closing."""
 END_SECONDS = 3.0
 """What a process may take to end once it has said that it is done; threads left behind keep it longer."""
+START_SECONDS = 30.0
+"""How long a new generation may take until it serves; then it is given up, and the old one goes on."""
 GIVE_UP_SECONDS = 1.0
 """What a process that is starting may take to notice that it is not wanted any more; code that does not
 listen to signals never does."""
@@ -210,12 +212,20 @@ class Supervisor:
         self.cancel_start()
         self._numbers += 1
         self._makers[self._numbers] = make or self._make
-        self.coming = Generation(self._numbers)
+        generation = self.coming = Generation(self._numbers, self._workers)
         if self.current is not None:
-            self._listener.reloading(self.coming)
+            self._listener.reloading(generation)
         for seat in range(self._workers):
-            self._start(self.coming, seat)
-        return self.coming
+            if self.coming is generation:  # not refused meanwhile
+                self._start(generation, seat)
+        if generation.number > 1:
+            self.turns.after(START_SECONDS, lambda: self._give_up_start(generation))
+        return generation
+
+    def _give_up_start(self, generation: Generation) -> None:
+        if self.coming is generation:
+            reason = f"it did not start within {START_SECONDS:g} s"
+            self.refuse(generation, Failed("TimeoutError", reason, "do lasting work in the handlers"))
 
     def cancel_start(self) -> None:
         """Give up the generation that is starting. Those of its processes that already read drain."""
@@ -289,21 +299,19 @@ class Supervisor:
         process = self._fork(Role.WORKER, generation.number, seat, make, again=again)
         if process is not None:
             generation.members[seat] = process
-        elif generation is self.coming and self.current is None:
-            self._refuse(generation, Failed("OSError", "no process can be started", exit_code=70))
+        elif generation is self.coming:
+            self.refuse(generation, Failed("ProcessError", "no process can be started", exit_code=70))
         else:
             self._restart(seat, 0.0, 0)
 
     def _fork(
         self, role: Role, generation: int, seat: int, make: MakeWorker, *, again: bool = False
     ) -> Process | None:
-        board = Board()
-        birth = Birth(role, generation, seat, board, again)
         try:
-            pid, line = fork_process(make(birth), self._leave_parent)
-        except OSError as failure:
+            board = Board()
+            pid, line = fork_process(make(Birth(role, generation, seat, board, again)), self._leave_parent)
+        except OSError as failure:  # what memory the board had goes with it
             logger.error("no process can be started: %s", failure, extra={"event": "fork_failed"})
-            board.close()
             return None
         process = Process(pid, line, role, generation, seat, board)
         self.processes[pid] = process
@@ -463,9 +471,8 @@ class Supervisor:
                 self._note_death(self.processes[pid], os.waitstatus_to_exitcode(status))
 
     def _note_death(self, process: Process, status: int) -> None:
-        while messages := process.line.read():
-            for message in messages:
-                self._take_in(process, message)
+        for message in process.line.read_rest():
+            self._take_in(process, message)
         del self.processes[process.pid]
         self._forget_line(process)
         if process.role in {Role.WORKER, Role.SOLO}:
@@ -496,11 +503,11 @@ class Supervisor:
         if process.ready is not None and process.ended is None and not process.killed:
             self._say_death(process, status)
         generation = self.coming if self.coming and process.generation == self.coming.number else self.current
-        if generation is None or generation.members.get(process.seat) is not process:
+        if generation is None or not generation.leave(process):
             return
         if generation is self.coming and not process.killed:
             reason = f"a worker process ended while it started: {describe_status(status)}"
-            self._refuse(generation, process.failed or Failed("ProcessError", reason, exit_code=70))
+            self.refuse(generation, process.failed or Failed("ProcessError", reason, exit_code=70))
         elif generation is self.current and not self.stopping:
             self._note_empty_seat(process, status)
 
@@ -538,7 +545,8 @@ class Supervisor:
         if self.processes.get(coroner.pid) is coroner:
             self._kill(coroner)  # leases bring back what it did not get to
 
-    def _refuse(self, generation: Generation, failed: Failed) -> None:
+    def refuse(self, generation: Generation, failed: Failed) -> None:
+        """It cannot start; what served before goes on. Without any that is the end, unless we are patient."""
         self.cancel_start()
         if self.current is None and not (self._patient and failed.exit_code != BrokerError.exit_code):
             self.result.failed, self.stopping = failed, True

@@ -50,6 +50,7 @@ def add_worker(supervisor: Supervisor, seat: int = 0, **known: object) -> Proces
     supervisor.processes[worker.pid] = worker
     supervisor.current = supervisor.current or Generation(1)
     supervisor.current.members[seat] = worker
+    supervisor.current.seats = len(supervisor.current.members)
     return worker
 
 
@@ -121,6 +122,34 @@ def test_every_metric_is_well_formed(probes: Probes, supervisor: Supervisor):
     sample = re.compile(r'leanmq_[a-z_]+(\{([a-z]+="([^"\\]|\\.)*",?)+\})? [0-9.]+')
     for line in ask(probes, "/metrics")[1].splitlines():
         assert line.startswith(("# HELP leanmq_", "# TYPE leanmq_")) or sample.fullmatch(line), line
+
+
+def test_a_probe_that_fails_is_an_answer_and_nothing_more(
+    probes: Probes, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(supervisor: Supervisor) -> list[str]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(health, "find_stuck", fail)
+    probes.start()
+    with socket.create_connection(probes.address, timeout=20) as asking:
+        asking.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
+        while not probes.answered:
+            supervisor.turns.turn()
+        assert asking.recv(4096).startswith(b"HTTP/1.1 500 ")
+
+
+def test_a_request_is_answered_however_it_comes_in(probes: Probes, supervisor: Supervisor):
+    probes.start()
+    with socket.create_connection(probes.address, timeout=20) as asking:
+        for part in (b"GET /live", b"z HTTP/1.1\r\nHost: x\r\n", b"\r\n"):
+            asking.sendall(part)
+            supervisor.turns.turn()
+        while not probes.answered:
+            supervisor.turns.turn()
+        answer = asking.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\nlive\n")
 
 
 def test_other_paths_and_methods_are_refused(probes: Probes):
