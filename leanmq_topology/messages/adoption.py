@@ -23,6 +23,8 @@ HEADER_HISTORY: Final = "leanmqhistory"
 """JSON list of earlier failures, `{timestamp, reason}` each, as LeanMQ wrote them."""
 MOST_FAILURES: Final = 8
 LONGEST_REASON: Final = 500
+LATEST_MS: Final = 253_402_300_799_999
+"""The end of the year 9999, the last moment that the `time` header can say."""
 NO_FAILURE: Final = Failure("", "")
 
 
@@ -41,22 +43,32 @@ class Move:
 def read_old_message(
     entry_id: str, fields: Sequence[bytes], *, dead: bool, format_time: Callable[[int], str]
 ) -> Move:
-    """What an old entry becomes. `format_time` writes milliseconds as the `time` header has them."""
+    """What an old entry becomes, whatever it holds: one that cannot be carried over never raises.
+
+    `format_time` writes milliseconds as the `time` header has them.
+    """
     try:
         body = json.loads(dict(zip(fields[::2], fields[1::2], strict=False))[b"data"])
         if not isinstance(body, dict):
             raise TypeError("the body is no JSON object")
         return _read_body(entry_id, body, dead, format_time)
     except (KeyError, TypeError, ValueError, InvalidMessageError) as wrong:
-        failure = Failure("Undecodable", f"not a message of LeanMQ: {wrong}")
-        return Move(entry_id, None, DeadReason.UNDECODABLE, failure)
+        return _refuse(entry_id, str(wrong))
+    except RecursionError:
+        return _refuse(entry_id, "it is nested too deep")
+
+
+def _refuse(entry_id: str, why: str) -> Move:
+    failure = Failure("Undecodable", f"not a message of LeanMQ: {why}")
+    return Move(entry_id, None, DeadReason.UNDECODABLE, failure)
 
 
 def _read_body(entry_id: str, body: dict[str, Any], dead: bool, format_time: Callable[[int], str]) -> Move:
     told = _as_mapping(body.pop("_metadata", None))
     failures = _as_failures(body.pop("_failures", None))
     requeues = body.pop("_requeues", None)
-    sent_ms = _as_ms(told.get("timestamp")) or int(entry_id.partition("-")[0])
+    stored_ms = min(int(entry_id.partition("-")[0]), LATEST_MS)
+    sent_ms = max(_as_ms(told.get("timestamp")) or 0, 0) or stored_ms
     life_ms = _as_ms(told.get("ttl"))
     headers = {HEADER_TIME: format_time(sent_ms)}
     earlier = failures[:-1] if dead else failures  # the last one is why it is dead
@@ -64,8 +76,10 @@ def _read_body(entry_id: str, body: dict[str, Any], dead: bool, format_time: Cal
         headers[HEADER_HISTORY] = json.dumps(earlier[-MOST_FAILURES:])
     if isinstance(requeues, list) and requeues:
         headers[HEADER_REPLAYED] = str(len(requeues))
+    message_id = str(told.get("id") or entry_id)
+    message_id.encode()  # JSON can hold half a character, a stream cannot: raises `UnicodeEncodeError`
     envelope = Envelope(
-        str(told.get("id") or entry_id),
+        message_id,
         "",
         encode_data(body),
         headers,
@@ -81,13 +95,19 @@ def _as_mapping(value: Any) -> Mapping[str, Any]:
 
 def _as_failures(value: Any) -> list[dict[str, Any]]:
     return [
-        {"timestamp": one.get("timestamp", 0), "reason": str(one.get("reason", ""))[:LONGEST_REASON]}
+        {"timestamp": one.get("timestamp", 0), "reason": _as_text(one.get("reason", ""))}
         for one in (value if isinstance(value, list) else [])
         if isinstance(one, dict)
     ]
 
 
+def _as_text(value: Any) -> str:
+    """Words for people: half a character in them becomes a question mark."""
+    return str(value)[:LONGEST_REASON].encode(errors="replace").decode()
+
+
 def _as_ms(seconds: Any) -> int | None:
+    """None for what is no time: also for NaN, infinities, and what lies beyond every calendar."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         return None
-    return round(seconds * 1000)
+    return round(seconds * 1000) if abs(seconds) <= LATEST_MS / 1000 else None

@@ -197,3 +197,25 @@ def test_more_messages_than_a_step_moves_all_come_in_their_order(
         queue = mq.get_queue("orders")
         assert queue is not None
         assert [message.data["n"] for message in queue.get_messages(count=1000)] == list(range(450))
+
+
+def test_odd_messages_do_not_stop_it(place: Place, tmp_path: Path, client: redis.Redis):
+    old = OldLeanMQ(client, place.prefix)
+    old.create_queue_pair("orders")
+    odd = [
+        '{"n": 0, "_metadata": {"id": "endless", "ttl": Infinity}}',
+        '{"n": 1, "_metadata": {"id": "\\ud800"}}',
+        "[" * 100_000,
+    ]
+    for body in odd:
+        client.xadd(f"{place.prefix}orders", {"data": body})
+        client.xadd(f"{place.prefix}orders:dlq", {"data": body})
+    old.send("orders", {"n": 3}, message_id="good")
+    done = adopt(place, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "orders: 2 waiting, 0 acknowledged, 5 dead" in done.stderr
+    with LeanMQ(**place.options) as mq:
+        orders = mq.get_queue("orders")
+        assert orders is not None
+        assert [message.message_id for message in orders.get_messages(count=5)] == ["endless", "good"]
+    assert client.keys(f"{place.prefix}*") == []
