@@ -84,8 +84,15 @@ class FanoutQueue(Queue):
         return self._each(message_ids, lambda queue, ids: queue.delete_messages(ids))
 
     def move_to_dlq(self, message_ids: Sequence[str], reason: str, dlq: Queue | None = None) -> int:
-        """Move messages to the dead-letter queue of the subscriber that each was read by."""
-        return self._each(message_ids, lambda queue, ids: queue.move_to_dlq(ids, reason))
+        """Move messages to the dead-letter queue of the subscriber that each was read by.
+
+        `dlq` may be this route's, or that subscriber's own; with any other nothing is moved.
+        """
+        if dlq is None or self._is_own(dlq):
+            return self._each(message_ids, lambda queue, ids: queue.move_to_dlq(ids, reason))
+        for name in split_ids(message_ids):
+            self._subscriber(name).move_to_dlq((), reason, dlq)  # raises before anything is moved
+        return self._each(message_ids, lambda queue, ids: queue.move_to_dlq(ids, reason, dlq))
 
     def purge(self) -> int:
         """Delete the messages of every subscriber."""
@@ -131,9 +138,13 @@ class FanoutDeadLetterQueue(DeadLetterQueue):
         return sum(self._part(name).delete_messages(ids) for name, ids in found.items())
 
     def requeue_messages(self, message_ids: Sequence[str], destination_queue: Queue | None = None) -> int:
-        """Back to the subscriber that each was meant for; the others do not see it again."""
+        """Back to the subscriber that each was meant for, unseen by the others; or to another queue.
+
+        The route itself as the destination means the same as none.
+        """
+        other = None if self._is_route(destination_queue) else destination_queue
         found = split_ids(message_ids)
-        return sum(self._part(name).requeue_messages(ids) for name, ids in found.items())
+        return sum(self._part(name).requeue_messages(ids, other) for name, ids in found.items())
 
     def purge(self) -> int:
         """Delete the dead letters of every subscriber."""
@@ -146,6 +157,9 @@ class FanoutDeadLetterQueue(DeadLetterQueue):
             for message in part._read(count)
         )
         return list(islice(found, count))
+
+    def _is_route(self, queue: Queue | None) -> bool:
+        return isinstance(queue, FanoutQueue) and queue._queue == self._queue
 
     def _part(self, name: str) -> DeadLetterQueue:
         if name not in self._parts:

@@ -375,3 +375,52 @@ def test_a_subscriber_that_the_route_does_not_name_is_an_error_that_names_those_
         with pytest.raises(QueueError, match="no subscriber 'generl'") as raised:
             queue.get_messages(consumer_id="generl")
         assert "'general'" in str(raised.value.hint)
+
+
+def test_the_route_as_the_place_of_its_dead_letters_is_each_subscribers_own(place: Place, apply: Apply):
+    apply(FANOUT)
+    with LeanMQ(**place.options) as mq:
+        main, dead = mq.create_queue_pair("main")
+        publish_event(main, "order.created", {})
+        taken = [main.get_messages(consumer_id=name)[0].id for name in ("general", "user-consumer")]
+        assert main.move_to_dlq(taken, "bad", dead) == 2
+        assert dead.requeue_messages([letter.id for letter in dead.get_messages(count=5)], main) == 2
+        for name in ("general", "user-consumer", "order-consumer-1"):
+            assert len(main.get_messages(count=5, consumer_id=name)) == 1, name
+
+
+def test_a_subscribers_dead_letters_go_where_they_are_told_to(place: Place, apply: Apply):
+    """Each was silently sent to the subscriber's own place before."""
+    apply(FANOUT)
+    with LeanMQ(**place.options) as mq:
+        main, dead = mq.create_queue_pair("main")
+        repair, _ = mq.create_queue_pair("repair")
+        own = mq.get_dead_letter_queue("general")
+        publish_event(main, "order.created", {})
+        [message] = main.get_messages(consumer_id="general")
+        assert main.move_to_dlq([message.id], "bad", own) == 1
+        [letter] = dead.get_messages(count=5)
+        assert dead.requeue_messages([letter.id], repair) == 1
+        assert [one.message_id for one in repair.get_messages(count=5)] == [message.message_id]
+        assert main.get_messages(consumer_id="general") == []
+
+
+def test_dead_letters_of_a_route_never_go_to_a_strange_queue(place: Place, apply: Apply):
+    from leanmq_topology.exceptions import QueueError
+
+    apply(FANOUT)
+    with LeanMQ(**place.options) as mq:
+        main, dead = mq.create_queue_pair("main")
+        _, strange = mq.create_queue_pair("strange")
+        publish_event(main, "order.created", {})
+        names = ("general", "user-consumer")
+        taken = [main.get_messages(consumer_id=name)[0].id for name in names]
+        for wrong in (strange, mq.get_dead_letter_queue("general"), main):
+            with pytest.raises(QueueError, match="is not the dead-letter queue of"):
+                main.move_to_dlq(taken, "bad", wrong)
+        assert dead.get_info().message_count == strange.get_info().message_count == 0
+        assert main.move_to_dlq(taken, "bad") == 2
+        letters = [letter.id for letter in dead.get_messages(count=5)]
+        with pytest.raises(QueueError, match="is a dead-letter queue"):
+            dead.requeue_messages(letters, strange)
+        assert dead.get_info().message_count == 2
