@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -182,9 +181,9 @@ class LeanMQ:
         """What is there now, at most `count`, to be settled by its own verbs (`ack`, `nack`, `reject`…)."""
         return self._line.take(queue._queue, count, named=queue.name)
 
-    def open_doorbell(self, queues: Iterable[Queue]) -> Doorbell:
+    def open_doorbell(self) -> Doorbell:
         """Waits for messages of several queues at once, on a connection of its own."""
-        return self._line.open_doorbell([queue._queue for queue in queues])
+        return self._line.open_doorbell()
 
     # -- the end ----------------------------------------------------------------------------------------
 

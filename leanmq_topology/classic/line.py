@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Final, TypeVar
 
@@ -59,11 +59,11 @@ class Line:
         with translated(named):
             return self.client.receive(queue, count=count, wait=0)
 
-    def open_doorbell(self, queues: Sequence[str]) -> Doorbell:
-        """One more connection, which waits for messages of these queues."""
+    def open_doorbell(self) -> Doorbell:
+        """One more connection, which waits for messages; closed with this line."""
         with translated():
             client = self.client
-            return Doorbell(client.broker, queues, client.open_another(), client.execute)
+            return Doorbell(client.broker, client.open_another(), client.execute)
 
     def forget(self, queue: str, entry_ids: Iterable[str]) -> None:
         """These were settled: their leases are renewed no longer."""

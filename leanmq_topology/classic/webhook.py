@@ -81,9 +81,8 @@ class LeanMQWebhook:
         queue = self._queue(normal)
 
         def register(handler: H) -> H:
-            self.routes = [route for route in self.routes if route.path != normal]
-            self.routes.append(WebhookRoute(normal, handler, queue))
-            self._doorbell = None
+            others = (route for route in self.routes if route.path != normal)
+            self.routes = [*others, WebhookRoute(normal, handler, queue)]
             return handler
 
         return register
@@ -97,11 +96,12 @@ class LeanMQWebhook:
 
         With `block` it waits up to `timeout` seconds for the first event of any path.
         """
-        bell = self._bell()
         with self._one_at_a_time:
-            bell.listen()
+            bell = self._bell()
+            with translated():
+                bell.listen([route.queue._queue for route in self.routes])
             handled, found = self._handle_all(count)
-            if not found and block and bell.wait(timeout):
+            if not found and block and self._wait(bell, timeout):
                 handled, _ = self._handle_all(count)
         return handled
 
@@ -205,8 +205,12 @@ class LeanMQWebhook:
 
     def _bell(self) -> Doorbell:
         if self._doorbell is None:
-            self._doorbell = self.mq.open_doorbell(route.queue for route in self.routes)
+            self._doorbell = self.mq.open_doorbell()
         return self._doorbell
+
+    def _wait(self, bell: Doorbell, seconds: float) -> bool:
+        with translated():
+            return bell.wait(seconds)
 
 
 def normalize_path(path: str) -> str:

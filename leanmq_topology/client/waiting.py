@@ -18,18 +18,17 @@ class Doorbell:
     def __init__(
         self,
         broker: Receiver,
-        queues: Sequence[str],
         connection: BlockingConnection,
         execute: Callable[[Operation[Any]], Any],
     ) -> None:
-        self._broker, self._queues = broker, tuple(queues)
+        self._broker = broker
         self._connection, self._execute = connection, execute
         self._ends: Mapping[str, str] = {}
         self._waiting = False
 
-    def listen(self) -> None:
-        """Whatever comes from now on is heard by the next `wait`."""
-        self._ends = self._connection.execute(self._broker.read_ends(self._queues)) if self._queues else {}
+    def listen(self, queues: Sequence[str]) -> None:
+        """Whatever comes in these from now on is heard by the next `wait`."""
+        self._ends = self._connection.execute(self._broker.read_ends(queues)) if queues else {}
 
     def wait(self, seconds: float) -> bool:
         """True: a message came in one of the queues. False: none did in time, or `wake` was called."""

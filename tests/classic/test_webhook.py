@@ -12,9 +12,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
+import redis
 
 from leanmq_topology import LeanMQWebhook, WebhookService
+from leanmq_topology.exceptions import ConnectionError as ClassicConnectionError
 from tests.classic.conftest import Place
 from tests.support.processes import wait_until
 
@@ -151,6 +154,59 @@ def test_an_event_for_the_last_of_many_idle_paths_is_handled_at_once(webhook: Le
         began = time.monotonic()
     assert time.monotonic() - began < 20, "stopping does not wait for the end of a long wait"
     assert not service.is_alive()
+
+
+def test_registering_paths_late_or_again_opens_no_other_doorbell(webhook: LeanMQWebhook, place: Place):
+    def count_connections() -> int:
+        mine = psutil.Process().net_connections("tcp")
+        return sum(bool(one.raddr) and one.raddr.port == place.port for one in mine)
+
+    collect(webhook, "/early")
+    webhook.process_messages()
+    before = count_connections()
+    for _ in range(5):
+        collect(webhook, "/early")
+        webhook.process_messages()
+    assert count_connections() == before > 0
+
+    found = collect(webhook, "/late")
+    thread = threading.Thread(target=webhook.process_messages, kwargs={"block": True, "timeout": 60})
+    thread.start()
+    wait_until(lambda: webhook._doorbell is not None and webhook._doorbell.is_waiting, "the wait")
+    with LeanMQWebhook(**place.options) as sender:
+        sender.send("/late", {})
+    thread.join(20)
+    assert [path for path, _ in found] == ["/late"]
+
+
+@pytest.mark.parametrize("while_waiting", [False, True], ids=["before", "while-waiting"])
+def test_a_connection_that_breaks_is_a_classic_error_and_the_next_call_goes_on(
+    webhook: LeanMQWebhook, place: Place, while_waiting: bool
+):
+    found = collect(webhook, "/one")
+    webhook.process_messages()
+    raised: list[BaseException] = []
+
+    def process() -> None:
+        try:
+            webhook.process_messages(block=True, timeout=60)
+        except BaseException as failure:
+            raised.append(failure)
+
+    thread = threading.Thread(target=process)
+    if while_waiting:
+        thread.start()
+        wait_until(lambda: webhook._doorbell is not None and webhook._doorbell.is_waiting, "the wait")
+    assert webhook._doorbell is not None
+    with redis.Redis(port=place.port) as client:
+        client.client_kill_filter(_id=str(webhook._doorbell._connection.connection_id))
+    if not while_waiting:
+        thread.start()
+    thread.join(20)
+    assert [type(failure) for failure in raised] == [ClassicConnectionError]
+    webhook.send("/one", {})
+    assert webhook.process_messages() == 1
+    assert len(found) == 1
 
 
 def test_a_service_runs_between_start_and_stop_and_both_may_be_repeated(webhook: LeanMQWebhook, place: Place):
