@@ -574,7 +574,7 @@ def test_a_receive_that_does_not_wait_is_not_held_up_by_one_that_does(server: Se
         until(lambda: reads_wait(place) == 1, "the thread waits on the server")
         began = time.monotonic()
         assert mq.receive(wait=0) == []
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15  # the other waits for 30
         place.send(1)
         waiting.join(PATIENCE)
         assert numbers(found) == [1]

@@ -169,7 +169,7 @@ def test_a_worker_and_what_it_leaves_are_told_as_documented(valkey: Server, name
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        wait_until(lambda: count_dead(shop) == 1, "the dead letter", seconds=20)
+        wait_until(lambda: count_dead(shop) == 1, "the dead letter", seconds=60)
         [listed] = check_answer(shop.leanmq("status", "-o", "json"), "status", 0)["workers"]
         assert listed["pid"] in [child.pid for child in psutil.Process(worker.pid).children()]
     finally:

@@ -133,7 +133,7 @@ def test_sigterm_with_a_full_prefetch_frees_what_had_not_started_at_once(
     worker.let_go()
     assert worker.ended() == 0
     figures.report("F10", freed=8, freed_within_s=took)
-    assert took < 5  # one step of a script, on a busy machine
+    assert took < 15  # one step of a script, on a busy machine
     second = play()
     assert [second.line("start").split()[2] for _ in range(2)] == ["1", "1"]  # their delivery did not count
 
