@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -55,7 +56,9 @@ class Maintenance:
         """
         self._broker, self._connection, self._consumer = broker, connection, consumer
         self._lanes = {lane.name: lane for lane in lanes}
-        self._scans = {lane.name: Scan(lane) for lane in lanes}
+        self._scans = {lane.name: Scan(lane) for lane in random.sample(lanes, len(lanes))}
+        """In the order of their turns: whose last search is longest ago comes first. It begins anywhere, or
+        a process that dies again and again would never come to those behind."""
         self._outage, self._watch = outage, watch
         self._checkup = CheckUp(broker, lanes)
         self._promotion = Promotion(broker, consumer, clock, seen, self._checkup.repair_clocks)
@@ -168,11 +171,10 @@ class Maintenance:
     async def _claim_all(self) -> None:
         now = time.monotonic()
         free = {name for name in self._watch.free if self._handover.may_take(name)}
-        # Who found no room comes first: queues that share it would otherwise starve behind the first of them.
-        for name in sorted(self._scans, key=lambda name: not self._lanes[name].owed):
+        for name, scan in list(self._scans.items()):
             if self._stopping:
                 return
-            lane, scan = self._lanes[name], self._scans[name]
+            lane = self._lanes[name]
             if now >= scan.due_at or lane.owed or name in free:
                 await self._claim(lane, scan)
 
@@ -187,6 +189,7 @@ class Maintenance:
         if not lane.room:
             lane.owed = True
             return
+        self._scans[lane.name] = self._scans.pop(lane.name)  # whose room this takes may be next
         since = time.monotonic()
         try:
             await self._claim_some(lane, scan)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from leanmq_topology.brokers.connect import AsyncLink, BlockingLink, open_async, open_blocking
-from leanmq_topology.brokers.protocol import QueueState
+from leanmq_topology.brokers.protocol import Part, QueueState
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.client import Client, connect
 from leanmq_topology.messages.codec import DeadLetter, UndecodableError, decode_dead_letter
@@ -144,14 +144,14 @@ class Running:
 
 @asynccontextmanager
 async def working(
-    place: Place, *handlers: LoadedHandler, drain_seconds: float = 10
+    place: Place, *handlers: LoadedHandler, drain_seconds: float = 10, part: Part = Part.ALL
 ) -> AsyncIterator[Running]:
     """A worker that reads by the time the block begins, and has ended when it is left."""
     ready = asyncio.Event()
     namespace, folder = place.topology.broker.namespace, place.topology.folder
     async with await open_async(place.server.url, namespace=namespace, folder=folder) as link:
         named = {handler.name: handler for handler in handlers}
-        worker = Worker(place.topology, named, link, drain_seconds=drain_seconds)
+        worker = Worker(place.topology, named, link, drain_seconds=drain_seconds, part=part)
         task = asyncio.create_task(worker.run(ready.set))
         waiting = asyncio.create_task(ready.wait())
         try:
