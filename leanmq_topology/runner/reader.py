@@ -21,6 +21,8 @@ from leanmq_topology.errors import BrokerError, BrokerUnavailableError, Topology
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.runner.lane import Lane
 from leanmq_topology.upkeep.outage import Outage, Pauses
+from leanmq_topology.upkeep.recovery import recover_own
+from leanmq_topology.upkeep.steps import carry_out_async
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -213,20 +215,11 @@ class Reader:
         """Take in what was handed to us in an answer that never came."""
         for lane in self._lanes.values():
             try:
-                await self._recover_lane(lane)
+                course = recover_own(self._broker, lane.name, self._consumer, lane.held.copy, lane.take)
+                await carry_out_async(course, self._connection)
             except BrokerUnavailableError:
                 raise
             except (TopologyNotAppliedError, BrokerError):
                 lane.suspend(SUSPENDED_SECONDS)  # what was on it is gone with it
                 self._look_soon()
         self._suspect = False
-
-    async def _recover_lane(self, lane: Lane) -> None:
-        known = set(lane.held)
-        while True:
-            operation = self._broker.fetch_own(lane.name, self._consumer, known=list(known))
-            arrived = await self._connection.execute(operation)
-            if not arrived:
-                return
-            lane.take(arrived)
-            known.update(item.entry_id for item in arrived)

@@ -186,7 +186,8 @@ class QueueMachine(RuleBasedStateMachine):
     def fetch_own(self, consumer: str, knows: bool) -> None:
         held = [entry for entry in self.model.in_flight() if entry.holder == consumer]
         known = [str(entry.entry_id) for entry in held] if knows else []
-        found = self.stage.carry(self.broker.fetch_own("q", consumer, known))
+        cursor, found = self.stage.carry(self.broker.fetch_own("q", consumer, cursor="0-0", known=known))
+        assert cursor == "0-0"
         self._hand_out(consumer, found, [] if knows else held, counted=False)
 
     @precondition(lambda self: self.model.in_flight())

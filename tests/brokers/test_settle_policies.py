@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from leanmq_topology.messages.envelope import Delivered, Envelope, Outgoing, Und
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.topology import model
 from leanmq_topology.topology.model import KeepAcked, OnExpire, Queue
+from leanmq_topology.upkeep.recovery import recover_own
+from leanmq_topology.upkeep.steps import carry_out
 from tests.support.factories import make_topology, write_topology
 from tests.support.servers import Server
 from tests.support.stage import COLOURS, Stage, open_carrier
@@ -319,7 +322,7 @@ def test_released_hand_outs_never_count_however_many(stage: Stage):
 def test_what_was_released_is_not_taken_for_its_own_by_the_one_who_gave_it_back(stage: Stage):
     stage.send("plain", "m1")
     stage.carry(stage.broker.release("plain", "me", [stage.fetch_one("plain")]))
-    assert stage.carry(stage.broker.fetch_own("plain", "me", [])) == []
+    assert stage.fetch_own("plain") == []
     assert stage.look("plain").consumers == 1
     assert [delivered.attempt for delivered in claim(stage, "plain")] == [1]
     assert stage.look("plain").consumers == 2
@@ -335,7 +338,7 @@ def test_what_a_dead_worker_never_started_is_free_at_once_and_uncounted(stage: S
         ("waiting", 1),
         ("also waiting", 1),
     ]
-    assert stage.carry(stage.broker.fetch_own("plain", "me", [])) == [running]
+    assert stage.fetch_own("plain") == [running]
 
 
 def test_a_dead_worker_that_held_more_than_a_call_looks_at_is_emptied_in_parts(stage: Stage):
@@ -365,7 +368,7 @@ def test_an_answer_that_got_lost_does_not_count(stage: Stage):
     stage.send("plain", "m1")
     for _ in range(5):
         stage.fetch("plain")  # nobody read what it brought
-        [delivered] = stage.carry(stage.broker.fetch_own("plain", "me", []))
+        [delivered] = stage.fetch_own("plain")
         assert delivered.attempt == 1
 
 
@@ -377,24 +380,33 @@ def test_answers_that_got_lost_come_back_in_bounded_parts(stage: Stage):
         sending = Outgoing("plain", stage.digests["plain"], ("plain",), envelope)
         stage.carry(stage.broker.send(stage.flush(sending)))
     stage.fetch("plain")
+    assert recover(stage) == [["m0", "m1", "m2"], ["m3", "m4"]]
+
+
+def test_an_answer_that_got_lost_is_found_behind_however_many_the_consumer_knows(stage: Stage):
+    """A part in which all are known is not the end."""
+    for start in range(0, 2600, 650):
+        stage.send("plain", *(f"m{number}" for number in range(start, start + 650)))
+    held = stage.fetch("plain", count=2600)
+    lost = [held[at].entry_id for at in (3, 2300, 2599)]
+    known = [delivered.entry_id for delivered in held if delivered.entry_id not in lost]
+    assert recover(stage, known) == [["m3"], ["m2300", "m2599"]]
+    assert [len(part) for part in recover(stage)] == [1000, 1000, 600]
+
+
+def recover(stage: Stage, known: Sequence[str] = ()) -> list[list[str]]:
+    """The ids of what a consumer gets that goes through all it holds, by part."""
     parts: list[list[str]] = []
-    known: list[str] = []
-    while found := stage.carry(stage.broker.fetch_own("plain", "me", known)):
-        known += [delivered.entry_id for delivered in found]
-        parts.append([delivered.envelope.id for delivered in found])
-    assert parts == [["m0", "m1", "m2"], ["m3", "m4"]]
-
-
-def test_what_got_lost_is_found_behind_thousands_that_did_not(stage: Stage):
-    for start in range(0, 2500, 500):
-        stage.send("plain", *(f"m{number}" for number in range(start, start + 500)))
-    held = [delivered.entry_id for delivered in stage.fetch("plain", count=2500)]
-    found = stage.carry(stage.broker.fetch_own("plain", "me", held[:2300]))
-    assert [delivered.entry_id for delivered in found] == held[2300:]
-    everything: list[str] = []
-    while found := stage.carry(stage.broker.fetch_own("plain", "me", everything)):
-        everything += [delivered.entry_id for delivered in found]
-    assert everything == held
+    course = recover_own(
+        stage.broker,
+        "plain",
+        "me",
+        lambda: known,
+        lambda some: parts.append([one.envelope.id for one in some]),
+    )
+    connection: Any = SimpleNamespace(execute=stage.carry)
+    carry_out(course, connection)
+    return parts
 
 
 def test_a_group_made_again_starts_from_the_failures_in_the_entry(stage: Stage):

@@ -168,7 +168,7 @@ async def test_a_cancelled_read_loses_nothing_that_was_handed_out(
         swept = await sweep(
             lambda steps: connection.execute(broker.fetch(["work"], "me", count=1, block_ms=0)), send_one
         )
-        own = await connection.execute(broker.fetch_own("work", "me", []))
+        _, own = await connection.execute(broker.fetch_own("work", "me", cursor="0-0", known=[]))
         rest = await connection.execute(broker.fetch(["work"], "me", count=1000, block_ms=0))
         found = [one.envelope.id for one in [*own, *rest]]  # type: ignore[union-attr]
     assert found == [f"sent-{steps}" for steps in range(swept)]

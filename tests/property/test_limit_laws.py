@@ -53,7 +53,7 @@ class Play:
         """An answer gets lost on its way; the worker asks what it holds."""
         self.stage.fetch("q", consumer=worker, count=1)
         known = [delivered.entry_id for delivered in self.held[worker]]
-        self._take(worker, self.stage.carry(self.stage.broker.fetch_own("q", worker, known)))
+        self._take(worker, self.stage.fetch_own("q", worker, known))
 
     def fail(self, worker: str) -> None:
         """The handler raises."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -85,6 +85,13 @@ class Stage:
         [delivered] = self.fetch(queue, consumer=consumer)
         assert isinstance(delivered, Delivered)
         return delivered
+
+    def fetch_own(self, queue: str, consumer: str = "me", known: Sequence[str] = ()) -> list[Any]:
+        """What a consumer holds and does not know of, where one call gets it all."""
+        operation = self.broker.fetch_own(queue, consumer, cursor="0-0", known=known)
+        cursor, found = self.carry(operation)
+        assert cursor == "0-0"
+        return found
 
     def look(self, queue: str) -> QueueState:
         return self.carry(self.broker.inspect_queues([queue]))[0]

@@ -51,12 +51,12 @@ class Receiver(Protocol):
         ...
 
     def fetch_own(
-        self, queue: str, consumer: str, known: Sequence[str]
-    ) -> Operation[list[Delivered | Undecodable]]:
+        self, queue: str, consumer: str, *, cursor: str, known: Sequence[str]
+    ) -> Operation[tuple[str, list[Delivered | Undecodable]]]:
         """What was handed to this consumer in an answer that got lost: what it holds but `known` entry ids.
 
-        A bounded part of it: ask again, with what came among the known, until nothing comes.
-        Their leases run anew; their delivery count stays, because nobody ran them.
+        A bounded part of it, which may be empty; returns the cursor to go on from, kept by caller: `0-0` is
+        the front, and the end. Their leases run anew; their delivery count stays, because nobody ran them.
         """
         ...
 

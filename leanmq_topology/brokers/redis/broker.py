@@ -128,8 +128,10 @@ class RedisBroker:
     def end_fetch(self, connection_id: int) -> Call[bool]:
         return receiving.end_fetch(connection_id)
 
-    def fetch_own(self, queue: str, consumer: str, known: Sequence[str]) -> Call[receiving.Received]:
-        return receiving.fetch_own(self.keys, queue, consumer, known)
+    def fetch_own(
+        self, queue: str, consumer: str, *, cursor: str, known: Sequence[str]
+    ) -> Call[tuple[str, receiving.Received]]:
+        return receiving.fetch_own(self.keys, queue, consumer, cursor=cursor, known=known)
 
     def claim(
         self,

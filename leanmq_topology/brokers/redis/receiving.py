@@ -14,8 +14,8 @@ from leanmq_topology.messages.codec import UndecodableError, decode_fields, enco
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import CRASHED, EXPIRED, LAPSED
 
-OWN_A_PAGE: Final = 1_000
-"""Of what a consumer holds, looked at in one go; one that holds more is looked through in several."""
+MOST_OWN: Final = 1_000
+"""Of its own pending entries, which a call looks at: 2.7 ms of the server's time where 10,000 are known."""
 
 Received = list[Delivered | Undecodable]
 
@@ -67,14 +67,16 @@ def end_fetch(connection_id: int) -> Call[bool]:
     return Call("end_fetch", "CLIENT", (), ("UNBLOCK", connection_id, "TIMEOUT"), bool)
 
 
-def fetch_own(keys: Keys, queue: str, consumer: str, known: Sequence[str]) -> Call[Received]:
-    """What the server says this consumer holds and the consumer does not know of."""
+def fetch_own(
+    keys: Keys, queue: str, consumer: str, *, cursor: str, known: Sequence[str]
+) -> Call[tuple[str, Received]]:
+    """What the server says this consumer holds and the consumer does not know of, from `cursor` on."""
     return Call(
         "fetch_own",
         load_script("fetch_own"),
         (keys.queue(queue),),
-        (GROUP, consumer, OWN_A_PAGE, *known),
-        lambda reply: [read_entry(queue, *row) for row in reply],
+        (GROUP, consumer, cursor, MOST_OWN, *known),
+        lambda reply: (reply[0].decode(), [read_entry(queue, *row) for row in reply[1]]),
         read_error=not_applied(keys, [queue]),
     )
 

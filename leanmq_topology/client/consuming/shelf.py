@@ -22,6 +22,7 @@ from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure, MoveToDeadLetters, Outcome, Released
 from leanmq_topology.topology.model import Queue
 from leanmq_topology.upkeep.outage import Outage, Pauses
+from leanmq_topology.upkeep.recovery import recover_own
 from leanmq_topology.upkeep.scan import FRONT, Scan
 from leanmq_topology.upkeep.steps import Steps, ask
 from leanmq_topology.upkeep.watch import Watch
@@ -227,10 +228,7 @@ class Shelf:
 
     def recover(self) -> Steps[None]:
         """Take in what was handed to us in an answer that never came."""
-        known = set(self.held)
-        while arrived := (yield from ask(self._broker.fetch_own(self.name, self.consumer, list(known)))):
-            self._take(arrived)
-            known.update(item.entry_id for item in arrived)
+        yield from recover_own(self._broker, self.name, self.consumer, self.held.copy, self._take)
         self._suspect = False
 
     def _wait_for_mending(self, until: float | None) -> Turn[None]:

@@ -18,6 +18,8 @@ from leanmq_topology.runner.marks import Started
 from leanmq_topology.runner.supervisor.members import Process, Role
 from leanmq_topology.runner.supervisor.process import Main, Upward
 from leanmq_topology.runner.supervisor.wire import BUG_EXIT, Ready, Waiting
+from leanmq_topology.upkeep.recovery import recover_own
+from leanmq_topology.upkeep.steps import carry_out
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -99,8 +101,14 @@ class Burial:
 
     def _find_all_held(self, link: BlockingLink, queue: str) -> list[str]:
         held: list[str] = []
-        while more := link.connection.execute(link.broker.fetch_own(queue, self.ready.worker, held)):
-            held += [one.entry_id for one in more]
+        course = recover_own(
+            link.broker,
+            queue,
+            self.ready.worker,
+            lambda: (),
+            lambda some: held.extend(one.entry_id for one in some),
+        )
+        carry_out(course, link.connection)
         return held
 
     def _warn(self, text: str) -> None:
