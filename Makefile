@@ -38,6 +38,7 @@ test-fast: $(INSTALLED) ## the pure tests, in seconds
 bench: $(INSTALLED) ## the measurements behind the figures in the documents
 	$(BIN)/python -m tests.benchmarks.topology_10k
 	$(BIN)/python -m tests.benchmarks.delivery
+	$(BIN)/python -m tests.benchmarks.starting
 
 soak: $(INSTALLED) ## all faults at length, about twenty minutes; the table of docs/reliability.md
 	$(BIN)/python -m tests.faults.report --long --write
