@@ -6,8 +6,9 @@ import logging
 import time
 from collections.abc import Callable
 
+from leanmq_topology.runner.supervisor.listening import Listener
 from leanmq_topology.runner.supervisor.members import Generation
-from leanmq_topology.runner.supervisor.supervisor import Listener, Supervisor
+from leanmq_topology.runner.supervisor.supervisor import Supervisor
 from leanmq_topology.runner.supervisor.wire import Failed, Reloaded
 
 logger = logging.getLogger("leanmq.runner")

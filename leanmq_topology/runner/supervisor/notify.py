@@ -8,8 +8,9 @@ import time
 from collections.abc import Mapping
 
 from leanmq_topology.runner.supervisor import health
+from leanmq_topology.runner.supervisor.listening import Listener
 from leanmq_topology.runner.supervisor.members import Generation
-from leanmq_topology.runner.supervisor.supervisor import Listener, Supervisor
+from leanmq_topology.runner.supervisor.supervisor import Supervisor
 from leanmq_topology.runner.supervisor.wire import Failed
 
 VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")

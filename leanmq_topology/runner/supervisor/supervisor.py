@@ -9,11 +9,12 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from leanmq_topology.errors import BrokerError
 from leanmq_topology.runner.marks import Board
+from leanmq_topology.runner.supervisor.listening import Listener, Listeners
 from leanmq_topology.runner.supervisor.members import (
     LONGEST_PAUSE_SECONDS,
     Backoff,
@@ -24,6 +25,7 @@ from leanmq_topology.runner.supervisor.members import (
     describe_status,
 )
 from leanmq_topology.runner.supervisor.process import Main, fork_process
+from leanmq_topology.runner.supervisor.reaping import list_dead
 from leanmq_topology.runner.supervisor.turns import Timer, Turns
 from leanmq_topology.runner.supervisor.wire import (
     Draining,
@@ -57,8 +59,6 @@ LAST_BURIAL_SECONDS = 1.0
 """The same when everything is to end at once."""
 PASSING = frozenset({"held", "running"})
 """What a worker tells of a handler that is over with the process."""
-MOST_REAPED = 1000
-"""Dead processes looked at in one turn, where they need not be ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,59 +77,6 @@ MakeWorker = Callable[[Birth], Main]
 """What a worker process of this generation does."""
 MakeCoroner = Callable[[Process], Main | None]
 """What a process does that settles what this dead one held; None if it held nothing."""
-
-
-class Listener:
-    """Hears of what happens; made to be overridden. Nothing here may wait."""
-
-    def reloading(self, generation: Generation) -> None:
-        """It starts beside the one that serves."""
-
-    def serving(self, generation: Generation) -> None:
-        """All its processes read; the one before, if any, was told to drain."""
-
-    def refused(self, generation: Generation, failed: Failed) -> None:
-        """It cannot start; what served before still does."""
-
-    def loaded(self, process: Process, loaded: Loaded) -> None:
-        """A process said which files of the user's it read."""
-
-    def noted(self, process: Process, note: Note) -> None:
-        """A helper said something."""
-
-    def stopping(self) -> None:
-        """Everything is told to drain."""
-
-
-class Listeners(Listener):
-    """Several as one."""
-
-    def __init__(self, *each: Listener) -> None:
-        self.each = list(each)
-
-    def reloading(self, generation: Generation) -> None:
-        for listener in self.each:
-            listener.reloading(generation)
-
-    def serving(self, generation: Generation) -> None:
-        for listener in self.each:
-            listener.serving(generation)
-
-    def refused(self, generation: Generation, failed: Failed) -> None:
-        for listener in self.each:
-            listener.refused(generation, failed)
-
-    def loaded(self, process: Process, loaded: Loaded) -> None:
-        for listener in self.each:
-            listener.loaded(process, loaded)
-
-    def noted(self, process: Process, note: Note) -> None:
-        for listener in self.each:
-            listener.noted(process, note)
-
-    def stopping(self) -> None:
-        for listener in self.each:
-            listener.stopping()
 
 
 @dataclass
@@ -466,7 +413,7 @@ class Supervisor:
     # -- deaths -----------------------------------------------------------------------------------------
 
     def _reap(self) -> None:
-        for pid, status in _dead(list(self.processes)):
+        for pid, status in list_dead(list(self.processes)):
             if pid in self.processes:
                 self._note_death(self.processes[pid], os.waitstatus_to_exitcode(status))
 
@@ -559,22 +506,3 @@ class Supervisor:
     @property
     def _over(self) -> bool:
         return self.stopping and not self.processes
-
-
-def _dead(pids: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Those of our children that ended, with what `waitpid` says of them.
-
-    As the first process of a container we get the orphans of the whole container, too, and reap them.
-    """
-    for pid in [-1] * MOST_REAPED if os.getpid() == 1 else pids:
-        try:
-            found, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            if pid == -1:
-                return
-            yield pid, 0  # somebody else waited for it
-            continue
-        if found:
-            yield found, status
-        elif pid == -1:
-            return

@@ -14,10 +14,11 @@ from leanmq_topology.errors import BrokerUnavailableError
 from leanmq_topology.runner.supervisor import coroner, health
 from leanmq_topology.runner.supervisor import supervisor as module
 from leanmq_topology.runner.supervisor.coroner import make_coroner
+from leanmq_topology.runner.supervisor.listening import Listener
 from leanmq_topology.runner.supervisor.members import Generation, Process, Role, State
 from leanmq_topology.runner.supervisor.probes import Probes, listen
 from leanmq_topology.runner.supervisor.process import Downward
-from leanmq_topology.runner.supervisor.supervisor import Listener, Supervisor
+from leanmq_topology.runner.supervisor.supervisor import Supervisor
 from leanmq_topology.runner.supervisor.wire import (
     Ended,
     Failed,
@@ -85,7 +86,7 @@ class Notes(Listener):
 def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
     made = System()
     monkeypatch.setattr(module, "fork_process", made.fork)
-    monkeypatch.setattr(module, "_dead", made.list_dead)
+    monkeypatch.setattr(module, "list_dead", made.list_dead)
     monkeypatch.setattr(module.os, "kill", made.kill)
     yield made
     for end in made.ends.values():
