@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
 import tempfile
 import urllib.error
 import urllib.request
@@ -38,7 +40,7 @@ handlers:
 """
 
 HANDLERS = r"""
-import os, signal, sys, threading, time
+import os, signal, subprocess, sys, threading, time
 
 def say(word, data, message):
     os.write(1, f"{word} {data['n']} {message.attempt} {os.getpid()}\n".encode())  # whole lines only
@@ -50,6 +52,8 @@ def take(data, message):
             os.read(0, 1)
         case "hang":
             time.sleep(3600)
+        case "leave an orphan":
+            subprocess.run(["sh", "-c", "(sleep 0.2) & echo orphan; exit 0"])
         case "leave a thread":
             threading.Thread(target=time.sleep, args=(3600,), daemon=False).start()
     say("done", data, message)
@@ -360,3 +364,29 @@ def test_a_service_manager_is_told_of_readiness_and_of_the_end(project: Project)
             assert parent.ended() == 0
         finally:
             parent.close()
+
+
+def may_be_first_process() -> bool:
+    """Whether a process may get a namespace of process ids for itself: root, on Linux."""
+    if shutil.which("unshare") is None:
+        return False
+    return subprocess.run(["unshare", "-pf", "true"], capture_output=True, check=False).returncode == 0
+
+
+def test_as_the_first_process_of_a_container_it_reaps_orphans_and_drains(project: Project):
+    if not may_be_first_process():
+        pytest.skip("nobody here may make a namespace of process ids")
+    parent = Run(project, under=("unshare", "-pf", "--kill-child"))
+    try:
+        parent.line("ready")
+        [first] = psutil.Process(parent.process.pid).children()
+        [worker] = first.children()
+        project.send(1, do="leave an orphan")
+        parent.line("orphan")
+        parent.line("done")
+        wait_until(lambda: first.children() == [worker], "the orphan's end", seconds=PATIENCE_SECONDS)
+        first.send_signal(signal.SIGTERM)
+        assert parent.ended() == 0
+        assert any("stopped: 1 handled" in line for line in parent.seen)
+    finally:
+        parent.close()

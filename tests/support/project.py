@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,12 @@ def leanmq_command(*words: str) -> list[str]:
 class Run:
     """A running `leanmq run`; its lines can be waited for."""
 
-    def __init__(self, project: Project, *words: str, command: str = "run") -> None:
+    def __init__(
+        self, project: Project, *words: str, command: str = "run", under: Sequence[str] = ()
+    ) -> None:
+        """`under` is a program that starts it."""
         self.process = subprocess.Popen(
-            leanmq_command(command, *words),
+            [*under, *leanmq_command(command, *words)],
             cwd=project.folder, env=project.environ, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0,
         )  # fmt: skip
