@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from leanmq_topology.cli.arriving_lines import PAUSE
 from leanmq_topology.contracts.payload import decode_data
 from leanmq_topology.errors import InvalidMessageError, LeanMQError
 
@@ -35,9 +35,11 @@ class LineSender:
         """The number of the last line among them."""
 
     def send(self, source: Iterable[bytes]) -> None:
-        """Raises what a send raises, with the place and with what is stored in its message."""
-        lines = read_lines(source)
-        while step := list(islice(lines, LINES_A_STEP)):
+        """Raises what a send raises, with the place and with what is stored in its message.
+
+        A step leaves when it is full, and at each `PAUSE` of the source.
+        """
+        for step in read_steps(source):
             sound = [line for line in step if line.problem is None]
             self._store(sound)
             if len(sound) < len(step):
@@ -85,9 +87,30 @@ class LineSender:
         return failure
 
 
-def read_lines(source: Iterable[bytes]) -> Iterator[Line]:
-    """Each line as a message, up to the first that is no JSON, which has its problem. Skips empty ones."""
-    for number, raw in enumerate(source, start=1):
+def read_steps(source: Iterable[bytes]) -> Iterator[list[Line]]:
+    """Lines that are sent together: at least one, and no more than have come."""
+    step: list[Line] = []
+    for line in read_lines(source):
+        if line is not None:
+            step.append(line)
+        if step and (line is None or len(step) == LINES_A_STEP):
+            yield step
+            step = []
+    if step:
+        yield step
+
+
+def read_lines(source: Iterable[bytes]) -> Iterator[Line | None]:
+    """Each line as a message, up to the first that is no JSON, which has its problem; None for a pause.
+
+    Skips empty ones.
+    """
+    number = 0
+    for raw in source:
+        if raw == PAUSE:
+            yield None
+            continue
+        number += 1
         if not raw.strip():
             continue
         try:

@@ -242,6 +242,28 @@ def test_lines_come_from_standard_input_too(shop: Shop, send: Send, monkeypatch:
     assert len(shop.stored("billing")) == 4
 
 
+def test_lines_from_a_pipe_are_stored_as_they_come(shop: Shop):
+    """Not once a thousand are there, or the pipe is closed."""
+    process = subprocess.Popen(
+        [*LEANMQ, "send", "billing", "--ndjson", "-f", str(shop.file)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=own_environ(), bufsize=0,
+    )  # fmt: skip
+    with process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            for total in (1, 2):
+                process.stdin.write(b'{"total": %d}\n' % total)
+                assert select.select([process.stdout], [], [], 60)[0], "nothing was stored"
+                assert process.stdout.readline().decode().strip() == shop.stored("billing")[-1].id
+            process.stdin.write(b'{"total": 3}')
+            process.stdin.close()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert [one.data for one in shop.stored("billing")] == [b'{"total":%d}' % total for total in (1, 2, 3)]
+
+
 def test_more_lines_than_one_step_takes_are_all_stored(shop: Shop, send: Send):
     lines = [f'{{"total": {n}}}' for n in range(2345)]
     done = send("billing", write_lines(shop, *lines), "--ndjson", "-o", "json")

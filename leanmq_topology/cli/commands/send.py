@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from leanmq_topology.cli.arriving_lines import read_arriving
 from leanmq_topology.cli.content import read_data, read_header
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.cli.output import Output
@@ -118,7 +119,7 @@ def _send_lines(output: Output, source: BinaryIO, send_many: Callable[[list[Any]
 
     sender = LineSender(send_many, note_stored)
     try:
-        sender.send(progress.watch(source))
+        sender.send(progress.watch(read_arriving(source)))
     except LeanMQError as failure:
         failure.stored_ids = tuple(ids)
         raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from leanmq_topology.cli.arriving_lines import PAUSE
 from leanmq_topology.cli.progress import Progress, render_progress
 from leanmq_topology.cli.sending_lines import LINES_A_STEP, LineSender
 from leanmq_topology.errors import BrokerUnavailableError, InvalidMessageError, LeanMQError, QueueFullError
@@ -68,6 +69,23 @@ def test_lines_without_end_go_in_steps():
     store.run("\n".join(map(str, range(2 * LINES_A_STEP + 5))))
     assert store.steps == [LINES_A_STEP, LINES_A_STEP, 5]
     assert store.stored == list(range(2 * LINES_A_STEP + 5))
+
+
+def test_what_has_come_is_stored_at_a_pause_and_pauses_are_no_lines():
+    store = Store()
+    sender = LineSender(store.send, store.told.extend)
+    pauses = iter([PAUSE, b"1\n", b"2\n", b"\n", PAUSE, b"\n", PAUSE, b"3\n"])
+    seen: list[list[str]] = []
+
+    def watch() -> Iterator[bytes]:
+        for raw in pauses:
+            seen.append(list(store.told))
+            yield raw
+
+    sender.send(watch())
+    assert store.steps == [2, 1]
+    assert seen[4:] == [[], ["id1", "id2"], ["id1", "id2"], ["id1", "id2"]]
+    assert sender.last == 5
 
 
 def test_no_lines_are_no_failure():
