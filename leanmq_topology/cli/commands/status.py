@@ -150,7 +150,10 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
             to = ", ".join(target.queue for target in targets_of(route)) or nobody
             counted = status.route_counters.get(name, {}).items()
             yield ", ".join(
-                [f"route {name}: {route_type(route)} to {to}", *(f"{n:,} {what}" for what, n in counted if n)]
+                [
+                    f"route {name}: {route_type(route)} to {to}",
+                    *(_tell_count(what, n) for what, n in counted if n),
+                ]
             )
     yield ""
     yield from map(_worker_line, status.workers)
@@ -174,10 +177,14 @@ def _tell_obedience(status: Status, queue: str) -> str:
 def _list_rare(state: QueueState) -> str:
     counters = {**(state.counters or {}), "kept": state.kept}
     return ", ".join(
-        f"{counters[name]:,} {name.replace('_', ' ')}"
-        for name in ("kept", *RARE_COUNTERS)
-        if counters.get(name)
+        _tell_count(name, counters[name]) for name in ("kept", *RARE_COUNTERS) if counters.get(name)
     )
+
+
+def _tell_count(name: str, count: int) -> str:
+    """`2 duplicates`, `1 duplicate`, `1 dead expired`."""
+    words = name.replace("_", " ")
+    return f"{count:,} {words.removesuffix('s') if count == 1 else words}"
 
 
 def is_alarming(queue: Queue, state: QueueState) -> bool:

@@ -24,6 +24,24 @@ def test_the_history_and_what_left_it_are_told_where_there_is_any():
     assert describe(status)["queues"]["audit"]["kept"] == 5
 
 
+def test_one_of_something_is_told_as_one():
+    def tell(count: int) -> list[str]:
+        counters = {"duplicates": count, "conflicts": count, "dead_expired": count}
+        audit = TopicRoute(name="audit", to=(Target(queue="log", topics=("#",)),))
+        states = {"log": QueueState("log", counters=counters)}
+        status = Status(1, {"log": Queue(name="log")}, {"audit": audit}, states, [], {"audit": counters})
+        return [line.partition("log")[2] for line in render(status) if "duplicate" in line]
+
+    assert tell(1) == [
+        ": 1 duplicate, 1 conflict, 1 dead expired",
+        ", 1 duplicate, 1 conflict, 1 dead expired",
+    ]
+    assert tell(2) == [
+        ": 2 duplicates, 2 conflicts, 2 dead expired",
+        ", 2 duplicates, 2 conflicts, 2 dead expired",
+    ]
+
+
 def test_a_queue_with_neither_needs_no_line():
     assert not [line for line in render(make_status(QueueState("plain"))) if line.startswith("plain:")]
 
