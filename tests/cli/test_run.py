@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.project import Project, Run
+from tests.support.project import PATIENCE_SECONDS, Project, Run, leanmq_command
 from tests.support.servers import Server
 
 TOPOLOGY = """
@@ -47,6 +50,16 @@ def take(data, message):
     if data.get("do") == "wait":
         os.read(0, 1)
     say("done", data, message)
+
+def other(data): ...
+"""
+
+
+PRINTING = """
+import sys
+
+def take(data, message):
+    print("handled", data["n"], "of", message.queue, file=sys.{stream})
 
 def other(data): ...
 """
@@ -117,6 +130,35 @@ def test_a_running_worker_is_listed_by_status(project: Project, run: Callable[..
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
     assert project.status()["workers"] == []
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_a_handler_prints_leaves_at_once_and_in_whole_lines(
+    project: Project, stream: str, unbuffered: str
+):
+    (project.folder / "orders.py").write_text(PRINTING.format(stream=stream))
+    project.leanmq("apply")
+    project.send(1)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # each write arrives by itself
+    ours.settimeout(PATIENCE_SECONDS)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: theirs}
+    process = subprocess.Popen(
+        leanmq_command("run"),
+        cwd=project.folder,
+        env={**project.environ, "PYTHONUNBUFFERED": unbuffered},
+        process_group=0,
+        **streams,
+    )
+    theirs.close()
+    with ours:
+        try:
+            while not (written := ours.recv(65536)).startswith(b"handled"):
+                pass
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert written == b"handled 1 of orders\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])

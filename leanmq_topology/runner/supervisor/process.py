@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import io
 import logging
 import os
 import select
@@ -154,6 +155,7 @@ def _live(main: Main, leave: Callable[[], None], ours: socket.socket, theirs: so
         leave()
         ours.close()
         _reset_signals()
+        _write_whole_lines()
         upward = Upward(theirs)
         upward.listen()
         code = main(upward)
@@ -173,6 +175,17 @@ def _reset_signals() -> None:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGCHLD else signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))  # until there is something to drain
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_BACK)
+
+
+def _write_whole_lines() -> None:
+    """A line that is printed leaves at once and in one piece: several processes share these streams.
+
+    Buffered, they leave in blocks that end anywhere. With PYTHONUNBUFFERED a line and its end are two writes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # it writes what is still held back
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def _end_at_once(orphaned: bool) -> None:
