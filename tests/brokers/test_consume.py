@@ -470,6 +470,7 @@ def test_a_queue_that_is_added_is_kept_from_the_moment_its_keeper_knows_of_it(
 def test_a_mistake_of_ours_lets_no_lease_lapse_and_is_told_once_with_its_place(
     place: Place, caplog: pytest.LogCaptureFixture
 ):
+    place.apply(HELD)
     place.send(1)
     mq, other = place.client(), place.client()
     got, mistakes = mq.one(), list[int]()
@@ -479,7 +480,7 @@ def test_a_mistake_of_ours_lets_no_lease_lapse_and_is_told_once_with_its_place(
         raise KeyError("a mistake of ours")
 
     mq.mq._consumer._housekeeper._look = mistake
-    assert other.receive(wait=2.6 * LEASE_MS / 1000) == []
+    assert other.receive(wait=1.6 * HELD_MS / 1000) == []
     assert len(mistakes) > 1
     assert [record.exc_info is not None for record in caplog.records if "upkeep" in record.message] == [True]
     mq.call(got.ack())
