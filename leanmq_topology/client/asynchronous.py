@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -31,8 +32,14 @@ from leanmq_topology.client.flushing import Flusher
 from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.persistence import persist_async, persist_noting_async
 from leanmq_topology.client.place import choose_url, read_topology
-from leanmq_topology.client.requesting import ReplyCounts, choose_timeout_ms, read_reply, write_request
-from leanmq_topology.client.requesting_tasks import Requester
+from leanmq_topology.client.requesting import (
+    ReplyCounts,
+    choose_timeout_ms,
+    foresee_timeout_ms,
+    read_reply,
+    write_request,
+)
+from leanmq_topology.client.requesting_tasks import Requester, read_in_time
 from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
@@ -282,7 +289,11 @@ class Client:
         Raises what `send` raises, `RequestTimeoutError`, and `RemoteError` once the handler has failed for
         good: it is retried as any other, while the caller waits.
         """
-        destination = self._view.find(route) or await self._read_destination(route)
+        began, now_ms = asyncio.get_running_loop().time(), self._clock()
+        limit_ms = foresee_timeout_ms(self.topology, route, timeout)
+        destination = self._view.find(route) or await read_in_time(
+            route, self._read_destination(route), limit_ms
+        )
         timeout_ms = choose_timeout_ms(destination, timeout)
         written = partial(
             write_request,
@@ -292,9 +303,9 @@ class Client:
             id=id,
             headers=headers,
             correlation_id=correlation_id,
-            now_ms=self._clock(),
+            now_ms=now_ms,
         )
-        reply = await self._requester.ask(route, written, self._send, seconds=timeout_ms / 1000)
+        reply = await self._requester.ask(route, written, self._send, seconds=timeout_ms / 1000, began=began)
         return read_reply(destination, reply)
 
     @property

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,11 +30,18 @@ from leanmq_topology.client.consuming.settling import choose_done, choose_nack, 
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.patience import PATIENT, Patience
-from leanmq_topology.client.persistence import persist, persist_noting
+from leanmq_topology.client.persistence import persist
 from leanmq_topology.client.place import choose_url, read_topology
-from leanmq_topology.client.requesting import ReplyCounts, choose_timeout_ms, read_reply, write_request
+from leanmq_topology.client.requesting import (
+    ReplyCounts,
+    choose_timeout_ms,
+    foresee_timeout_ms,
+    read_reply,
+    write_request,
+)
 from leanmq_topology.client.requesting_threads import SyncRequester
 from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
+from leanmq_topology.client.shared_line import SharedLine
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
 from leanmq_topology.errors import LeanMQError, RequestTimeoutError
@@ -68,18 +73,17 @@ class SyncClient:
         patience: Patience = PATIENT,
     ) -> None:
         self.topology, self.broker = topology, broker
-        self._broker, self._connection, self._clock = broker, connection, clock
+        self._broker, self._clock = broker, clock
+        self._line = SharedLine(connection, patience)
         self._view = AppliedView(topology, undeclared=undeclared)
-        self._patience = patience
         self._producer, self._confirmer = Producer(), confirmer
-        self._lock = threading.Lock()
         self.open_another = open_connection
         """One more connection, for a read that waits; closed with the client at the latest."""
         self._channels = SyncChannels(
-            topology, broker, self._execute_once, self.execute, self._view, open_listener, clock
+            topology, broker, self._line.execute_once, self.execute, self._view, open_listener, clock
         )
-        self._consumer = SyncConsumer(topology, broker, self._execute_noting, open_connection)
-        self._requester = SyncRequester(broker, self.execute, open_connection)
+        self._consumer = SyncConsumer(topology, broker, self._line.execute_noting, open_connection)
+        self._requester = SyncRequester(broker, self._line.execute, open_connection)
 
     def send(
         self,
@@ -162,21 +166,24 @@ class SyncClient:
         correlation_id: str | None = None,
     ) -> Any:
         """Ask at a route of type `request` and return the reply. Promises and errors: `Client.request`."""
-        destination = self._view.find(route) or self._read_destination(route)
+        began, now_ms = time.monotonic(), self._clock()
+        limit_ms = foresee_timeout_ms(self.topology, route, timeout)
+        until = None if limit_ms is None else began + limit_ms / 1000
+        destination = self._view.find(route) or self._read_destination(route, until)
         timeout_ms = choose_timeout_ms(destination, timeout)
-        deadline = time.monotonic() + timeout_ms / 1000
+        deadline = began + timeout_ms / 1000
         request = write_request(
             destination,
             data,
-            inbox=self._requester.open(),
+            inbox=self._requester.open(deadline),
             timeout_ms=timeout_ms,
             id=id,
             headers=headers,
             correlation_id=correlation_id,
-            now_ms=self._clock(),
+            now_ms=now_ms,
         )
         with self._requester.expect(request.id) as slot:
-            self._send(request, replace(self._patience, longest_s=timeout_ms / 1000))
+            self._send(request, deadline)
             reply = self._requester.wait(slot, deadline)
         if reply is None:
             raise RequestTimeoutError(route, request.id, timeout_ms / 1000)
@@ -193,8 +200,7 @@ class SyncClient:
 
     def execute(self, operation: Operation[T]) -> T:
         """Carry out an operation that may be repeated, one of `broker`'s, on the client's own connection."""
-        with self._lock:
-            return persist(self._connection, operation, patience=self._patience)
+        return self._line.execute(operation)
 
     def read_destination(self, name: str) -> Destination:
         """What this name is on the server right now. Raises `TopologyNotAppliedError`."""
@@ -274,23 +280,15 @@ class SyncClient:
         self._consumer.close()
         self._requester.close()
 
-    def _execute_once(self, operation: Operation[T]) -> T:
-        with self._lock:
-            return self._connection.execute(operation)
-
-    def _execute_noting(self, operation: Operation[Any]) -> tuple[Any, bool]:
-        with self._lock:
-            return persist_noting(self._connection, operation, patience=self._patience)
-
     def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
         return write_batch(target, items, options, now_ms=self._clock())
 
-    def _send(self, batch: Batch, patience: Patience | None = None) -> list[str]:
+    def _send(self, batch: Batch, until: float | None = None) -> list[str]:
         for _ in range(MOST_REFRESHES + 1):
-            destination = self._view.find(batch.target) or self._read_destination(batch.target)
+            destination = self._view.find(batch.target) or self._read_destination(batch.target, until)
             level = batch.level(destination)
             sends = batch.address(destination, self._view)
-            results = self._deliver(sends, level, patience, tells_entries=batch.tells_entries)
+            results = self._deliver(sends, level, until, tells_entries=batch.tells_entries)
             ids = batch.read(results, self._view)
             if ids is not None:
                 return ids
@@ -319,27 +317,25 @@ class SyncClient:
                 if not slices.goes_on(failure):
                     raise
 
-    def _read_destination(self, target: str) -> Destination:
-        with self._lock:
-            operation = self._broker.read_addresses([target])
-            fields = persist(self._connection, operation, patience=self._patience)
+    def _read_destination(self, target: str, until: float | None = None) -> Destination:
+        fields = self._line.execute(self._broker.read_addresses([target]), until)
         return self._view.learn(target, fields)
 
     def _deliver(
         self,
         sends: list[Outgoing],
         level: Durability,
-        patience: Patience | None = None,
+        until: float | None = None,
         *,
         tells_entries: bool = False,
     ) -> list[SendResult]:
         together = len(sends) > 1
         if level != MEMORY:
             return self._confirmer.submit(sends, level, together=together)
-        with self._lock:
+        with self._line.turn(until) as patience:
             name, sequence = self._producer.next()
             flush = Flush(name, sequence, tuple(sends), all_or_none=together, tells_entries=tells_entries)
-            return persist(self._connection, self._broker.send(flush), patience=patience or self._patience)
+            return persist(self._line.connection, self._broker.send(flush), patience=patience)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from leanmq_topology.contracts.payload import decode_data
 from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError, SettingError
 from leanmq_topology.messages.message import HEADER_REPLY_TO, HEADER_ROUTE
 from leanmq_topology.messages.routing import Destination
-from leanmq_topology.topology.model import DAY_MS
+from leanmq_topology.topology.model import DAY_MS, RequestRoute, Topology
 
 W = TypeVar("W")
 
@@ -139,6 +139,17 @@ class Request(Batch):
                     hint="leave the id out to ask anew",
                 )
         return super().read(results, view)
+
+
+def foresee_timeout_ms(topology: Topology, route: str, timeout: float | str | None) -> int | None:
+    """How long a request may take, as far as is known before the server is asked what is applied.
+
+    Raises `SettingError` for a time that is none.
+    """
+    if timeout is not None:
+        return read_duration("timeout", timeout, LONGEST_TIMEOUT_MS)
+    declared = topology.routes.get(route)
+    return declared.timeout_ms if isinstance(declared, RequestRoute) else None
 
 
 def choose_timeout_ms(destination: Destination, timeout: float | str | None) -> int:

@@ -22,11 +22,25 @@ from leanmq_topology.client.requesting import (
 )
 from leanmq_topology.client.sender import Batch
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, RequestTimeoutError
+from leanmq_topology.messages.routing import Destination
 
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 1.0
 """How long closing may take to tell the server; it forgets the inbox by itself otherwise."""
+
+
+async def read_in_time(route: str, reading: Awaitable[Destination], limit_ms: int | None) -> Destination:
+    """What `reading` finds out about a route, unless that takes longer. Raises `RequestTimeoutError` then."""
+    seconds = None if limit_ms is None else limit_ms / 1000
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            return await reading
+    except TimeoutError:
+        if seconds is None or not limit.expired():
+            raise
+        raise RequestTimeoutError(route, "", seconds) from None
 
 
 class Requester:
@@ -70,10 +84,14 @@ class Requester:
         send: Callable[[Batch], Awaitable[object]],
         *,
         seconds: float,
+        began: float,
     ) -> Reply:
-        """`write` a request to this inbox, `send` it, and wait. Raises `RequestTimeoutError`."""
+        """`write` a request to this inbox, `send` it, and wait for so long from `began` on (the loop's time).
+
+        Raises `RequestTimeoutError`.
+        """
         message_id = ""
-        limit = asyncio.timeout(seconds)
+        limit = asyncio.timeout_at(began + seconds)
         try:
             async with limit:
                 request = write(inbox=await self.open())

@@ -21,6 +21,10 @@ from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
 
 PAUSE_SECONDS: Final = 0.05
 """Before the inbox is read again after a break."""
+RENEWAL_SECONDS: Final = 1.0
+"""How long a renewal may keep the inbox from being read."""
+CLOSE_SECONDS: Final = 1.0
+"""How long closing goes on telling the server; it forgets the inbox by itself otherwise."""
 
 
 class Slot:
@@ -38,12 +42,12 @@ class SyncRequester:
     def __init__(
         self,
         broker: Correspondent,
-        execute: Callable[[Operation[Any]], Any],
+        execute: Callable[[Operation[Any], float], Any],
         open_connection: Callable[[], BlockingConnection],
         *,
         lifetime_ms: int = LIFETIME_MS,
     ) -> None:
-        """`execute` carries out what may be repeated, on the client's own connection."""
+        """`execute` carries out what may be repeated, on the client's own connection, until then at most."""
         self._broker, self._execute = broker, execute
         self._open_connection, self._lifetime_ms = open_connection, lifetime_ms
         self._line: BlockingConnection | None = None
@@ -58,13 +62,17 @@ class SyncRequester:
         """Requests under way."""
         return len(self._box.waiting)
 
-    def open(self) -> str:
-        """The inbox, alive for a while from now."""
+    def open(self, deadline: float) -> str:
+        """The inbox, alive for a while from now. Raises `BrokerUnavailableError` if it is not by then."""
         if self._box.process != os.getpid():
             self._begin()
         if self._box.needs_keeping(time.monotonic()):
-            with self._keeping:
-                self._keep()
+            if not self._keeping.acquire(timeout=max(deadline - time.monotonic(), 0.0)):
+                raise BrokerUnavailableError("the inbox for replies could not be made or renewed in time")
+            try:
+                self._keep(deadline)
+            finally:
+                self._keeping.release()
         return self._box.name
 
     @contextlib.contextmanager
@@ -85,6 +93,8 @@ class SyncRequester:
             if self._take_turn(slot, left):
                 try:
                     self._read(deadline)
+                    if slot.reply is None:
+                        self._renew(min(deadline, time.monotonic() + RENEWAL_SECONDS))
                 finally:
                     self._end_turn()
         return slot.reply
@@ -93,7 +103,7 @@ class SyncRequester:
         """Delete the inbox; the server forgets it by itself otherwise."""
         if self._box.is_open and self._box.process == os.getpid():
             with contextlib.suppress(LeanMQError):
-                self._execute(self._broker.close_inbox(self._box.name))
+                self._execute(self._broker.close_inbox(self._box.name), time.monotonic() + CLOSE_SECONDS)
 
     def _begin(self) -> None:
         """Also in a forked child, where other threads of the parent may have held the locks."""
@@ -115,18 +125,23 @@ class SyncRequester:
             self._has_reader = False
             self._changed.notify_all()
 
-    def _keep(self) -> None:
+    def _renew(self, deadline: float) -> None:
+        """While it is read; it lives on for a while if that fails, and whoever reads next tries again."""
+        with contextlib.suppress(BrokerUnavailableError):
+            self.open(deadline)
+
+    def _keep(self, deadline: float) -> None:
         """Make the inbox, or renew it; one that is gone is followed by another."""
         box, now = self._box, time.monotonic()
         if not box.needs_keeping(now):
             return  # another thread did, while this one waited for its turn
         if box.is_open:
             keep = self._broker.keep_inbox(box.name, lifetime_ms=self._lifetime_ms, read_to=box.read_to)
-            if not self._execute(keep):
+            if not self._execute(keep, deadline):
                 with self._changed:
                     box.move()
         if not box.is_open:
-            self._execute(self._broker.open_inbox(box.name, lifetime_ms=self._lifetime_ms))
+            self._execute(self._broker.open_inbox(box.name, lifetime_ms=self._lifetime_ms), deadline)
         box.note_kept(now)
 
     def _read(self, deadline: float) -> None:
@@ -146,4 +161,3 @@ class SyncRequester:
             if name == box.name:  # else it was gone meanwhile, and there is another
                 for slot, reply in box.take(arrived):
                     slot.reply = reply
-        self.open()

@@ -15,12 +15,14 @@ from typing import Any
 
 import pytest
 
-from leanmq_topology import Discard, Message, Reject, Retry, connect_sync
-from leanmq_topology.brokers.protocol import Flush, Reply
+from leanmq_topology import Discard, Message, Reject, Retry, connect, connect_sync
+from leanmq_topology.brokers.protocol import Flush, Operation, Reply
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.brokers.redis.requesting import MOST_REPLIES
+from leanmq_topology.client.patience import LONGEST_S
 from leanmq_topology.client.requesting import LIFETIME_MS
 from leanmq_topology.errors import (
+    BrokerUnavailableError,
     InvalidMessageError,
     LeanMQError,
     RemoteError,
@@ -29,6 +31,7 @@ from leanmq_topology.errors import (
 )
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.topology.model import MessageType, OnFalse, Queue, RequestRoute, Topology
+from tests.support.chaos_proxy import ChaosProxy
 from tests.support.servers import Server
 from tests.support.workers import (
     PATIENCE_SECONDS,
@@ -44,6 +47,8 @@ from tests.support.workers import (
 ANSWER = MessageType(
     name="answer", schema={"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}}
 )
+AN_OUTAGE = LONGEST_S
+"""Seconds that whoever may go on goes on in one."""
 LONG = 30.0
 """Seconds that no reply of these tests takes."""
 Here = Callable[..., Place]
@@ -79,6 +84,85 @@ async def answering(place: Place, handler: Any = double, **declared: Any) -> Asy
 
 def inboxes(place: Place) -> list[bytes]:
     return place.command("KEYS", f"{{{place.topology.broker.namespace}}}:r:*")
+
+
+# -- outages -------------------------------------------------------------------------------------------------
+
+
+def cut_off(proxy: ChaosProxy) -> None:
+    """From now on every request is lost with its connection."""
+    proxy.lose_requests(1_000_000, to=b"")
+
+
+def reach_again(proxy: ChaosProxy) -> None:
+    proxy.lose_requests(0, to=b"")
+
+
+@pytest.mark.parametrize("known", ["nothing", "route", "inbox", "old inbox"])
+def test_a_blocking_request_in_an_outage_ends_in_its_time_and_so_does_closing(here: Here, known: str):
+    place = here()
+    with ChaosProxy(place.server.socket_path) as proxy:
+        with connect_sync(place.topology, url=proxy.url) as client:
+            if known != "nothing":
+                client.read_destination("ask")
+            if known in ("inbox", "old inbox"):
+                client._requester.open(time.monotonic() + PATIENCE_SECONDS)
+            if known == "old inbox":
+                client._requester._box._kept_at = time.monotonic() - 3600
+            cut_off(proxy)
+            began = time.monotonic()
+            with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
+                client.request("ask", {"n": 1}, timeout=0.5)
+        assert time.monotonic() - began < AN_OUTAGE / 2
+
+
+def test_a_blocking_request_does_not_wait_for_those_who_wait_for_the_server_longer(here: Here):
+    place = here()
+    with (
+        ChaosProxy(place.server.socket_path) as proxy,
+        ThreadPoolExecutor(1) as threads,
+        connect_sync(place.topology, url=proxy.url) as client,
+    ):
+        client.read_destination("ask")
+        cut_off(proxy)
+        sent = threads.submit(client.send, "out", {"n": 1})
+        while not proxy.dropped:
+            time.sleep(0.01)  # from now on it has the client's connection
+        began = time.monotonic()
+        with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
+            client.request("ask", {"n": 1}, timeout=0.5)
+        assert time.monotonic() - began < AN_OUTAGE / 2
+        reach_again(proxy)
+        assert sent.result(PATIENCE_SECONDS)
+
+
+async def test_a_request_in_an_outage_ends_in_its_time_although_its_route_was_never_read(here: Here):
+    place = here()
+    with ChaosProxy(place.server.socket_path) as proxy:
+        async with connect(place.topology, url=proxy.url) as client:
+            cut_off(proxy)
+            began = time.monotonic()
+            with pytest.raises(RequestTimeoutError, match=r"0\.5 s"):
+                await client.request("ask", {"n": 1}, timeout=0.5)
+            assert time.monotonic() - began < AN_OUTAGE / 2
+
+
+async def test_an_inbox_that_cannot_be_renewed_keeps_no_reply_from_who_waits_for_it(here: Here):
+    place = here()
+
+    async def handler(data: dict[str, int]) -> dict[str, int]:
+        client._requester._box._kept_at = time.monotonic() - 3600  # as if an hour had passed
+        client._requester._execute = refuse
+        return data
+
+    def refuse(operation: Operation[Any], until: float) -> Any:
+        time.sleep(max(until - time.monotonic(), 0))
+        raise BrokerUnavailableError("away")
+
+    async with answering(place, handler):
+        with connect_sync(place.topology, url=place.server.url) as client:
+            asked = asyncio.to_thread(client.request, "ask", {"n": 1}, timeout=PATIENCE_SECONDS)
+            assert await asked == {"n": 1}
 
 
 # -- answers -------------------------------------------------------------------------------------------------

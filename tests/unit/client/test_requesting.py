@@ -14,6 +14,7 @@ from leanmq_topology.client.requesting import (
     TRIM_AFTER,
     Mailbox,
     choose_timeout_ms,
+    foresee_timeout_ms,
     read_reply,
     write_request,
 )
@@ -21,6 +22,8 @@ from leanmq_topology.contracts.schemas import compile_schema
 from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError, SettingError
 from leanmq_topology.messages.outcome import Failure
 from leanmq_topology.messages.routing import Contract, Destination
+from leanmq_topology.topology.model import RequestRoute
+from tests.support.factories import make_topology
 
 ANSWER = Contract("answer", 1, compile_schema({"type": "object", "required": ["n"]}))
 ASK = Destination("ask", "d", (), reply=ANSWER, timeout_ms=5000)
@@ -147,3 +150,12 @@ def test_a_reply_is_data_a_failure_or_a_breach_of_its_schema():
         read_reply(ASK, Reply("i", "r", failure=Failure("KeyError", "'sku'")))
     assert (caught.value.type, str(caught.value), caught.value.message_id) == ("KeyError", "'sku'", "r")
     assert str(RemoteError("KeyError", "", route="ask", message_id="r")) == "KeyError"
+
+
+def test_how_long_a_request_may_take_is_foreseen_from_the_call_or_from_the_file():
+    topology = make_topology(
+        "shop", routes=(RequestRoute(name="ask", request="a", reply="b", queue="q", timeout_ms=700),)
+    )
+    assert foresee_timeout_ms(topology, "ask", "2s") == 2000
+    assert foresee_timeout_ms(topology, "ask", None) == 700
+    assert foresee_timeout_ms(topology, "not declared here", None) is None
