@@ -1,8 +1,9 @@
 """Gives back what waits here for its turn while another worker has nothing to do.
 
 A worker reads ahead, and cannot know how long the messages before these will take. Once one has waited for a
-while, it looks around: are all messages of the queue handed out, and is there a worker that holds none? That
-one is left its share. What was handed back is uncounted, and seen by every worker within a second.
+while, it looks around: are all messages of the queue handed out, and is there a worker that holds none and
+takes what comes? That one is left its share. What was handed back is uncounted, and seen by every worker
+within a second.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class HandOver:
         names = yield from ask(self._broker.list_consumers([queue]))
         others = [name for name in names if name != self._consumer]
         workers = (yield from ask(self._broker.inspect_workers(others))) if others else []
-        return sum(_is_idle(worker, queue) for worker in workers)
+        return sum(_would_take(worker, queue) for worker in workers)
 
     def _hand_over(self, lane: Lane, idle: int) -> None:
         count = lane.crew.unstarted
@@ -86,12 +87,10 @@ class HandOver:
         )
 
 
-def _is_idle(worker: WorkerState, queue: str) -> bool:
-    """A worker that holds nothing and would claim what lies free of this queue.
+def _would_take(worker: WorkerState, queue: str) -> bool:
+    """Whether it holds nothing, takes what lies free of this queue as it comes, and was heard of lately.
 
-    A process for suspects takes nothing else, and a client that consumes without handlers may not be reading.
+    A process for suspects reads nothing, and a client that consumes only while somebody waits for messages.
     """
     facts = worker.facts
-    reads = queue in facts.get("queues", "").split(",") and queue not in facts.get("paused", "").split(",")
-    works = bool(facts.get("handlers")) and facts.get("solo", "0") != "1"
-    return reads and works and facts.get("held") == "0"
+    return facts.get("held") == "0" and queue in facts.get("reading", "").split(",") and not worker.silent

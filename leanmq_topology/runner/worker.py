@@ -292,6 +292,12 @@ class Worker:
         read_at = self._reader.read_at if self._reader is not None else None
         return "" if read_at is None else str(int((time.monotonic() - read_at) * 1000))
 
+    def _names_read(self) -> list[str]:
+        """Queues of which it takes what comes, and what others hand back."""
+        if self._part is Part.SUSPECT or self._stop.is_set():
+            return []
+        return [lane.name for lane in self._lanes.values() if lane.readable]
+
     async def _beat(self) -> None:
         lifetime_ms = int(3 * HEARTBEAT_SECONDS * 1000)
         facts = {
@@ -301,6 +307,7 @@ class Worker:
             "solo": str(int(self._part is Part.SUSPECT)),
             "handlers": ",".join(self._handlers),
             "queues": ",".join(self._lanes),
+            "reading": ",".join(self._names_read()),
             "held": str(sum(len(lane.held) for lane in self._lanes.values())),
             "running": str(sum(lane.running for lane in self._lanes.values())),
             "seen_ms": str(self._clock.now_ms()),

@@ -638,6 +638,31 @@ def test_the_client_is_listed_while_it_consumes(place: Place):
     assert place.admin.execute(place.broker.list_consumers(["work"])) == [name]
 
 
+def test_a_client_tells_within_a_second_or_so_whether_anybody_waits_for_messages(
+    server: Server, namespace: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Between heartbeats too: workers leave messages to those of whom it is said."""
+    monkeypatch.setattr("leanmq_topology.client.consuming.housekeeper.HEARTBEAT_SECONDS", 600.0)
+    with ExitStack() as stack:
+        place = Place(server, namespace, "blocking", stack)
+        place.apply(WORK)
+        mq, found = place.client(), list[Any]()
+
+        def told() -> list[str]:
+            listed = place.admin.execute(place.broker.inspect_workers([mq.mq._consumer._name]))
+            return [worker.facts["reading"] for worker in listed]
+
+        assert mq.receive(wait=0) == []
+        until(lambda: told() == [""], "nobody waits")
+        waiting = threading.Thread(target=lambda: found.extend(mq.receive(wait=PATIENCE)))
+        waiting.start()
+        until(lambda: told() == ["work"], "a thread waits")
+        place.send(1)
+        waiting.join(PATIENCE)
+        until(lambda: told() == [""], "it has what it waited for")
+        assert numbers(found) == [1]
+
+
 def test_limits_and_schemas_follow_what_is_applied_while_it_runs(place: Place):
     place.apply(replace(WORK, accepts=("number",)), messages=(replace(NUMBER, schema=True),))
     mq = place.client()

@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 
 from leanmq_topology import Message
+from leanmq_topology.brokers.protocol import Part
 from tests.support.servers import Server
 from tests.support.workers import PATIENCE_SECONDS, Place, happens, load, make_topology, work_queue, working
+
+IDLE = {"queues": "work", "reading": "work", "held": "0", "lifetime_ms": "600000"}
+"""What a worker says of itself to which messages are left."""
 
 
 @pytest.fixture
@@ -55,14 +59,49 @@ async def test_messages_behind_a_slow_one_are_left_to_an_idle_worker(place: Plac
 
 @pytest.mark.parametrize(
     "facts",
-    [{"handlers": ""}, {"handlers": "on-work", "solo": "1"}, {"handlers": "on-work", "paused": "work"}],
-    ids=["a client without handlers", "a process for suspects", "a worker that does not read it"],
+    [{"reading": ""}, {"reading": "other,workshop"}, {"held": "1"}, {"lifetime_ms": "1300000"}],
+    ids=["reads nothing", "reads other queues", "has something in hand", "was not heard of lately"],
 )
 async def test_messages_wait_where_they_are_while_nobody_would_take_them(place: Place, facts: dict[str, str]):
     with place.link() as link:
-        idle = {"queues": "work", "held": "0", **facts}
-        link.connection.execute(link.broker.heartbeat("somebody", idle, lifetime_ms=600_000, queues=["work"]))
+        beat = link.broker.heartbeat("somebody", {**IDLE, **facts}, lifetime_ms=600_000, queues=["work"])
+        link.connection.execute(beat)
     await expect_no_hand_over(place)
+
+
+async def test_messages_wait_where_they_are_beside_a_process_for_suspects(place: Place):
+    async with working(place, load(lambda message: None), part=Part.SUSPECT):
+        await expect_no_hand_over(place)
+
+
+async def test_a_client_is_left_messages_while_somebody_waits_for_them_and_not_before(place: Place):
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(message: Message) -> None:
+        started.set()
+        await release.wait()
+
+    await place.send(*range(10))
+    async with working(place, load(slow, concurrency=1, prefetch=10)) as only, place.client() as mq:
+        await happens(started)
+        await place.until(lambda state: state.in_flight == 10)
+        assert await mq.receive("work", wait=0) == []
+        await is_listed(place, mq._consumer._name)
+        assert await count_releases(place, only.worker.name, seconds=1.0) == 0
+        found = await mq.receive("work", count=9, wait=PATIENCE_SECONDS)
+        assert [message.attempt for message in found] == [1] * len(found) != []
+        await mq.ack(found)
+        release.set()
+        await place.until_settled()
+
+
+async def is_listed(place: Place, name: str) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while True:
+            with place.link() as link:
+                if link.connection.execute(link.broker.inspect_workers([name])):
+                    return
+            await asyncio.sleep(0.01)  # nothing signals a heartbeat
 
 
 async def test_messages_wait_where_they_are_while_nobody_is_idle(place: Place):
@@ -72,8 +111,7 @@ async def test_messages_wait_where_they_are_while_nobody_is_idle(place: Place):
 async def test_a_worker_that_says_it_is_idle_is_left_messages_though_it_takes_none(place: Place):
     """What the tests above would see if their condition were gone."""
     with place.link() as link:
-        idle = {"queues": "work", "held": "0", "handlers": "on-work"}
-        link.connection.execute(link.broker.heartbeat("somebody", idle, lifetime_ms=600_000, queues=["work"]))
+        link.connection.execute(link.broker.heartbeat("somebody", IDLE, lifetime_ms=600_000, queues=["work"]))
     with pytest.raises(AssertionError):
         await expect_no_hand_over(place)
 

@@ -101,6 +101,12 @@ class WorkerState:
     expires_in_ms: int = 0
     """When it is listed no longer, unless it is heard of before."""
 
+    @property
+    def silent(self) -> bool:
+        """Half of its time on the list is over: a heartbeat is late."""
+        lifetime_ms = self.facts.get("lifetime_ms", "")
+        return lifetime_ms.isdecimal() and 2 * self.expires_in_ms < int(lifetime_ms)
+
 
 class Roster(Protocol):
     """Who runs. For display only: leases decide who owns what."""

@@ -15,8 +15,6 @@ from leanmq_topology.cli.options import Invocation, common_options
 if TYPE_CHECKING:
     from leanmq_topology.brokers.protocol import WorkerState
 
-SILENT_SECONDS = 7.5
-"""Workers are heard of every 5 s. One that is not is marked, and no longer listed after 15 s."""
 HEADINGS = (
     "worker",
     "host",
@@ -57,7 +55,7 @@ def describe_worker(worker: WorkerState) -> dict[str, Any]:
         "host": facts.get("host", ""),
         "pid": _number(facts.get("pid")),
         "generation": _number(facts.get("generation")),
-        "state": _state(facts.get("solo") == "1", heard_seconds_ago),
+        "state": _state(worker),
         "handlers": _words(facts.get("handlers")),
         "queues": _words(facts.get("queues")),
         "in_flight": _number(facts.get("running")),
@@ -67,10 +65,11 @@ def describe_worker(worker: WorkerState) -> dict[str, Any]:
     }
 
 
-def _state(solo: bool, heard_seconds_ago: float) -> str:
-    if heard_seconds_ago > SILENT_SECONDS:
+def _state(worker: WorkerState) -> str:
+    """Workers are heard of every 5 s: one that is not for 7.5 s is marked, and not listed after 15 s."""
+    if worker.silent:
         return "silent"
-    return "solo" if solo else "running"
+    return "solo" if worker.facts.get("solo") == "1" else "running"
 
 
 def _read_seconds_ago(polled_ms: str | None, heard_seconds_ago: float) -> float | None:

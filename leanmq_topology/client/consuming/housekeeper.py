@@ -31,6 +31,8 @@ logger = logging.getLogger("leanmq.client")
 RENEWALS_PER_LEASE: Final = 3
 LARGEST_RENEWAL: Final = 500
 HEARTBEAT_SECONDS: Final = 5.0
+CORRECTED_SECONDS: Final = 1.0
+"""What was said of who reads is no older, for workers leave messages to those that do."""
 REPEATED_SECONDS: Final = 60.0
 LEFTOVERS_A_STEP: Final = 100
 MISTAKE_SECONDS: Final = 0.2
@@ -58,6 +60,8 @@ class Housekeeper:
         self._promotion = Promotion(broker, consumer, clock, seen, self._checkup.repair_clocks)
         self._going_by = (seen.generation, seen.epoch)
         self._beat_at = 0.0
+        self._told_reading: set[str] = set()
+        self._told_at = 0.0
         self._said: dict[str, tuple[str, float]] = {}
         self._bell = threading.Event()
         self._stopped = False
@@ -246,13 +250,17 @@ class Housekeeper:
         carry_out(self._checkup.step(), self._connection)
 
     def _beat(self) -> None:
-        if time.monotonic() < self._beat_at or not self._shelves:
+        reading = {shelf.name for shelf in self._shelves.values() if shelf.is_read}
+        if reading != self._told_reading:
+            self._beat_at = min(self._beat_at, self._told_at + CORRECTED_SECONDS)
+        now = time.monotonic()
+        if now < self._beat_at or not self._shelves:
             return
-        self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
+        self._beat_at, self._told_at, self._told_reading = now + HEARTBEAT_SECONDS, now, reading
         lifetime_ms = int(3 * HEARTBEAT_SECONDS * 1000)
-        names = list(self._shelves)
+        facts = {**self._facts(), "reading": ",".join(reading), "lifetime_ms": str(lifetime_ms)}
         self._connection.execute(
-            self._broker.heartbeat(self._consumer, self._facts(), lifetime_ms=lifetime_ms, queues=names)
+            self._broker.heartbeat(self._consumer, facts, lifetime_ms=lifetime_ms, queues=list(self._shelves))
         )
 
     def _facts(self) -> dict[str, str]:

@@ -84,6 +84,8 @@ class Shelf:
         """How many messages the receive under way still wants."""
         self.waiting = False
         """A receive waits on the server."""
+        self._waits_until = 0.0
+        """Monotonic seconds; when the receive under way, if any, gives up."""
         self.stale = False
         """Somebody applied: limits and schemas are to be read again."""
         self.closed = False
@@ -129,6 +131,11 @@ class Shelf:
         return False
 
     @property
+    def is_read(self) -> bool:
+        """Whether a receive is under way that waits, and so takes what comes, and what others hand back."""
+        return self.readable and self._waits_until > time.monotonic()
+
+    @property
     def is_suspect(self) -> bool:
         return self._suspect
 
@@ -154,6 +161,13 @@ class Shelf:
         The server is asked for `read` at a time. Outages are waited for; one that lasts until the end is
         raised as `BrokerUnavailableError`. `TopologyNotAppliedError`: the queue is gone.
         """
+        self._waits_until = float("inf") if until is None else until
+        try:
+            return (yield from self._receive(count, until, read))
+        finally:
+            self._waits_until = 0.0
+
+    def _receive(self, count: int, until: float | None, read: int) -> Turn[list[Held]]:
         pauses = Pauses()
         while not self.closed:
             try:
