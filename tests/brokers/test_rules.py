@@ -98,6 +98,12 @@ def test_a_plain_flush_goes_the_short_way(stage: Stage, ids: list[str]):
     assert made == Counter({**looks, "xadd": len(ids), "hincrby": 1, "set": 1})
 
 
+def test_a_queue_counts_what_it_gets_by_another_name(stage: Stage):
+    odd = ODD.name
+    stage.carry(stage.broker.send(stage.flush(stage.outgoing("plain", "m1", odd))))
+    assert [stage.raw("HGET", stage.keys.meta(name), "sent") for name in (odd, "plain")] == [b"1", None]
+
+
 def test_counters_change_once_for_a_whole_batch(stage: Stage):
     ids = [f"m{n}" for n in range(100)]
     before = count_calls(stage)

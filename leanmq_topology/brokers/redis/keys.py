@@ -76,9 +76,9 @@ class Keys:
         """hash PX: who moves due messages right now, and when each queue was checked last"""
         return self._key("upkeep")
 
-    def channel(self, name: str) -> str:
+    def channel(self, channel: str) -> str:
         """no key but a Pub/Sub channel (or a pattern of them), which nothing is stored under"""
-        return self._key(f"e:{escape(name)}")
+        return self._key(f"e:{escape(channel)}")
 
     def queue(self, name: str) -> str:
         """stream: ready and in flight"""

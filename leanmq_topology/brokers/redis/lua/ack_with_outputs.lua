@@ -8,8 +8,9 @@
 -- Returns {1, what `send` returns}: done, unless a send was refused: then nothing was; or {0}: somebody else's by now
 --
 -- What a former owner sends would be sent twice, so here ownership counts. The producer's marker tells a repeated
--- call that the first one did it. A client that waits no more is no reason to hold anything back. Each output takes the place of a message that goes: a move, which the no-op XACK
--- exempts from the memory limit, so that a full server drains.
+-- call that the first one did it. A client that waits no more is no reason to hold anything back. Each output takes
+-- the place of a message that goes: a move, which the no-op XACK exempts from the memory limit, so that a full server
+-- drains.
 
 -- include ownership
 -- include replies
@@ -57,7 +58,8 @@ local done = is_done()
 if not done and not is_ours(KEYS[1], group, ARGV[2], id, tonumber(ARGV[4])) then
   return {0}
 end
-redis.call('XLEN', KEYS[6]) -- fails now if it is no stream
+redis.call('XLEN', KEYS[6]) -- fails now if it is no stream, and the next if it is no hash
+redis.call('HLEN', KEYS[2])
 redis.call('XACK', KEYS[1], group, '0-0')
 local results = store()
 for _, result in ipairs(results) do
