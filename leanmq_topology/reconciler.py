@@ -25,8 +25,9 @@ from leanmq_topology.clock import Clock, system_clock
 from leanmq_topology.errors import BlockedChangeError, BrokerError, ConcurrentApplyError
 from leanmq_topology.plan.changes import Blocked, Plan, Write
 from leanmq_topology.plan.diff import diff, queue_name
-from leanmq_topology.plan.hazards import Surroundings, find_hazards, refuse_owner
+from leanmq_topology.plan.hazards import Surroundings, find_hazards
 from leanmq_topology.plan.live_state import LiveState, build_live_state
+from leanmq_topology.plan.ownership import refuse_owner
 from leanmq_topology.plan.revision import Revision, build_revision
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.topology.specs import Spec, resource_specs

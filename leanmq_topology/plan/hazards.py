@@ -11,7 +11,6 @@ from typing import Any
 
 from leanmq_topology.contracts.compatibility import Answer, Verdict, compare
 from leanmq_topology.diagnostics import Diagnostic, Severity
-from leanmq_topology.errors import BlockedChangeError
 from leanmq_topology.plan.changes import Backlog, Change, Create, Plan, Update, gather_backlog, with_hazards
 from leanmq_topology.plan.diff import queue_name
 from leanmq_topology.plan.live_state import Damage, LiveState
@@ -52,16 +51,6 @@ Rule = Callable[[Update, Surroundings], Iterator[Diagnostic]]
 def find_hazards(plan: Plan, around: Surroundings) -> Plan:
     """The same plan, each change with what stands in its way."""
     return replace(plan, changes=tuple(_examine(change, around) for change in plan.changes))
-
-
-def refuse_owner(owner: str | None, name: str, namespace: str) -> None:
-    """One namespace has one owning name: raises `BlockedChangeError` naming both when it is not `name`."""
-    if owner is not None and owner != name:
-        raise BlockedChangeError(
-            ["broker.namespace"],
-            f"namespace {namespace!r} belongs to topology {owner!r}, and this file is {name!r} (LMQ510)",
-            hint="give this file a `broker.namespace` of its own, or apply the file that owns this one",
-        )
 
 
 def _examine(change: Change, around: Surroundings) -> Change:

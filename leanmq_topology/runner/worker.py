@@ -23,7 +23,7 @@ from leanmq_topology.brokers.examination import insist
 from leanmq_topology.brokers.protocol import Part, Upkeep
 from leanmq_topology.clock import system_clock
 from leanmq_topology.errors import LeanMQError, LifespanError
-from leanmq_topology.plan.hazards import refuse_owner
+from leanmq_topology.plan.ownership import refuse_owner
 from leanmq_topology.runner.applied import Applied, check_applied, list_differences, read_applied
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.lane import Lane

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from leanmq_topology.brokers.protocol.operation import Operation
-from leanmq_topology.plan.revision import Revision
+
+if TYPE_CHECKING:
+    from leanmq_topology.plan.revision import Revision
 
 
 @dataclass(frozen=True, slots=True)

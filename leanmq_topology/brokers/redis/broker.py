@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from leanmq_topology.brokers.examination import Examination
 from leanmq_topology.brokers.protocol import (
@@ -59,16 +60,18 @@ from leanmq_topology.brokers.redis import (
     upkeep,
     workers,
 )
-from leanmq_topology.brokers.redis.apply import RedisApplier
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.inspect import RedisInspector
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.messages.adoption import Move
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import Failure
-from leanmq_topology.plan.revision import Revision
 from leanmq_topology.topology.durability import Durability
 from leanmq_topology.topology.model import Queue
+
+if TYPE_CHECKING:
+    from leanmq_topology.brokers.redis.apply import RedisApplier
+    from leanmq_topology.plan.revision import Revision
 
 
 class RedisBroker:
@@ -77,7 +80,13 @@ class RedisBroker:
     def __init__(self, namespace: str) -> None:
         self.keys = Keys(namespace)
         self._inspector = RedisInspector(self.keys)
-        self._applier = RedisApplier(self.keys)
+
+    @cached_property
+    def _applier(self) -> RedisApplier:
+        """Made when somebody applies: workers and senders never do, and need not import planning."""
+        from leanmq_topology.brokers.redis.apply import RedisApplier
+
+        return RedisApplier(self.keys)
 
     @property
     def namespace(self) -> str:

@@ -7,8 +7,8 @@ import pytest
 from leanmq_topology.diagnostics import explain_code
 from leanmq_topology.errors import BlockedChangeError
 from leanmq_topology.plan.changes import Blocked, Risk
-from leanmq_topology.plan.hazards import refuse_owner
 from leanmq_topology.plan.live_state import Damage, LiveState, QueueState
+from leanmq_topology.plan.ownership import refuse_owner
 from leanmq_topology.topology.model import (
     Compatibility,
     FanoutRoute,
