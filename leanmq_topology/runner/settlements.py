@@ -9,46 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
-from leanmq_topology.brokers.protocol import AsyncConnection, Dying, Operation, Retrying
+from leanmq_topology.brokers.protocol import AsyncConnection, Operation
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.errors import BrokerFullError, BrokerUnavailableError, LeanMQError
 from leanmq_topology.messages.decision import DONE
 from leanmq_topology.messages.envelope import Delivered, Undecodable
-from leanmq_topology.messages.outcome import Done, Dropped, MoveToDeadLetters, Outcome, Released, RetryLater
+from leanmq_topology.messages.outcome import Outcome, Released
 from leanmq_topology.runner.commits import Errand, OutputBroker, Producers
 from leanmq_topology.runner.replies import refuse
+from leanmq_topology.settling import Settlement, Step, plan_settlements
 from leanmq_topology.upkeep.outage import Outage, Pauses
 
 logger = logging.getLogger("leanmq.runner")
 
-LARGEST_ACK = 1000
-LARGEST_MOVE = 100
-"""Ids in one script call; moving a message carries its body, acknowledging it does not."""
-
-
-class Settlement(msgspec.Struct, frozen=True):
-    delivered: Delivered | Undecodable
-    outcome: Outcome
-    started: bool
-    """Whether its handler was called: a hand-out that never ran does not count as an attempt."""
-    late: bool = False
-    """Its lease had lapsed by the time it was done."""
-
-
 Settled = Callable[[Sequence[Settlement]], None]
-
-
-class _Step(NamedTuple):
-    """One operation and the settlements that it carries."""
-
-    operation: Operation[Any]
-    settlements: Sequence[Settlement]
 
 
 class _Running(NamedTuple):
@@ -125,7 +102,7 @@ class Settlements:
         self, batch: Sequence[Settlement], errands: Sequence[_Running], *, repeated: bool
     ) -> list[Settlement]:
         """Returns what is to be tried again."""
-        steps = list(self._steps(batch))
+        steps = list(plan_settlements(self._broker, self._consumer, batch))
         operations = [step.operation for step in steps]
         operations += [each.errand.operation(self._broker, self._consumer, each.producer) for each in errands]
         answers = await self._execute(operations)
@@ -166,7 +143,7 @@ class Settlements:
             self._settled((Settlement(errand.delivered, DONE, started=True),))
         return True
 
-    def _tell_clients(self, step: _Step, answer: Sequence[bool] | LeanMQError) -> None:
+    def _tell_clients(self, step: Step, answer: Sequence[bool] | LeanMQError) -> None:
         """Who waits for a reply hears of a failure, once it is this worker that put the message away."""
         if isinstance(answer, LeanMQError):
             return
@@ -185,53 +162,12 @@ class Settlements:
         except LeanMQError as failure:
             return [failure]
 
-    def _steps(self, batch: Sequence[Settlement]) -> Iterator[_Step]:
-        groups: defaultdict[tuple[str, type[Outcome]], list[Settlement]] = defaultdict(list)
-        for settlement in batch:
-            groups[settlement.delivered.queue, type(settlement.outcome)].append(settlement)
-        for (queue, kind), group in groups.items():
-            size = LARGEST_ACK if kind is Done else LARGEST_MOVE
-            for start in range(0, len(group), size):
-                part = group[start : start + size]
-                yield _Step(self._operation(queue, kind, part), part)
-
-    def _operation(self, queue: str, kind: type[Outcome], part: Sequence[Settlement]) -> Operation[Any]:
-        if kind is Done:
-            late = sum(item.late for item in part)
-            return self._broker.ack(queue, [item.delivered.entry_id for item in part], late=late)
-        if kind is RetryLater:
-            return self._broker.retry(queue, self._consumer, list(_retrying(part)))
-        if kind is MoveToDeadLetters:
-            return self._broker.dead_letter(queue, self._consumer, list(_dying(part)))
-        deliveries = [item.delivered for item in part if isinstance(item.delivered, Delivered)]
-        if kind is Dropped:
-            return self._broker.discard(queue, self._consumer, deliveries, expired=_expired(part))
-        return self._broker.release(queue, self._consumer, deliveries)
-
 
 def _report_failure(operation: Operation[Any], failure: LeanMQError) -> None:
     logger.error("%s failed: %s", operation.name, failure, extra={"event": "settle_failed"})
 
 
-def _expired(part: Sequence[Settlement]) -> set[str]:
-    return {
-        item.delivered.entry_id for item in part if isinstance(item.outcome, Dropped) and item.outcome.expired
-    }
-
-
-def _retrying(part: Sequence[Settlement]) -> Iterator[Retrying]:
-    for item in part:
-        if isinstance(item.delivered, Delivered) and isinstance(item.outcome, RetryLater):
-            yield Retrying(item.delivered, item.outcome.delay_ms)
-
-
-def _dying(part: Sequence[Settlement]) -> Iterator[Dying]:
-    for item in part:
-        if isinstance(item.outcome, MoveToDeadLetters):
-            yield Dying(item.delivered, item.outcome.reason, item.outcome.failure, item.started)
-
-
-def _report_lost(step: _Step, answer: int | Sequence[bool]) -> None:
+def _report_lost(step: Step, answer: int | Sequence[bool]) -> None:
     """A success counts whoever owns the message by now; anything else is the new owner's to decide."""
     if isinstance(answer, int):
         _report_gone(step, answer)
@@ -247,7 +183,7 @@ def _report_lost(step: _Step, answer: int | Sequence[bool]) -> None:
             )
 
 
-def _report_gone(step: _Step, acknowledged: int) -> None:
+def _report_gone(step: Step, acknowledged: int) -> None:
     gone = len(step.settlements) - acknowledged
     if gone > 0:
         queue = step.settlements[0].delivered.queue

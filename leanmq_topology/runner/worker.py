@@ -32,9 +32,10 @@ from leanmq_topology.runner.loop_watch import LoopWatch
 from leanmq_topology.runner.marks import NO_MARKER, Marker
 from leanmq_topology.runner.middleware.counters import Counters
 from leanmq_topology.runner.reader import Reader
-from leanmq_topology.runner.settlements import Settlement, Settlements
+from leanmq_topology.runner.settlements import Settlements
 from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance
 from leanmq_topology.runner.workshop import Workshop
+from leanmq_topology.settling import Settlement
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.outage import Outage

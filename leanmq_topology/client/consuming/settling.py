@@ -8,26 +8,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from leanmq_topology.brokers.protocol import Broker, Dying, Operation, Retrying
+from leanmq_topology import settling
+from leanmq_topology.brokers.protocol import Broker, Operation
 from leanmq_topology.client.consuming.held import Held
 from leanmq_topology.client.consuming.shelf import Leftover, Shelf
 from leanmq_topology.errors import LeaseLostError
 from leanmq_topology.messages.decision import decide_failure
-from leanmq_topology.messages.envelope import Delivered
 from leanmq_topology.messages.outcome import (
     Done,
     Dropped,
-    MoveToDeadLetters,
     Outcome,
     Reject,
     Released,
     Retry,
-    RetryLater,
 )
 
-MOST_ACKED: Final = 1000
-MOST_MOVED: Final = 100
-"""Messages in one step; moving one carries its body."""
 UNSETTLED: Final = "it was handed out, and not settled when its iterator or client was closed"
 
 Pick = Callable[["Grip"], Outcome]
@@ -123,15 +118,10 @@ def plan_settlements(broker: Broker, grips: Sequence[Grip], choose: Pick) -> lis
         for grip in taken:
             grip.held.ended = False
         raise
-    groups: defaultdict[tuple[int, type[Outcome]], list[tuple[Grip, Outcome]]] = defaultdict(list)
+    outcomes: defaultdict[Shelf, list[tuple[Grip, Outcome]]] = defaultdict(list)
     for grip in grips:
-        outcome = choose(grip)
-        groups[id(grip.shelf), type(outcome)].append((grip, outcome))
-    return [
-        Settlement(_settle(broker, part), [grip for grip, _ in part])
-        for (_, kind), group in groups.items()
-        for part in _split(group, MOST_ACKED if kind is Done else MOST_MOVED)
-    ]
+        outcomes[grip.shelf].append((grip, choose(grip)))
+    return [step for shelf, part in outcomes.items() for step in _plan(broker, shelf, part)]
 
 
 def plan_deletion(broker: Broker, grip: Grip) -> Settlement:
@@ -169,12 +159,8 @@ def choose_unsettled(held: Held, shelf: Shelf) -> Outcome:
 
 def plan_leftovers(broker: Broker, shelf: Shelf, leftovers: Sequence[Leftover]) -> list[Operation[Any]]:
     """The steps that settle what no caller waits for."""
-    groups: defaultdict[type[Outcome], list[Leftover]] = defaultdict(list)
-    for leftover in leftovers:
-        groups[type(leftover.outcome)].append(leftover)
-    return [
-        _settle_items(broker, shelf, part) for group in groups.values() for part in _split(group, MOST_MOVED)
-    ]
+    batch = [settling.Settlement(item, outcome, started) for item, outcome, started in leftovers]
+    return [step.operation for step in settling.plan_settlements(broker, shelf.consumer, batch)]
 
 
 def raise_lost(lost: Sequence[Grip]) -> None:
@@ -182,44 +168,11 @@ def raise_lost(lost: Sequence[Grip]) -> None:
         raise LeaseLostError(lost[0].message_id, message_ids=[grip.message_id for grip in lost])
 
 
-def _settle(broker: Broker, part: Sequence[tuple[Grip, Outcome]]) -> Operation[Any]:
-    shelf = part[0][0].shelf
-    if isinstance(part[0][1], Done):
-        late = sum(grip.held.late for grip, _ in part)
-        return broker.ack(shelf.name, [grip.held.delivered.entry_id for grip, _ in part], late=late)
-    return _settle_items(
-        broker, shelf, [Leftover(grip.held.delivered, outcome, started=True) for grip, outcome in part]
-    )
-
-
-def _settle_items(broker: Broker, shelf: Shelf, part: Sequence[Leftover]) -> Operation[Any]:
-    """One step for outcomes of one kind."""
-    first, name, consumer = part[0].outcome, shelf.name, shelf.consumer
-    deliveries = [item for item, _, _ in part if isinstance(item, Delivered)]
-    if isinstance(first, MoveToDeadLetters):
-        return broker.dead_letter(name, consumer, list(_dying(part)))
-    if isinstance(first, RetryLater):
-        return broker.retry(name, consumer, list(_retrying(part)))
-    if isinstance(first, Dropped):
-        expired = {
-            item.entry_id for item, outcome, _ in part if isinstance(outcome, Dropped) and outcome.expired
-        }
-        return broker.discard(name, consumer, deliveries, expired=expired)
-    return broker.release(name, consumer, deliveries)
-
-
-def _dying(part: Sequence[Leftover]) -> Iterator[Dying]:
-    for item, outcome, started in part:
-        if isinstance(outcome, MoveToDeadLetters):
-            yield Dying(item, outcome.reason, outcome.failure, started)
-
-
-def _retrying(part: Sequence[Leftover]) -> Iterator[Retrying]:
-    for item, outcome, _ in part:
-        if isinstance(item, Delivered) and isinstance(outcome, RetryLater):
-            yield Retrying(item, outcome.delay_ms)
-
-
-def _split(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def _plan(broker: Broker, shelf: Shelf, part: Sequence[tuple[Grip, Outcome]]) -> Iterator[Settlement]:
+    grips = {grip.held.delivered.entry_id: grip for grip, _ in part}
+    batch = [
+        settling.Settlement(grip.held.delivered, outcome, started=True, late=grip.held.late)
+        for grip, outcome in part
+    ]
+    for operation, settled in settling.plan_settlements(broker, shelf.consumer, batch):
+        yield Settlement(operation, [grips[one.delivered.entry_id] for one in settled])

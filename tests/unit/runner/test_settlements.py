@@ -21,8 +21,8 @@ from leanmq_topology.messages.outcome import (
     Released,
     RetryLater,
 )
-from leanmq_topology.runner import settlements
-from leanmq_topology.runner.settlements import Settlement, Settlements
+from leanmq_topology.runner.settlements import Settlements
+from leanmq_topology.settling import Settlement
 from leanmq_topology.upkeep import outage
 from leanmq_topology.upkeep.outage import Outage
 
@@ -237,10 +237,6 @@ async def test_an_error_of_our_own_is_not_swallowed():
         at.add(1, Done())
         with pytest.raises(TypeError):
             await asyncio.wait_for(at.task, 5)
-
-
-def test_the_bounds_fit_what_one_script_may_do():
-    assert settlements.LARGEST_MOVE <= settlements.LARGEST_ACK <= 1000
 
 
 async def test_late_acknowledgements_travel_with_the_others_and_are_counted():
