@@ -85,14 +85,15 @@ async def test_a_client_is_left_messages_while_somebody_waits_for_them_and_not_b
     async with working(place, load(slow, concurrency=1, prefetch=10)) as only, place.client() as mq:
         await happens(started)
         await place.until(lambda state: state.in_flight == 10)
-        assert await mq.receive("work", wait=0) == []
+        early = await mq.receive("work", wait=0)
         await is_listed(place, mq._consumer._name)
-        assert await count_releases(place, only.worker.name, seconds=1.0) == 0
+        handed_back = await count_releases(place, only.worker.name, seconds=1.0)
         found = await mq.receive("work", count=9, wait=PATIENCE_SECONDS)
-        assert [message.attempt for message in found] == [1] * len(found) != []
         await mq.ack(found)
         release.set()
         await place.until_settled()
+    assert (early, handed_back) == ([], 0)
+    assert [message.attempt for message in found] == [1] * len(found) != []
 
 
 async def is_listed(place: Place, name: str) -> None:
