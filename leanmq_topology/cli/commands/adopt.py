@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from leanmq_topology.cli.commands.apply import find_commit, name_applier
+from leanmq_topology.cli.applier import find_commit, name_applier
 from leanmq_topology.cli.options import Invocation, common_options, read_working_directory
 from leanmq_topology.errors import BlockedChangeError, SettingError
 from leanmq_topology.operations.adoption import AdoptionPlan

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
-import platform
-import subprocess
 import sys
 from pathlib import Path
 
 import click
 
+from leanmq_topology.cli.applier import find_commit, name_applier
 from leanmq_topology.cli.commands.plan import BLOCKED_EXIT, show_plan
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.clock import system_clock
 from leanmq_topology.plan.changes import Plan, Write
-from leanmq_topology.topology.model import Topology
-
-GIT_SECONDS = 5
 
 
 @click.command("apply")
@@ -91,28 +86,3 @@ def _say(plan: Plan, applied: tuple[str, ...], generation: int) -> str:
         return ""
     count = f"{len(applied):,} change{'' if len(applied) == 1 else 's'}" if applied else "The record"
     return f"\n{count} applied. The namespace is at generation {generation}."
-
-
-def name_applier() -> str:
-    """Who applies, for the record and for whoever finds the lock taken."""
-    try:
-        user = getpass.getuser()
-    except (OSError, KeyError):  # a container's user may have no name
-        user = "unknown"
-    return f"{user}@{platform.node() or 'localhost'}"
-
-
-def find_commit(topology: Topology) -> str | None:
-    """The commit the file stands at, where it is in a Git checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=topology.folder,
-            capture_output=True,
-            text=True,
-            timeout=GIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() if found.returncode == 0 else None

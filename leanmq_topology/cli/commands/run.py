@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from leanmq_topology.brokers.connect import HeldServer, hold_server, preload
-from leanmq_topology.cli.commands.apply import find_commit, name_applier
+from leanmq_topology.cli.applier import find_commit, name_applier
 from leanmq_topology.cli.diagnostics_text import render_diagnostics
 from leanmq_topology.cli.log_lines import FORMATS, write_logs
 from leanmq_topology.cli.options import Invocation, common_options
