@@ -231,8 +231,9 @@ def test_several_processes_are_exchanged_together(project: Project, watch: Calla
 
 def test_nothing_is_left_of_it_even_if_it_is_killed(project: Project, watch: Callable[..., Run]):
     run = watch()
-    processes = psutil.Process(run.process.pid).children(recursive=True)
-    assert len(processes) >= 2  # the worker, and what watches the files
+    parent = psutil.Process(run.process.pid)
+    wait_until(lambda: len(parent.children()) >= 2, "the worker, and what watches the files")
+    processes = parent.children(recursive=True)
     run.signal(signal.SIGKILL)
     _, alive = psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)
     assert not alive
