@@ -145,8 +145,11 @@ def test_on_a_terminal_the_queues_stay_in_view_below_what_is_said(project: Proje
 
 def test_if_the_view_is_killed_the_workers_end_too(project: Project, terminal: Terminal):
     terminal.shows(rb"serving")
-    processes = psutil.Process(terminal.process.pid).children(recursive=True)
-    assert len(processes) >= 3  # the supervisor, a worker, and what watches the files
+    above = psutil.Process(terminal.process.pid)
+    wait_until(
+        lambda: len(above.children(recursive=True)) >= 3, "the supervisor, a worker, what watches the files"
+    )
+    processes = above.children(recursive=True)
     terminal.process.kill()
     terminal.process.wait()
     _, alive = psutil.wait_procs(processes, timeout=PATIENCE_SECONDS)

@@ -180,7 +180,10 @@ def test_a_copy_of_a_worker_that_a_handler_forked_ends_where_the_handler_comes_b
         worker.line("done")
     project.until(lambda queue: queue["acked"] == 4)
     assert worker.child == child, "the worker went on"
-    assert [one.pid for one in psutil.Process(worker.process.pid).children(recursive=True)] == [child]
+    above = psutil.Process(worker.process.pid)
+    wait_until(
+        lambda: [one.pid for one in above.children(recursive=True)] == [child], "the end of the copies"
+    )
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
     said = [line.split() for line in worker.seen]
