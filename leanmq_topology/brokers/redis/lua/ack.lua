@@ -13,7 +13,7 @@
 -- include entries
 -- include history
 -- include crashes
--- include purged
+-- include acknowledged
 
 local FIRST = 3
 local stream, meta, history, crashes, purges = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -39,16 +39,5 @@ removed = removed + redis.call('XDEL', stream, unpack(ARGV, FIRST))
 if keeps then
   trim_history(history, keep_ms, keep_count, read_clock())
 end
-if removed > 0 then
-  redis.call('HINCRBY', meta, 'acked', removed)
-  if ARGV[2] ~= '0' then
-    redis.call('HINCRBY', meta, 'late', ARGV[2])
-  end
-end
-if done > removed then -- somebody deleted entries under the worker
-  redis.call('HINCRBY', meta, 'vanished', done - removed)
-end
-if removed < #ARGV - FIRST + 1 then
-  note_done(purges, FIRST)
-end
+note_acknowledged(meta, purges, done, removed, ARGV[2], FIRST)
 return removed

@@ -10,6 +10,7 @@
 -- the memory limit.
 
 -- include entries
+-- include groups
 
 local OURS = {'id', 'type', 'data', 'headers', 'attempt', 'expires'}
 local WIDTH = 8
@@ -22,23 +23,11 @@ redis.call('XLEN', dead)
 redis.call('HLEN', meta)
 redis.call('XACK', stream, 'g', '0-0')
 
-local handed_out
-for _, facts in ipairs(redis.call('EXISTS', old) == 1 and redis.call('XINFO', 'GROUPS', old) or {}) do
-  if find_value(facts, 'name') == group then
-    handed_out = find_value(facts, 'last-delivered-id')
-  end
-end
-
-local function is_before(one, other)
-  local one_ms, one_rest = string.match(one, '^(%d+)-(%d+)$')
-  local other_ms, other_rest = string.match(other, '^(%d+)-(%d+)$')
-  one_ms, other_ms = tonumber(one_ms), tonumber(other_ms)
-  return one_ms < other_ms or (one_ms == other_ms and tonumber(one_rest) <= tonumber(other_rest))
-end
+local handed_out = redis.call('EXISTS', old) == 1 and find_last_delivered(old, group)
 
 -- How often it was handed out without being acknowledged; nil: it was acknowledged.
 local function count_runs(id)
-  if not handed_out or not is_before(id, handed_out) then
+  if not handed_out or is_after(id, handed_out) then
     return 0
   end
   local held = redis.call('XPENDING', old, group, id, id, 1)[1]

@@ -8,7 +8,7 @@
 
 -- include entries
 -- include crashes
--- include purged
+-- include acknowledged
 
 local FIRST = 3
 local stream, meta, crashes, purges = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -24,16 +24,5 @@ for at = FIRST, crashed and #ARGV or 0 do
   end
 end
 local removed = redis.call('XDEL', stream, unpack(ARGV, FIRST))
-if removed > 0 then
-  redis.call('HINCRBY', meta, 'acked', removed)
-  if ARGV[2] ~= '0' then
-    redis.call('HINCRBY', meta, 'late', ARGV[2])
-  end
-end
-if done > removed then -- somebody deleted entries under the consumer
-  redis.call('HINCRBY', meta, 'vanished', done - removed)
-end
-if removed < #ARGV - FIRST + 1 then
-  note_done(purges, FIRST)
-end
+note_acknowledged(meta, purges, done, removed, ARGV[2], FIRST)
 return removed

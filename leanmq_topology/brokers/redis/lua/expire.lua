@@ -10,6 +10,7 @@
 
 -- include clock
 -- include entries
+-- include groups
 -- include requests
 -- include delayed
 -- include dead_letters
@@ -19,23 +20,9 @@ local stream, group = KEYS[1], ARGV[1]
 local keys = {meta = KEYS[2], dead = KEYS[3], index = KEYS[4], bodies = KEYS[5], due = KEYS[6]}
 local most = tonumber(ARGV[4])
 
-local function find_last_handed_out()
-  for _, facts in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    if find_value(facts, 'name') == group then
-      return find_value(facts, 'last-delivered-id')
-    end
-  end
-end
-
-local handed_out = redis.call('TYPE', stream).ok == 'stream' and find_last_handed_out()
+local handed_out = redis.call('TYPE', stream).ok == 'stream' and find_last_delivered(stream, group)
 if not handed_out then
   return {'', 0}
-end
-local function is_after(one, other)
-  local one_ms, one_rest = string.match(one, '^(%d+)-(%d+)$')
-  local other_ms, other_rest = string.match(other, '^(%d+)-(%d+)$')
-  one_ms, other_ms = tonumber(one_ms), tonumber(other_ms)
-  return one_ms > other_ms or (one_ms == other_ms and tonumber(one_rest) > tonumber(other_rest))
 end
 local after = ARGV[3] ~= '' and is_after(ARGV[3], handed_out) and ARGV[3] or handed_out
 

@@ -9,6 +9,8 @@
 -- A key that holds something else is reported, not read: the row then has its damage and zeros.
 
 -- include clock
+-- include entries
+-- include groups
 -- include delayed
 
 local KEYS_PER_QUEUE = 5
@@ -22,19 +24,6 @@ local function find_wrong_type(first)
     local found = redis.call('TYPE', key).ok
     if found ~= 'none' and found ~= wanted then
       return key .. ' holds a ' .. found .. ', not a ' .. wanted
-    end
-  end
-  return nil
-end
-
-local function find_group(stream)
-  for _, facts in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local group = {}
-    for at = 1, #facts, 2 do
-      group[facts[at]] = facts[at + 1]
-    end
-    if group.name == ARGV[1] then
-      return group
     end
   end
   return nil
@@ -76,12 +65,12 @@ local function look(first)
   end
   local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   row[6] = oldest and oldest[1] or ''
-  local group = find_group(stream)
+  local group = find_group(stream, ARGV[1])
   if not group then
     row[1] = 'group_gone'
     return row
   end
-  row[4], row[5] = group.pending, group.consumers - count_nobody(stream)
+  row[4], row[5] = find_value(group, 'pending'), find_value(group, 'consumers') - count_nobody(stream)
   if not record[1] then
     row[1] = 'record_gone'
   end

@@ -9,18 +9,12 @@
 
 -- include clock
 -- include entries
+-- include groups
 -- include delayed
 
 local stream, group, count = KEYS[1], ARGV[1], tonumber(ARGV[2])
 
-local after
-if redis.call('TYPE', stream).ok == 'stream' then
-  for _, facts in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    if find_value(facts, 'name') == group then
-      after = find_value(facts, 'last-delivered-id')
-    end
-  end
-end
+local after = redis.call('TYPE', stream).ok == 'stream' and find_last_delivered(stream, group)
 if not after then
   return false
 end

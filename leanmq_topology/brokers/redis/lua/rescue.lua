@@ -9,28 +9,19 @@
 -- pending ids: asking for the gaps costs no message body, however many wait or are in flight. One hand-out is
 -- counted, because it may have been run, and so they come under suspicion.
 
+-- include entries
+-- include groups
+
 local MOST_RESCUED = 100
 
 local stream, meta = KEYS[1], KEYS[2]
 local group, suspects, cursor, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
-local function find_last_delivered()
-  for _, facts in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local found = {}
-    for at = 1, #facts, 2 do
-      found[facts[at]] = facts[at + 1]
-    end
-    if found.name == group then
-      return found['last-delivered-id']
-    end
-  end
-end
-
 local lease = redis.call('HGET', meta, 'visibility_ms')
 if not lease or redis.call('TYPE', stream).ok ~= 'stream' then
   return false
 end
-local last = find_last_delivered()
+local last = find_last_delivered(stream, group)
 if not last then
   return false
 end

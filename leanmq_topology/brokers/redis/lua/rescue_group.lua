@@ -8,6 +8,9 @@
 -- its beginning on it is exactly the unfinished work; how often that was handed out before is not known any more. The
 -- no-op XACK exempts this from the memory limit.
 
+-- include entries
+-- include groups
+
 local stream, meta, group = KEYS[2], KEYS[3], ARGV[1]
 
 local is_known = redis.call('HEXISTS', KEYS[1], 'queues.' .. ARGV[2]) == 1
@@ -15,10 +18,8 @@ local is_known = redis.call('HEXISTS', KEYS[1], 'queues.' .. ARGV[2]) == 1
 if not is_known or redis.call('TYPE', stream).ok ~= 'stream' or not redis.call('HGET', meta, 'state') then
   return -1
 end
-for _, facts in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-  if facts[2] == group then
-    return -1
-  end
+if find_group(stream, group) then
+  return -1
 end
 redis.call('XACK', stream, group, '0-0')
 redis.call('XGROUP', 'CREATE', stream, group, '0')

@@ -161,6 +161,7 @@ local function open_limits()
 -- include requests
 -- include dead_letters
 -- include crashes
+-- include groups
 -- include room
 -- include overflow
   return {fit = fit, bury = bury, clear = clear}

@@ -12,6 +12,7 @@
 
 -- include clock
 -- include entries
+-- include groups
 -- include requests
 -- include delayed
 -- include dead_letters
@@ -22,19 +23,6 @@ local PLACES = 7
 local group, budget, failure = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local now = read_clock()
 
-local function read_last_handed_out(stream)
-  for _, facts in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    local named = {}
-    for at = 1, #facts, 2 do
-      named[facts[at]] = facts[at + 1]
-    end
-    if named.name == group then
-      return named['last-delivered-id']
-    end
-  end
-  return nil
-end
-
 local function find_expired(stream, after)
   local entry = redis.call('XRANGE', stream, '(' .. after, '+', 'COUNT', 1)[1]
   local expires = entry and tonumber(find_value(entry[2], 'expires') or '')
@@ -42,7 +30,7 @@ local function find_expired(stream, after)
 end
 
 local function sweep_head(keys, queue, discards)
-  local after = redis.call('EXISTS', keys.stream) == 1 and read_last_handed_out(keys.stream)
+  local after = redis.call('EXISTS', keys.stream) == 1 and find_last_delivered(keys.stream, group)
   local entry = after and budget > 0 and find_expired(keys.stream, after)
   if not entry then
     return 0

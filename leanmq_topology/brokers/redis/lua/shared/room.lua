@@ -1,5 +1,5 @@
 -- Room in a queue that has a limit, and what can make some: expired messages at its head, and the oldest that were
--- not handed out yet. What was handed out is never touched. Needs `entries`.
+-- not handed out yet. What was handed out is never touched. Needs `groups`.
 --
 -- A queue is a table with `stream` and `room`, which may be below 1. Nothing is written here: what is taken off the
 -- head is gathered in `swept`, for the caller to remove. A script reads at most
@@ -8,15 +8,6 @@ local MOST_READ = 4 * 1024 * 1024
 local MOST_SWEPT = 1000
 local SLICE = 16
 local unread, unswept = MOST_READ, MOST_SWEPT
-
-local function find_last_delivered(stream, group)
-  for _, facts in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-    if find_value(facts, 'name') == group then
-      return find_value(facts, 'last-delivered-id')
-    end
-  end
-  return nil
-end
 
 local function read_slice(head, stream)
   head.entries, head.place = redis.call('XRANGE', stream, '(' .. head.after, '+', 'COUNT', SLICE), 1
