@@ -58,6 +58,11 @@ class BlockingLink:
         return self._target.shown
 
     @property
+    def confirm_timeout_ms(self) -> int:
+        """How long disk or replicas may take to have a durable send."""
+        return self._target.address.confirm_timeout_ms
+
+    @property
     def server_url(self) -> str:
         """For child processes, while this link is open. It may hold a password: never print it."""
         return self._target.url
@@ -98,6 +103,11 @@ class AsyncLink:
     def url(self) -> str:
         """The URL asked for, without a password."""
         return self._target.shown
+
+    @property
+    def confirm_timeout_ms(self) -> int:
+        """How long disk or replicas may take to have a durable send."""
+        return self._target.address.confirm_timeout_ms
 
     @property
     def server_url(self) -> str:

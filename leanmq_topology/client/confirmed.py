@@ -9,14 +9,10 @@ for less must not fail because another asked for more.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from leanmq_topology.brokers.examination import Examination, Verdict, refuse
 from leanmq_topology.brokers.protocol import DurableSender, Flush, Operation, SendResult
 from leanmq_topology.topology.durability import Durability
-
-CONFIRM_MS: Final = 5_000
-"""How long disk or replicas may take to have a flush; a disk written once a second takes one by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +23,7 @@ class ConfirmedSender:
     level: Durability
     examination: Examination
     within_ms: int
+    """How long disk or replicas may take to have a flush."""
 
     def send(self, flush: Flush) -> Operation[list[SendResult]]:
         return self.broker.send_confirmed(
@@ -37,12 +34,15 @@ class ConfirmedSender:
 class Levels:
     """Which levels a server can confirm, judged once each."""
 
-    def __init__(self, broker: DurableSender, examination: Examination, *, where: str) -> None:
+    def __init__(
+        self, broker: DurableSender, examination: Examination, *, where: str, within_ms: int
+    ) -> None:
         self._broker, self._examination, self._where = broker, examination, where
+        self._within_ms = within_ms
 
     def make_sender(self, level: Durability) -> ConfirmedSender:
         """Raises `BrokerRefusedError` for a level the server cannot give; nothing was sent then."""
         found = self._examination.judge(level)
         if found.verdict is Verdict.FAILED:
             raise refuse([found], where=self._where)
-        return ConfirmedSender(self._broker, level, self._examination, CONFIRM_MS)
+        return ConfirmedSender(self._broker, level, self._examination, self._within_ms)

@@ -16,10 +16,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from leanmq_topology import connect, connect_sync
+from leanmq_topology.brokers.redis import address
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-from leanmq_topology.client import confirmed
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.errors import BrokerRefusedError, SendUnconfirmedError, SettingError
 from leanmq_topology.topology.model import FanoutRoute, Queue, Target, Topology
@@ -117,7 +117,7 @@ def scene(pair: Pair, namespace: str) -> Iterator[Scene]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not confirmed at once is not confirmed."""
-    monkeypatch.setattr(confirmed, "CONFIRM_MS", 300)
+    monkeypatch.setattr(address, "DEFAULT_CONFIRM_TIMEOUT_MS", 300)
 
 
 # -- replicated ------------------------------------------------------------------------------------------
@@ -147,6 +147,16 @@ def test_a_send_the_replica_does_not_get_in_time_is_stored_and_unconfirmed(
         with pytest.raises(SendUnconfirmedError) as many:
             mq.send_many("plain", [{"n": 2}, {"n": 3}])
         assert scene.ids()[1:] == list(many.value.message_ids)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_the_url_says_how_long_a_confirmation_may_take(pair: Pair, scene: Scene, colour: str):
+    with scene.sender(colour, "replicated:1", f"{scene.server.url}?confirm_timeout=200ms") as mq:
+        pair.line.hold()
+        began = time.monotonic()
+        with pytest.raises(SendUnconfirmedError):
+            mq.send("plain", {"n": 1})
+    assert time.monotonic() - began < address.DEFAULT_CONFIRM_TIMEOUT_MS / 1000
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -261,7 +271,7 @@ def test_a_dirty_failover_loses_nothing_that_was_confirmed(
         unknown = []
         with scene.sender(colour, "replicated:1") as mq:
             confirmed_ids = [mq.send("plain", {"n": n}) for n in range(20)]
-        monkeypatch.setattr(confirmed, "CONFIRM_MS", 300)
+        monkeypatch.setattr(address, "DEFAULT_CONFIRM_TIMEOUT_MS", 300)
         with scene.sender(colour, "replicated:1") as mq:
             pair.line.hold()
             for _ in range(2):
@@ -435,7 +445,7 @@ def test_a_server_that_stops_writing_its_file_confirms_nothing_and_says_why(colo
 @pytest.mark.parametrize("colour", COLOURS)
 def test_disk_on_both_ends_needs_both_ends(colour: str, namespace: str, monkeypatch: pytest.MonkeyPatch):
     # A replica tells of its disk once a second unasked, and that may be the first time it is right.
-    monkeypatch.setattr(confirmed, "CONFIRM_MS", 2_500)
+    monkeypatch.setattr(address, "DEFAULT_CONFIRM_TIMEOUT_MS", 2_500)
     with start_pair("valkey9", *ALWAYS) as pair, set_scene(pair.primary, namespace) as scene:
         with scene.sender(colour, "replicated_disk:1") as mq:
             sent = mq.send("plain", {})

@@ -4,8 +4,8 @@
     rediss://…                                                          the same over TLS, also valkeys://
     unix://[user[:password]@]/path/to/socket[?db=0&…]
 
-Parameters: `db`, `client_name`, `timeout` and `connect_timeout` (durations such as `10s`), and for TLS
-`ca_file`, `cert_file`, `key_file` and `tls_verify` (`true` by default). What stands in a user name, password
+Parameters: `db`, `client_name`, `timeout`, `connect_timeout` and `confirm_timeout` (durations such as `10s`), and
+for TLS `ca_file`, `cert_file`, `key_file` and `tls_verify` (`true` by default). What stands in a user name, password
 or path and is special in a URL is percent-encoded. No error and no `repr` ever shows a password.
 """
 
@@ -20,13 +20,17 @@ from urllib.parse import unquote
 
 from leanmq_topology.diagnostics import did_you_mean
 from leanmq_topology.errors import SettingError
-from leanmq_topology.topology.values import parse_duration
+from leanmq_topology.topology.values import format_duration, parse_duration
 
 T = TypeVar("T")
 
 DEFAULT_PORT: Final = 6379
 DEFAULT_TIMEOUT_MS: Final = 10_000
 DEFAULT_CONNECT_TIMEOUT_MS: Final = 5_000
+DEFAULT_CONFIRM_TIMEOUT_MS: Final = 5_000
+"""A disk that is written once a second takes up to one by itself, and a rewrite of the log more."""
+LONGEST_CONFIRM_TIMEOUT_MS: Final = 5 * 60 * 1000
+"""The server remembers a flush for 10 minutes: whoever waits longer could not repeat it safely."""
 LONGEST_SOCKET_PATH: Final = 107
 """Bytes that fit into `sun_path` on Linux, less the closing zero."""
 
@@ -34,7 +38,7 @@ _SETTING = "broker.url"
 _PLAIN = frozenset({"redis", "valkey"})
 _TLS = frozenset({"rediss", "valkeys"})
 _LATER = re.compile(r"(redis|rediss|valkey|valkeys)\+(sentinel|cluster)")
-_PARAMETERS = frozenset({"db", "client_name", "timeout", "connect_timeout"})
+_PARAMETERS = frozenset({"db", "client_name", "timeout", "connect_timeout", "confirm_timeout"})
 _TLS_PARAMETERS = frozenset({"ca_file", "cert_file", "key_file", "tls_verify"})
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -58,6 +62,8 @@ class Address:
     timeout_ms: int = DEFAULT_TIMEOUT_MS
     """How long an answer may take; a blocking read gets its own time on top."""
     connect_timeout_ms: int = DEFAULT_CONNECT_TIMEOUT_MS
+    confirm_timeout_ms: int = DEFAULT_CONFIRM_TIMEOUT_MS
+    """How long disk or replicas may take to have a durable send."""
 
     @property
     def masked(self) -> str:
@@ -118,6 +124,7 @@ def parse_address(url: str) -> Address:
         client_name=_read_client_name(parameters.get("client_name")),
         timeout_ms=_read_duration("timeout", parameters, DEFAULT_TIMEOUT_MS),
         connect_timeout_ms=_read_duration("connect_timeout", parameters, DEFAULT_CONNECT_TIMEOUT_MS),
+        confirm_timeout_ms=_read_confirm_timeout(parameters),
     )
 
 
@@ -236,6 +243,13 @@ def _read_duration(name: str, parameters: Mapping[str, str], default_ms: int) ->
         raise _wrong(f"{name}: {failure}", hint=f"write {name}=10s") from None
     if duration_ms < 1:
         raise _wrong(f"{name} must be longer than 0")
+    return duration_ms
+
+
+def _read_confirm_timeout(parameters: Mapping[str, str]) -> int:
+    duration_ms = _read_duration("confirm_timeout", parameters, DEFAULT_CONFIRM_TIMEOUT_MS)
+    if duration_ms > LONGEST_CONFIRM_TIMEOUT_MS:
+        raise _wrong(f"confirm_timeout must not be longer than {format_duration(LONGEST_CONFIRM_TIMEOUT_MS)}")
     return duration_ms
 
 

@@ -34,6 +34,7 @@ SECRET = "hunter2"
             "redis://h?timeout=2s&connect_timeout=500ms&client_name=me",
             Address(host="h", timeout_ms=2000, connect_timeout_ms=500, client_name="me"),
         ),
+        ("redis://h?confirm_timeout=1m", Address(host="h", confirm_timeout_ms=60_000)),
         (
             "rediss://h?ca_file=/etc/ca.pem&tls_verify=false",
             Address(host="h", tls=True, ca_file="/etc/ca.pem", tls_verify=False),
@@ -66,6 +67,8 @@ def test_a_url_is_read(url: str, address: Address):
         ("redis://localhost?ca_file=x", "no parameter 'ca_file'"),
         ("redis://localhost?timeout=5", "timeout"),
         ("redis://localhost?timeout=0s", "longer than 0"),
+        ("redis://localhost?confirm_timeout=0s", "confirm_timeout must be longer than 0"),
+        ("redis://localhost?confirm_timeout=6m", "confirm_timeout must not be longer than 5m"),
         ("redis://localhost?client_name=a%20b", "client_name"),
         ("rediss://localhost?tls_verify=perhaps", "true or false"),
         ("redis://local host", "space"),
