@@ -10,8 +10,9 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from leanmq_topology.brokers.protocol import Damage, QueueHealth, Stretch
+from leanmq_topology.brokers.protocol import Damage, Part, QueueHealth, Stretch
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
@@ -400,6 +401,23 @@ def test_one_dead_among_five_thousand_renewed_is_found_in_one_sweep(stage: Stage
         assert found or cursor != "0-0", "the sweep went past it"
     assert [item.envelope.id for item in found] == ["m4321"]
     assert calls <= 5000 / (10 * count) + 1
+
+
+@pytest.mark.parametrize("part", [Part.ALL, Part.SUSPECT])
+def test_one_call_takes_over_only_so_many_bytes_and_the_next_goes_on_behind_them(stage: Stage, part: Part):
+    large = b'"' + b"x" * 1024 * 1024 + b'"'
+    sends = [stage.outgoing("plain", f"m{n}") for n in range(10)]
+    for send in sends:
+        whole = replace(send, envelope=replace(send.envelope, data=large))
+        stage.carry(stage.broker.send(stage.flush(whole)))
+    stage.lapse("plain", *stage.fetch("plain"))
+    cursor, sweeps = "0-0", []
+    while not sweeps or cursor != "0-0":
+        claim = stage.broker.claim(PLAIN, "me", cursor=cursor, count=100, part=part)
+        cursor, found = stage.carry(claim)
+        sweeps.append([item.envelope.id for item in found])
+    assert list(map(len, sweeps)) == [4, 4, 2]
+    assert sum(sweeps, []) == [f"m{n}" for n in range(10)]
 
 
 def test_a_worker_that_claims_what_it_holds_only_learns_that_it_still_has_it(stage: Stage):

@@ -10,11 +10,12 @@
 -- Returns {next cursor, {{entry id, delivery count with this one, fields}, …}}, or false: not applied
 --
 -- The lease comes from the queue's own record, so that a claimer with an old idea of it steals nothing. The cursor
--- is kept by the caller: starting from the front each time never reaches what lies behind many live leases. An
--- entry that is gone while still pending is acknowledged away (servers before 7.0 leave such ghosts) and counted as
--- vanished: somebody deleted it. What the consumer holds is not handed to it a second time: it only learns that it has
--- it for another lease. XAUTOCLAIM is not held to the memory limit, and so what follows it is not either: poison can
--- leave a full server.
+-- is kept by the caller: starting from the front each time never reaches what lies behind many live leases. A call
+-- looks at ten times as many entries as it may take, and takes about 4 MiB, one message in any case: a server that
+-- copies a hundred large bodies serves nobody meanwhile. An entry that is gone while still pending is acknowledged
+-- away (servers before 7.0 leave such ghosts) and counted as vanished: somebody deleted it. What the consumer holds is
+-- not handed to it a second time: it only learns that it has it for another lease. The no-op XACK exempts what follows
+-- it from the memory limit: poison can leave a full server.
 
 -- include clock
 -- include entries
@@ -22,6 +23,8 @@
 -- include delayed
 -- include dead_letters
 -- include crashes
+
+local MOST_BYTES = 4 * 1024 * 1024
 
 local stream, group, consumer, nobody, suspects = KEYS[1], ARGV[1], ARGV[2], ARGV[6], ARGV[10]
 local keys = {meta = KEYS[2], dead = KEYS[3], index = KEYS[4], bodies = KEYS[5], due = KEYS[6]}
@@ -66,60 +69,64 @@ local known = {}
 for at = 12, #ARGV do
   known[ARGV[at]] = true
 end
+local claimed, taken, size = {}, 0, 0
+
+local function weigh(fields)
+  for at = 1, #fields do
+    size = size + #fields[at]
+  end
+end
+
+local function take(id, count)
+  local fields = read_entry(stream, id)
+  taken = taken + 1
+  if not fields then
+    redis.call('XACK', stream, group, id)
+    vanished = vanished + 1
+    return
+  end
+  weigh(fields)
+  if known[id] then
+    redis.call('XCLAIM', stream, group, consumer, 0, id, 'JUSTID')
+    claimed[#claimed + 1] = {id, count, fields}
+    return
+  end
+  local runs = (tonumber(find_value(fields, 'attempt') or '') or 0) + count
+  local reason, failure = judge(id, fields, runs)
+  if reason then
+    remove(id, fields, runs, reason, failure)
+  else
+    redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', count + 1, 'JUSTID')
+    claimed[#claimed + 1] = {id, count + 1, fields}
+  end
+end
 
 -- A hand-out that is still counted ended without a word of its worker: what it brought may have been what took that
 -- worker down. A claimer of fresh ones puts such a message under suspicion, once, so that others need not look for it.
-local function claim_part(suspected)
+local function claim(part)
   local most, look_at = tonumber(ARGV[4]), 10 * tonumber(ARGV[4])
   local from = ARGV[3] == '0-0' and '-' or '(' .. ARGV[3]
   local rows = redis.call('XPENDING', stream, group, from, '+', look_at)
-  local taken, cursor = {}, '0-0'
   for at, row in ipairs(rows) do
     local id, holder, idle, count = row[1], row[2], row[3], row[4]
     if idle >= tonumber(lease) then
       local suspect = count > 0 and not known[id]
-      if known[id] or suspect == suspected then
-        redis.call('XCLAIM', stream, group, consumer, 0, id, 'JUSTID')
-        taken[#taken + 1] = id
+      if part == '' or known[id] or suspect == (part == 'suspect') then
+        take(id, count)
       elseif suspect and holder ~= suspects then
         redis.call('XCLAIM', stream, group, suspects, 0, id, 'IDLE', lease, 'RETRYCOUNT', count, 'JUSTID')
       end
     end
-    if #taken == most or (at == #rows and #rows == look_at) then
-      cursor = at == #rows and #rows < look_at and '0-0' or id
-      break
+    if taken == most or size >= MOST_BYTES then
+      return at == #rows and #rows < look_at and '0-0' or id
     end
   end
-  return {cursor, taken}
+  return #rows == look_at and rows[look_at][1] or '0-0'
 end
 
-local function claim_any()
-  return redis.call('XAUTOCLAIM', stream, group, consumer, lease, ARGV[3], 'COUNT', ARGV[4], 'JUSTID')
-end
-
-local found = ARGV[11] == '' and claim_any() or claim_part(ARGV[11] == 'suspect')
-local claimed = {}
-for _, id in ipairs(found[2]) do
-  local fields = read_entry(stream, id)
-  local held = redis.call('XPENDING', stream, group, id, id, 1)[1]
-  if not fields then
-    redis.call('XACK', stream, group, id)
-    vanished = vanished + 1
-  elseif held and known[id] then
-    claimed[#claimed + 1] = {id, held[4], fields}
-  elseif held then
-    local runs = (tonumber(find_value(fields, 'attempt') or '') or 0) + held[4]
-    local reason, failure = judge(id, fields, runs)
-    if reason then
-      remove(id, fields, runs, reason, failure)
-    else
-      redis.call('XCLAIM', stream, group, consumer, 0, id, 'RETRYCOUNT', held[4] + 1, 'JUSTID')
-      claimed[#claimed + 1] = {id, held[4] + 1, fields}
-    end
-  end
-end
+redis.call('XACK', stream, group, '0-0')
+local cursor = claim(ARGV[11])
 count_dead_letters(letters)
-vanished = vanished + (found[3] and #found[3] or 0) -- since 7.0 the server takes them out itself, and names them
 if vanished > 0 then
   redis.call('HINCRBY', keys.meta, 'vanished', vanished)
 end
@@ -132,4 +139,4 @@ for _, holder in ipairs({nobody, suspects}) do
     redis.call('XGROUP', 'DELCONSUMER', stream, group, holder)
   end
 end
-return {found[1], claimed}
+return {cursor, claimed}
