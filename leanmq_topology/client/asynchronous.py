@@ -388,9 +388,7 @@ async def connect(topology: Topology | str | Path, *, url: str | None = None) ->
     ) as link:
         examination = await link.connection.execute(link.broker.examine(system_clock()))
         insist(examination, declared_levels(loaded), where=link.url)
-        levels = Levels(
-            link.broker, examination, where=link.url, within_ms=link.confirm_timeout_ms
-        )
+        levels = Levels(link.broker, examination, where=link.url, within_ms=link.confirm_timeout_ms)
         client = Client(
             loaded,
             link.broker,

@@ -358,9 +358,7 @@ def connect_sync(
     ) as link:
         examination = link.connection.execute(link.broker.examine(system_clock()))
         insist(examination, declared_levels(loaded), where=link.url)
-        levels = Levels(
-            link.broker, examination, where=link.url, within_ms=link.confirm_timeout_ms
-        )
+        levels = Levels(link.broker, examination, where=link.url, within_ms=link.confirm_timeout_ms)
         client = SyncClient(
             loaded,
             link.broker,
