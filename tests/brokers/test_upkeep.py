@@ -417,7 +417,7 @@ def test_one_call_takes_over_only_so_many_bytes_and_the_next_goes_on_behind_them
         cursor, found = stage.carry(claim)
         sweeps.append([item.envelope.id for item in found])
     assert list(map(len, sweeps)) == [4, 4, 2]
-    assert sum(sweeps, []) == [f"m{n}" for n in range(10)]
+    assert [name for sweep in sweeps for name in sweep] == [f"m{n}" for n in range(10)]
 
 
 def test_a_worker_that_claims_what_it_holds_only_learns_that_it_still_has_it(stage: Stage):

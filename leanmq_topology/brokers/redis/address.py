@@ -4,9 +4,10 @@
     rediss://…                                                          the same over TLS, also valkeys://
     unix://[user[:password]@]/path/to/socket[?db=0&…]
 
-Parameters: `db`, `client_name`, `timeout`, `connect_timeout` and `confirm_timeout` (durations such as `10s`), and
-for TLS `ca_file`, `cert_file`, `key_file` and `tls_verify` (`true` by default). What stands in a user name, password
-or path and is special in a URL is percent-encoded. No error and no `repr` ever shows a password.
+Parameters: `db`, `client_name`, `timeout`, `connect_timeout` and `confirm_timeout` (durations such as
+`10s`), and for TLS `ca_file`, `cert_file`, `key_file` and `tls_verify` (`true` by default). What stands in a
+user name, password or path and is special in a URL is percent-encoded. No error and no `repr` ever shows a
+password.
 """
 
 from __future__ import annotations
