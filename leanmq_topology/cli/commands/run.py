@@ -25,9 +25,9 @@ from leanmq_topology.runner.handlers import load_handlers
 from leanmq_topology.runner.middleware.counters import NAMES, summarize
 from leanmq_topology.runner.supervisor.chronicle import Chronicle
 from leanmq_topology.runner.supervisor.coroner import make_coroner
-from leanmq_topology.runner.supervisor.members import Role
+from leanmq_topology.runner.supervisor.members import Birth, Role
 from leanmq_topology.runner.supervisor.notify import VARIABLES, Notifier
-from leanmq_topology.runner.supervisor.supervisor import Birth, Result, Supervisor
+from leanmq_topology.runner.supervisor.supervisor import Result, Supervisor
 from leanmq_topology.runner.supervisor.wire import Failed, revive_failure
 from leanmq_topology.runner.supervisor.worker_process import Orders, make_worker
 from leanmq_topology.settings import take_environ

@@ -10,8 +10,8 @@ from leanmq_topology.runner.reload.sentinel import CHANGED, WARNING, make_sentin
 from leanmq_topology.runner.reload.snapshot import WatchList, shorten
 from leanmq_topology.runner.reload.sources import load_and_tell
 from leanmq_topology.runner.supervisor.listening import Listener
-from leanmq_topology.runner.supervisor.members import Process
-from leanmq_topology.runner.supervisor.supervisor import MakeWorker, Supervisor
+from leanmq_topology.runner.supervisor.members import MakeWorker, Process
+from leanmq_topology.runner.supervisor.supervisor import Supervisor
 from leanmq_topology.runner.supervisor.turns import Timer
 from leanmq_topology.runner.supervisor.wire import Loaded, Note
 from leanmq_topology.runner.supervisor.worker_process import Orders, make_worker

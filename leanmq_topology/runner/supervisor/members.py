@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from leanmq_topology.runner.marks import Board
-from leanmq_topology.runner.supervisor.process import Downward
+from leanmq_topology.runner.supervisor.process import Downward, Main
 from leanmq_topology.runner.supervisor.wire import Ended, Facts, Failed, Ready
 
 FIRST_PAUSE_SECONDS = 0.1
@@ -32,6 +33,22 @@ class State(StrEnum):
     DRAINING = "draining"
 
 
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """What a process is told of itself."""
+
+    role: Role
+    generation: int
+    seat: int
+    board: Board
+    again: bool = False
+    """It takes the place of one that ended."""
+
+
+MakeWorker = Callable[[Birth], Main]
+"""What a worker process of this generation does."""
+
+
 @dataclass(eq=False)
 class Process:
     pid: int
@@ -49,6 +66,8 @@ class Process:
     ended: Ended | None = None
     killed: bool = False
     """By the supervisor; what it ran then is not to blame."""
+    overdue: bool = False
+    """Killed because it did not drain in time."""
 
     @property
     def name(self) -> str:

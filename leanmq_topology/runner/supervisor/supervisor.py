@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import signal
 import sys
 import time
@@ -13,19 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from leanmq_topology.errors import BrokerError
-from leanmq_topology.runner.marks import Board
 from leanmq_topology.runner.supervisor.listening import Listener, Listeners
 from leanmq_topology.runner.supervisor.members import (
     LONGEST_PAUSE_SECONDS,
     Backoff,
     Generation,
+    MakeWorker,
     Process,
     Role,
     State,
     describe_status,
 )
-from leanmq_topology.runner.supervisor.process import Main, fork_process
-from leanmq_topology.runner.supervisor.reaping import list_dead
+from leanmq_topology.runner.supervisor.process import Main
+from leanmq_topology.runner.supervisor.staff import Staff
 from leanmq_topology.runner.supervisor.turns import Timer, Turns
 from leanmq_topology.runner.supervisor.wire import (
     Draining,
@@ -44,15 +42,8 @@ from leanmq_topology.runner.supervisor.wire import (
 logger = logging.getLogger("leanmq.runner")
 
 DRAIN_SECONDS = 25.0
-AFTER_DRAIN_SECONDS = 8.0
-"""What a process may take beyond its drain: cancelled handlers, the last settlements, closing."""
-END_SECONDS = 3.0
-"""What a process may take to end once it has said that it is done; threads left behind keep it longer."""
 START_SECONDS = 30.0
 """How long a new generation may take until it serves; then it is given up, and the old one goes on."""
-GIVE_UP_SECONDS = 1.0
-"""What a process that is starting may take to notice that it is not wanted any more; code that does not
-listen to signals never does."""
 SAME_SIGNAL_SECONDS = 0.005
 BURIAL_SECONDS = 10.0
 LAST_BURIAL_SECONDS = 1.0
@@ -61,20 +52,6 @@ PASSING = frozenset({"held", "running"})
 """What a worker tells of a handler that is over with the process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Birth:
-    """What a process is told of itself."""
-
-    role: Role
-    generation: int
-    seat: int
-    board: Board
-    again: bool = False
-    """It takes the place of one that ended."""
-
-
-MakeWorker = Callable[[Birth], Main]
-"""What a worker process of this generation does."""
 MakeCoroner = Callable[[Process], Main | None]
 """What a process does that settles what this dead one held; None if it held nothing."""
 
@@ -113,7 +90,9 @@ class Supervisor:
     ) -> None:
         self.turns = Turns()
         self.result = Result()
-        self.processes: dict[int, Process] = {}
+        self._staff = Staff(self.turns, drain_seconds, self._take_in, self._note_death)
+        self.processes = self._staff.by_pid
+        """All that are there, by process id."""
         self.current: Generation | None = None
         """The one that serves."""
         self.coming: Generation | None = None
@@ -128,13 +107,12 @@ class Supervisor:
         self.restarts = 0
         self._make, self._bury = make, bury
         self._makers: dict[int, MakeWorker] = {}
-        self._workers, self._drain_seconds = workers, drain_seconds
+        self._workers = workers
         self._listener = Listeners(*([listener] if listener else []))
         self._patient = patient
         self._numbers = 0
         self._backoffs = [Backoff() for _ in range(workers)]
         self._restarting: dict[int, Timer] = {}
-        self._leave: list[Callable[[], None]] = [self.turns.close_in_child]
         self._solo_pause_until = 0.0
 
     # -- for those around it ----------------------------------------------------------------------------
@@ -142,7 +120,7 @@ class Supervisor:
     def run(self) -> Result:
         """Serve until told to stop by a signal, or until the first generation cannot start."""
         with self.turns:
-            self.turns.obey([signal.SIGCHLD], lambda number: self._reap())
+            self.turns.obey([signal.SIGCHLD], lambda number: self._staff.reap())
             self.turns.obey([signal.SIGTERM, signal.SIGINT], self.stop, once_seconds=SAME_SIGNAL_SECONDS)
             if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
                 self.turns.obey([signal.SIGHUP], self._hang_up)
@@ -178,20 +156,7 @@ class Supervisor:
         """Give up the generation that is starting. Those of its processes that already read drain."""
         coming, self.coming = self.coming, None
         for process in coming.members.values() if coming else ():
-            self._give_up(process)
-
-    def _give_up(self, process: Process) -> None:
-        """It may read by now without our having heard: a signal it drains on, and ends at once on before."""
-        if process.state is not State.STARTING:
-            self._drain(process)
-        elif self.processes.get(process.pid) is process:
-            process.killed = True
-            os.kill(process.pid, signal.SIGTERM)
-            self.turns.after(GIVE_UP_SECONDS, lambda: self._end_start(process))
-
-    def _end_start(self, process: Process) -> None:
-        if process.state is State.STARTING:
-            self._kill(process)
+            self._staff.give_up(process)
 
     def note_reloaded(self, reloaded: Reloaded) -> None:
         """Keep it, and let the processes that serve say it."""
@@ -202,11 +167,11 @@ class Supervisor:
 
     def end_helper(self, process: Process) -> None:
         """End what `start_helper` started."""
-        self._kill(process)
+        self._staff.kill(process)
 
     def start_helper(self, main: Main) -> Process | None:
         """A process for something else; what it says as a `Note` is handed to the listener."""
-        return self._fork(Role.HELPER, 0, 0, lambda birth: main)
+        return self._staff.start(Role.HELPER, 0, 0, lambda birth: main)
 
     def add_listener(self, listener: Listener) -> None:
         """Called before `run`."""
@@ -214,7 +179,7 @@ class Supervisor:
 
     def close_in_children(self, close: Callable[[], None]) -> None:
         """Call this in every forked process: it must not keep what is the parent's (sockets)."""
-        self._leave.append(close)
+        self._staff.close_in_children(close)
 
     def stop(self, number: int | None = None) -> None:
         """The first call drains, the second ends everything at once."""
@@ -229,7 +194,7 @@ class Supervisor:
         self.cancel_start()
         for process in list(self.processes.values()):
             if not process.killed:
-                self._drain(process)
+                self._staff.drain(process)
 
     def _hang_up(self, number: int) -> None:
         """A service is to load anew; to who sits at a terminal it means that the terminal is gone."""
@@ -243,35 +208,13 @@ class Supervisor:
 
     def _start(self, generation: Generation, seat: int, *, again: bool = False) -> None:
         make = self._makers[generation.number]
-        process = self._fork(Role.WORKER, generation.number, seat, make, again=again)
+        process = self._staff.start(Role.WORKER, generation.number, seat, make, again=again)
         if process is not None:
             generation.members[seat] = process
         elif generation is self.coming:
             self.refuse(generation, Failed("ProcessError", "no process can be started", exit_code=70))
         else:
             self._restart(seat, 0.0, 0)
-
-    def _fork(
-        self, role: Role, generation: int, seat: int, make: MakeWorker, *, again: bool = False
-    ) -> Process | None:
-        try:
-            board = Board()
-            pid, line = fork_process(make(Birth(role, generation, seat, board, again)), self._leave_parent)
-        except OSError as failure:  # what memory the board had goes with it
-            logger.error("no process can be started: %s", failure, extra={"event": "fork_failed"})
-            return None
-        process = Process(pid, line, role, generation, seat, board)
-        self.processes[pid] = process
-        self.turns.watch(line.socket, lambda: self._hear(process))
-        return process
-
-    def _leave_parent(self) -> None:
-        """In a child: nothing of the parent's may stay open, least of all the lines to others."""
-        for close in self._leave:
-            close()
-        for process in self.processes.values():
-            process.line.close()
-            process.board.close()
 
     def _restart(self, seat: int, lived_seconds: float, settled: int) -> None:
         pause = self._backoffs[seat].pause_after(lived_seconds, settled)
@@ -284,15 +227,6 @@ class Supervisor:
             self._start(self.current, seat, again=True)
 
     # -- what processes say -----------------------------------------------------------------------------
-
-    def _hear(self, process: Process) -> None:
-        messages = process.line.read()
-        if messages is None:  # it ended, or is about to
-            self.turns.forget(process.line.socket)
-            self._reap()
-            return
-        for message in messages:
-            self._take_in(process, message)
 
     def _take_in(self, process: Process, message: Message) -> None:
         match message:
@@ -313,8 +247,7 @@ class Supervisor:
                 self._note_draining(process)
             case Ended():
                 process.ended = message
-                process.state = State.DRAINING
-                self.turns.after(END_SECONDS, lambda: self._hurry(process))
+                self._staff.expect_end(process)
             case Stop():
                 pass
 
@@ -325,7 +258,7 @@ class Supervisor:
         if process.role is Role.WORKER:
             self.result.workers.append(process.name)
         if self.stopping or self._is_given_up(process):
-            self._drain(process)
+            self._staff.drain(process)
         elif self.coming is not None and self.coming.serves:
             self._promote(self.coming)
 
@@ -340,13 +273,12 @@ class Supervisor:
         self._restarting.clear()
         for process in list(self.processes.values()):
             if before is not None and process.generation <= before.number and process.role is not Role.HELPER:
-                self._drain(process)
+                self._staff.drain(process)
         self._listener.serving(generation)
 
     def _note_draining(self, process: Process) -> None:
         """No crash, so no pause before another one takes its seat."""
-        process.state = State.DRAINING
-        self.turns.after(self._drain_seconds + AFTER_DRAIN_SECONDS, lambda: self._hurry(process))
+        self._staff.expect_drain(process)
         if self.current is not None and self._is_serving(process) and not self.stopping:
             self.restarts += 1
             self._start(self.current, process.seat, again=True)
@@ -364,64 +296,27 @@ class Supervisor:
         if self.stopping or self.current is None or time.monotonic() < self._solo_pause_until:
             return
         if not any(process.role is Role.SOLO for process in self.processes.values()):
-            self._fork(Role.SOLO, self.current.number, 0, self._makers[self.current.number])
+            self._staff.start(Role.SOLO, self.current.number, 0, self._makers[self.current.number])
 
     # -- ending -----------------------------------------------------------------------------------------
-
-    def _drain(self, process: Process) -> None:
-        if process.role is Role.CORONER:
-            return
-        if process.state is State.STARTING or process.role is Role.HELPER:
-            self._kill(process)
-            return
-        process.state = State.DRAINING
-        process.line.tell(Stop())
-        self.turns.after(self._drain_seconds + AFTER_DRAIN_SECONDS, lambda: self._hurry(process))
-
-    def _hurry(self, process: Process) -> None:
-        """It had its time."""
-        if self.processes.get(process.pid) is process:
-            if process.ended is None:
-                logger.warning("process %d did not drain in time and is killed", process.pid,
-                               extra={"event": "killed"})  # fmt: skip
-                self.result.clean = False
-            else:
-                logger.warning(
-                    "process %d drained but did not end, and is killed: a thread was left behind in it",
-                    process.pid,
-                    extra={"event": "killed"},
-                )
-            self._kill(process)
-
-    def _kill(self, process: Process) -> None:
-        if self.processes.get(process.pid) is process:  # not waited for yet, so the id is still its own
-            process.killed = True
-            os.kill(process.pid, signal.SIGKILL)
 
     def _abort(self, number: int | None) -> None:
         logger.warning("ended before the drain was over", extra={"event": "aborted"})
         self.result.signal, self.result.clean = number or self.result.signal, False
         for process in list(self.processes.values()):
             if process.role is not Role.CORONER:
-                self._kill(process)
+                self._staff.kill(process)
         self.turns.after(LAST_BURIAL_SECONDS, self._give_up_burials)
 
     def _give_up_burials(self) -> None:
         for process in list(self.processes.values()):
-            self._kill(process)
+            self._staff.kill(process)
 
     # -- deaths -----------------------------------------------------------------------------------------
 
-    def _reap(self) -> None:
-        for pid, status in list_dead(list(self.processes)):
-            if pid in self.processes:
-                self._note_death(self.processes[pid], os.waitstatus_to_exitcode(status))
-
     def _note_death(self, process: Process, status: int) -> None:
-        for message in process.line.read_rest():
-            self._take_in(process, message)
-        del self.processes[process.pid]
-        self._forget_line(process)
+        if process.overdue:
+            self.result.clean = False
         if process.role in {Role.WORKER, Role.SOLO}:
             self._keep_counts(process)
             self._settle_death(process, status)
@@ -429,17 +324,11 @@ class Supervisor:
             self._listener.noted(process, Note("ended", (describe_status(status),)))
         if process.role is Role.SOLO and process.ready is None:
             self._solo_pause_until = time.monotonic() + LONGEST_PAUSE_SECONDS
-        process.board.close()
 
     def _keep_counts(self, process: Process) -> None:
         for handler, counts in process.facts.handlers.items() if process.facts else ():
             lasting = {name: count for name, count in counts.items() if name not in PASSING}
             self.past.setdefault(handler, Counter()).update(lasting)
-
-    def _forget_line(self, process: Process) -> None:
-        with contextlib.suppress(KeyError, ValueError):  # it closed its end before
-            self.turns.forget(process.line.socket)
-        process.line.close()
 
     def _settle_death(self, process: Process, status: int) -> None:
         if process.ended is not None:
@@ -484,13 +373,10 @@ class Supervisor:
         main = self._bury(process)
         if main is None:
             return
-        coroner = self._fork(Role.CORONER, process.generation, process.seat, lambda birth: main)
+        coroner = self._staff.start(Role.CORONER, process.generation, process.seat, lambda birth: main)
         if coroner is not None:
-            self.turns.after(BURIAL_SECONDS, lambda: self._hurry_coroner(coroner))
-
-    def _hurry_coroner(self, coroner: Process) -> None:
-        if self.processes.get(coroner.pid) is coroner:
-            self._kill(coroner)  # leases bring back what it did not get to
+            # leases bring back what it does not get to
+            self.turns.after(BURIAL_SECONDS, lambda: self._staff.kill(coroner))
 
     def refuse(self, generation: Generation, failed: Failed) -> None:
         """It cannot start; what served before goes on. Without any that is the end, unless we are patient."""
@@ -499,7 +385,7 @@ class Supervisor:
             self.result.failed, self.stopping = failed, True
             for process in list(self.processes.values()):
                 if process.role is Role.HELPER:
-                    self._kill(process)
+                    self._staff.kill(process)
         else:
             self._listener.refused(generation, failed)
 

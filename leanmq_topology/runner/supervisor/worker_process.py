@@ -16,9 +16,9 @@ from leanmq_topology.brokers.protocol import Part
 from leanmq_topology.runner import forks
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.marks import Marks
-from leanmq_topology.runner.supervisor.members import Role
+from leanmq_topology.runner.supervisor.members import Birth, Role
 from leanmq_topology.runner.supervisor.process import Main, Upward
-from leanmq_topology.runner.supervisor.supervisor import AFTER_DRAIN_SECONDS, Birth
+from leanmq_topology.runner.supervisor.staff import AFTER_DRAIN_SECONDS
 from leanmq_topology.runner.supervisor.wire import (
     BUG_EXIT,
     Draining,

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from leanmq_topology.errors import BrokerUnavailableError
-from leanmq_topology.runner.supervisor import coroner, health
+from leanmq_topology.runner.marks import Board
+from leanmq_topology.runner.supervisor import coroner, health, staff
 from leanmq_topology.runner.supervisor import supervisor as module
 from leanmq_topology.runner.supervisor.coroner import make_coroner
 from leanmq_topology.runner.supervisor.listening import Listener
@@ -85,9 +86,9 @@ class Notes(Listener):
 @pytest.fixture
 def system(monkeypatch: pytest.MonkeyPatch) -> Iterator[System]:
     made = System()
-    monkeypatch.setattr(module, "fork_process", made.fork)
-    monkeypatch.setattr(module, "list_dead", made.list_dead)
-    monkeypatch.setattr(module.os, "kill", made.kill)
+    monkeypatch.setattr(staff, "fork_process", made.fork)
+    monkeypatch.setattr(staff, "list_dead", made.list_dead)
+    monkeypatch.setattr(staff.os, "kill", made.kill)
     yield made
     for end in made.ends.values():
         end.close()
@@ -126,7 +127,7 @@ def die(supervisor: Supervisor, system: System, process: Process, status: int = 
     """`status` is what `waitpid` says."""
     system.ends[process.pid].close()
     system.dead[process.pid] = status
-    supervisor._reap()
+    supervisor._staff.reap()
 
 
 def test_a_generation_serves_once_all_of_it_reads_and_the_one_before_drains(
@@ -262,7 +263,7 @@ def test_only_a_death_while_it_ran_alone_is_held_against_a_message(
     system: System, known: dict[str, Any], blamed: bool
 ):
     pid, line = system.fork(None, lambda: None)
-    dead = Process(pid, line, Role.SOLO, 1, 0, module.Board())
+    dead = Process(pid, line, Role.SOLO, 1, 0, Board())
     dead.ready = Ready("w", "redis://x", "shop", "/", ("billing",), ("charge",))
     for name, value in known.items():
         setattr(dead, name, value)
