@@ -57,7 +57,9 @@ def _operation(
         return broker.dead_letter(queue, consumer, list(_dying(part)))
     deliveries = [item.delivered for item in part if isinstance(item.delivered, Delivered)]
     if kind is Dropped:
-        return broker.discard(queue, consumer, deliveries, expired=_expired(part))
+        return broker.discard(
+            queue, consumer, deliveries, expired=_expired(part), reasons=dict(_reasons(part))
+        )
     return broker.release(queue, consumer, deliveries)
 
 
@@ -65,6 +67,12 @@ def _expired(part: Sequence[Settlement]) -> set[str]:
     return {
         item.delivered.entry_id for item in part if isinstance(item.outcome, Dropped) and item.outcome.expired
     }
+
+
+def _reasons(part: Sequence[Settlement]) -> Iterator[tuple[str, str]]:
+    for item in part:
+        if isinstance(item.outcome, Dropped):
+            yield item.delivered.entry_id, item.outcome.reason
 
 
 def _retrying(part: Sequence[Settlement]) -> Iterator[Retrying]:

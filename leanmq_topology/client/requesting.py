@@ -20,6 +20,7 @@ from leanmq_topology.client.sender import Batch, write_batch
 from leanmq_topology.contracts.payload import decode_data
 from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError, SettingError
 from leanmq_topology.messages.message import HEADER_REPLY_TO, HEADER_ROUTE
+from leanmq_topology.messages.outcome import EXPIRED
 from leanmq_topology.messages.routing import Destination
 from leanmq_topology.topology.model import DAY_MS, RequestRoute, Topology
 
@@ -37,6 +38,8 @@ MOST_REMEMBERED: Final = 1_000
 """Answered requests, to tell a second reply from one that came too late."""
 NAME_BYTES: Final = 10
 LONGEST_TIMEOUT_MS: Final = DAY_MS
+LONGEST_TEXT: Final = 500
+"""Characters of a failure's text that are raised at a caller: enough to tell what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +100,27 @@ class Mailbox(Generic[W]):
             self._unkept += 1
             waiter = self.waiting.pop(item.reply.request_id, None)
             if waiter is None:
-                self._count(item.reply.request_id)
+                self._count(item.reply.request_id, is_expiry=_is_expiry(item.reply))
             else:
                 self._remember(item.reply.request_id)
                 found.append((waiter, item.reply))
         return found
 
-    def _count(self, request_id: str) -> None:
+    def _count(self, request_id: str, *, is_expiry: bool) -> None:
         if request_id in self._answered:
             self.counts = replace(self.counts, duplicate=self.counts.duplicate + 1)
-        else:
+        elif not is_expiry:
             self.counts = replace(self.counts, late=self.counts.late + 1)
 
     def _remember(self, request_id: str) -> None:
         self._answered[request_id] = None
         if len(self._answered) > MOST_REMEMBERED:
             self._answered.popitem(last=False)
+
+
+def _is_expiry(reply: Reply) -> bool:
+    """Whether it only says that the request expired, as its client was to expect."""
+    return reply.failure is not None and reply.failure.type == EXPIRED.type
 
 
 def new_inbox_name() -> str:
@@ -191,7 +199,10 @@ def read_reply(destination: Destination, reply: Reply) -> Any:
     """The data of a reply. Raises `RemoteError`, or `InvalidMessageError` for one that breaks its schema."""
     if reply.failure is not None:
         raise RemoteError(
-            reply.failure.type, reply.failure.message, route=destination.name, message_id=reply.request_id
+            reply.failure.type,
+            reply.failure.message[:LONGEST_TEXT],
+            route=destination.name,
+            message_id=reply.request_id,
         )
     data = decode_data(reply.data)
     contract = destination.reply

@@ -19,7 +19,6 @@ from leanmq_topology.messages.decision import DONE
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import Outcome, Released
 from leanmq_topology.runner.commits import Errand, OutputBroker, Producers
-from leanmq_topology.runner.replies import refuse
 from leanmq_topology.settling import Settlement, Step, plan_settlements
 from leanmq_topology.upkeep.outage import Outage, Pauses
 
@@ -116,8 +115,6 @@ class Settlements:
                 _report_failure(step.operation, answer)
             elif not repeated:  # the first try may have done it, its answer lost
                 _report_lost(step, answer)
-            if not isinstance(answer, int):
-                self._tell_clients(step, answer)
             self._settled(step.settlements)
         for each, answer in zip(errands, answers[len(steps) :], strict=True):
             if self._is_put_off(answer) or not self._is_over(each, answer):
@@ -142,16 +139,6 @@ class Settlements:
         if errand.settled:
             self._settled((Settlement(errand.delivered, DONE, started=True),))
         return True
-
-    def _tell_clients(self, step: Step, answer: Sequence[bool] | LeanMQError) -> None:
-        """Who waits for a reply hears of a failure, once it is this worker that put the message away."""
-        if isinstance(answer, LeanMQError):
-            return
-        for settlement, ours in zip(step.settlements, answer, strict=True):
-            delivered = settlement.delivered
-            refusal = refuse(delivered, settlement.outcome) if isinstance(delivered, Delivered) else None
-            if refusal is not None and ours:
-                self.run_errand(refusal)
 
     async def _execute(self, operations: Sequence[Operation[Any]]) -> Sequence[Any]:
         """All in one write; an answer may be an error."""

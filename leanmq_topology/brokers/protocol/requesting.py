@@ -1,4 +1,8 @@
-"""Replies on their way: an inbox for each client that asks, and what is put into it."""
+"""Replies on their way: an inbox for each client that asks, and what is put into it.
+
+A reply travels with the acknowledgement of its request (`Settler.ack_with_outputs`). Whatever else takes a
+request out of its queue tells its client so in the same step.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +53,4 @@ class Correspondent(Protocol):
 
     def close_inbox(self, inbox: str) -> Operation[bool]:
         """Delete an inbox with all that lies in it."""
-        ...
-
-    def reply(self, queue: str, reply: Reply) -> Operation[bool]:
-        """Put a reply into its inbox. False: nobody waits any more, which the queue counts.
-
-        A handler's reply travels with its acknowledgement instead (`Settler.ack_with_outputs`).
-        """
         ...

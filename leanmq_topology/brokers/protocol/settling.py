@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -81,11 +81,18 @@ class Settler(Protocol):
     def retry(self, queue: str, consumer: str, retrying: Sequence[Retrying]) -> Operation[list[bool]]: ...
     def dead_letter(self, queue: str, consumer: str, dying: Sequence[Dying]) -> Operation[list[bool]]: ...
     def discard(
-        self, queue: str, consumer: str, deliveries: Sequence[Delivered], *, expired: Collection[str] = ()
+        self,
+        queue: str,
+        consumer: str,
+        deliveries: Sequence[Delivered],
+        *,
+        expired: Collection[str] = (),
+        reasons: Mapping[str, str] | None = None,
     ) -> Operation[list[bool]]:
         """Acknowledge, remove, and count as discarded (`Discard()`, or expired with `on_expire: discard`).
 
-        `expired` are entry ids among them, counted as that too.
+        `expired` are entry ids among them, counted as that too. `reasons`, by entry id, are told
+        to who waits for a reply.
         """
         ...
 

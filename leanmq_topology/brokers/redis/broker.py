@@ -203,9 +203,15 @@ class RedisBroker:
         return settling.dead_letter(self.keys, queue, consumer, dying)
 
     def discard(
-        self, queue: str, consumer: str, deliveries: Sequence[Delivered], *, expired: Collection[str] = ()
+        self,
+        queue: str,
+        consumer: str,
+        deliveries: Sequence[Delivered],
+        *,
+        expired: Collection[str] = (),
+        reasons: Mapping[str, str] | None = None,
     ) -> Call[list[bool]]:
-        return settling.discard(self.keys, queue, consumer, deliveries, expired)
+        return settling.discard(self.keys, queue, consumer, deliveries, expired, reasons or {})
 
     def release(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
         return settling.release(self.keys, queue, consumer, deliveries)
@@ -236,9 +242,6 @@ class RedisBroker:
 
     def close_inbox(self, inbox: str) -> Call[bool]:
         return requesting.close_inbox(self.keys, inbox)
-
-    def reply(self, queue: str, reply: Reply) -> Call[bool]:
-        return requesting.reply(self.keys, queue, reply)
 
     # -- looking ----------------------------------------------------------------------------------------
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from leanmq_topology.brokers.protocol import Arrived, Reply
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
-from leanmq_topology.brokers.redis.keys import GROUP, Keys
+from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.messages.codec import decode_failure, encode_failure
-
-MOST_REPLIES: Final = 10_000
-"""An inbox holds about so many; a client that reads none for so long has forgotten the oldest."""
 
 
 def open_inbox(keys: Keys, inbox: str, *, lifetime_ms: int) -> Call[None]:
@@ -41,17 +38,6 @@ def keep_inbox(keys: Keys, inbox: str, *, lifetime_ms: int, read_to: str) -> Cal
 def close_inbox(keys: Keys, inbox: str) -> Call[bool]:
     """UNLINK it."""
     return Call("close_inbox", "UNLINK", (keys.inbox(inbox),), (), bool)
-
-
-def reply(keys: Keys, queue: str, answer: Reply) -> Call[bool]:
-    """Put it in, if its inbox is still there."""
-    return Call(
-        "reply",
-        load_script("reply"),
-        (keys.inbox(answer.inbox), keys.meta(queue), keys.queue(queue)),
-        (GROUP, MOST_REPLIES, *reply_words(answer)),
-        bool,
-    )
 
 
 def reply_words(answer: Reply | None) -> tuple[Word, Word, Word, Word]:

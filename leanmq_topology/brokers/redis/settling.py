@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -12,10 +12,11 @@ from leanmq_topology.brokers.redis import sending
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, SUSPECTS, Keys
 from leanmq_topology.brokers.redis.receiving import not_applied, read_entry
-from leanmq_topology.brokers.redis.requesting import MOST_REPLIES, reply_words
+from leanmq_topology.brokers.redis.requesting import reply_words
 from leanmq_topology.messages.codec import encode_failure
 from leanmq_topology.messages.envelope import Delivered, Undecodable
-from leanmq_topology.messages.outcome import CRASHED, DeadReason
+from leanmq_topology.messages.message import HEADER_REPLY_TO
+from leanmq_topology.messages.outcome import CRASHED, EXPIRED, DeadReason, Failure
 
 MOST_SETTLED: Final = 1000
 """Deliveries a call settles, so that no script holds the server for long."""
@@ -50,7 +51,8 @@ def ack_with_outputs(
         (*_ack_places(keys, delivered.queue), keys.inbox(reply.inbox if reply else ""), *sends.keys),
         (
             *(GROUP, consumer, *_lease(delivered)),
-            *(MOST_REPLIES, *reply_words(reply), len(flush.sends)),
+            *reply_words(reply),
+            len(flush.sends),
             *sends.arguments,
         ),
         read,
@@ -77,13 +79,21 @@ def dead_letter(keys: Keys, queue: str, consumer: str, dying: Sequence[Dying]) -
 
 
 def discard(
-    keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered], expired: Collection[str]
+    keys: Keys,
+    queue: str,
+    consumer: str,
+    deliveries: Sequence[Delivered],
+    expired: Collection[str],
+    reasons: Mapping[str, str],
 ) -> Call[list[bool]]:
-    """Acknowledge and forget."""
+    """Acknowledge and forget; who waits for a reply is told why."""
     places = (keys.queue(queue), keys.meta(queue), keys.crashes(queue))
     words: list[Word] = []
     for delivered in deliveries:
-        words += (*_lease(delivered), int(delivered.entry_id in expired))
+        is_expired = delivered.entry_id in expired
+        told = EXPIRED if is_expired else Failure("Discard", reasons.get(delivered.entry_id, "discarded"))
+        is_request = HEADER_REPLY_TO in delivered.envelope.headers
+        words += (*_lease(delivered), int(is_expired), encode_failure(told) if is_request else "")
     return _settle("settle_discard", keys, queue, places, (GROUP, consumer, *words), deliveries)
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +38,7 @@ class Asked:
     items: tuple[Any, ...]
     late: int = 0
     expired: frozenset[str] = frozenset()
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 class FakeBroker:
@@ -53,9 +54,15 @@ class FakeBroker:
         return Asked("dead_letter", queue, tuple(dying))
 
     def discard(
-        self, queue: str, consumer: str, deliveries: Sequence[Delivered], *, expired: Collection[str] = ()
+        self,
+        queue: str,
+        consumer: str,
+        deliveries: Sequence[Delivered],
+        *,
+        expired: Collection[str] = (),
+        reasons: Mapping[str, str] | None = None,
     ) -> Asked:
-        return Asked("discard", queue, tuple(deliveries), expired=frozenset(expired))
+        return Asked("discard", queue, tuple(deliveries), expired=frozenset(expired), reasons=reasons or {})
 
     def release(self, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Asked:
         return Asked("release", queue, tuple(deliveries))
@@ -263,3 +270,4 @@ async def test_what_expired_is_told_apart_from_what_a_handler_discarded():
         await at.drained()
     [call] = at.connection.seen
     assert (call.name, len(call.items), call.expired) == ("discard", 2, {"1-0"})
+    assert call.reasons["0-0"] == "old news"

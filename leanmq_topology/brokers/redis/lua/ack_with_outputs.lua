@@ -2,8 +2,8 @@
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:a:<queue>   4 {ns}:c:<queue>   5 {ns}:t:<queue>
 --        6 {ns}:r:<client>   then those of `send`
--- ARGV   1 group   2 consumer   3 entry id   4 delivery count   5 how many replies an inbox holds
---        6 id of the request, '' for no reply   7 type   8 data   9 error of the reply   10 how many sends there are
+-- ARGV   1 group   2 consumer   3 entry id   4 delivery count
+--        5 id of the request, '' for no reply   6 type   7 data   8 error of the reply   9 how many sends there are
 --        then those of `send`, for a flush that is all or none
 -- Returns {1, what `send` returns}: done, unless a send was refused: then nothing was; or {0}: somebody else's by now
 --
@@ -15,7 +15,7 @@
 -- include ownership
 -- include replies
 
-local ACK_KEYS, ACK_VALUES = 6, 10
+local ACK_KEYS, ACK_VALUES = 6, 9
 local MARKER = ACK_KEYS + 2
 local SEQUENCE, MARKER_LIFE = ACK_VALUES + 1, ACK_VALUES + 2
 
@@ -42,7 +42,7 @@ end
 
 -- What is sent, if anything is: a message that only replies leaves a marker of its own.
 local function store()
-  if ARGV[10] ~= '0' then
+  if ARGV[9] ~= '0' then
     return send(rest(KEYS, ACK_KEYS + 1), rest(ARGV, ACK_VALUES + 1))
   end
   redis.call('SET', KEYS[MARKER], cmsgpack.pack({tonumber(ARGV[SEQUENCE]), {}}), 'PX', ARGV[MARKER_LIFE])
@@ -67,8 +67,8 @@ for _, result in ipairs(results) do
     return {1, results}
   end
 end
-if ARGV[6] ~= '' and not done then
-  put_reply(KEYS[6], KEYS[2], ARGV, 5)
+if ARGV[5] ~= '' and not done and not put_reply(KEYS[6], ARGV[5], ARGV[6], ARGV[7], ARGV[8]) then
+  count_late_reply(KEYS[2])
 end
 acknowledge(KEYS, {group, '0', id})
 return {1, results}

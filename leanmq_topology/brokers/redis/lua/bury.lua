@@ -10,6 +10,8 @@
 
 -- include clock
 -- include entries
+-- include replies
+-- include requests
 -- include delayed
 -- include dead_letters
 -- include crashes

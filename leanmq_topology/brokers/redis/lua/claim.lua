@@ -19,6 +19,7 @@
 
 -- include clock
 -- include entries
+-- include replies
 -- include requests
 -- include delayed
 -- include dead_letters
@@ -54,6 +55,7 @@ end
 
 local function remove(id, fields, runs, reason, failure)
   if reason == 'expired' and (limits[4] == 'discard' or is_request(fields)) then
+    tell_requester(keys.meta, fields, failure, reason)
     discarded = discarded + 1
   else
     add_dead_letter(letters, fields, string.format('%.0f', runs), reason, failure)

@@ -11,6 +11,7 @@
 -- include clock
 -- include entries
 -- include groups
+-- include replies
 -- include requests
 -- include delayed
 -- include dead_letters
@@ -35,6 +36,7 @@ for _, entry in ipairs(entries) do
   local expires = tonumber(find_value(entry[2], 'expires') or '')
   if expires and now >= expires then
     if discards or is_request(entry[2]) then
+      tell_requester(keys.meta, entry[2], ARGV[5], 'expired')
       discarded = discarded + 1
     else
       add_dead_letter(letters, entry[2], '', 'expired', ARGV[5])

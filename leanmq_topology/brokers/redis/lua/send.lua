@@ -158,13 +158,14 @@ end
 
 local function open_limits()
 -- include entries
+-- include replies
 -- include requests
 -- include dead_letters
 -- include crashes
 -- include groups
 -- include room
 -- include overflow
-  return {fit = fit, bury = bury, clear = clear}
+  return {fit = fit, bury = bury, drop = drop, clear = clear}
 end
 
 local markers = is_marked and open_markers()
@@ -246,7 +247,7 @@ local function write(form, body, send)
     if fate[copy] == 'dead' then
       limits.bury(target, form, ARGV[body + 1], ARGV[body + 2])
     elseif fate[copy] == 'dropped' then
-      count(target.queue.counts, 'dropped')
+      limits.drop(target, form, ARGV[body + 1])
     elseif fate[copy] ~= 'known' then
       local entry = add(target, form, ARGV[body + 1], ARGV[body + 2])
       if tells_entries and entry and results[send] == 1 and not form.copies[2] then

@@ -12,6 +12,8 @@
 -- include ownership
 -- include clock
 -- include entries
+-- include replies
+-- include requests
 -- include delayed
 -- include dead_letters
 -- include crashes

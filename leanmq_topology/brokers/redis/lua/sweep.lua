@@ -13,6 +13,7 @@
 -- include clock
 -- include entries
 -- include groups
+-- include replies
 -- include requests
 -- include delayed
 -- include dead_letters
@@ -39,6 +40,7 @@ local function sweep_head(keys, queue, discards)
   redis.call('XACK', keys.stream, group, '0-0')
   while entry and letters.added + discarded < budget do
     if discards or is_request(entry[2]) then
+      tell_requester(keys.meta, entry[2], failure, 'expired')
       discarded = discarded + 1
     else
       add_dead_letter(letters, entry[2], '', 'expired', failure)

@@ -1,8 +1,8 @@
--- Dead-lettering. Needs `entries` and `delayed`.
+-- Dead-lettering. Needs `entries` and `delayed`, and `replies` and `requests` to add some.
 --
 -- `open_dead_letters` takes the keys {dead, meta, index, bodies, due} by name, the queue's name and the time. While
 -- the dead-letter queue is at its limit, a message is parked instead. The caller removes the message from where it
--- was, after it was added here, and calls `count_dead_letters` once at the end.
+-- was, after it was added here, and calls `count_dead_letters` once at the end. Who waits for a reply is told here.
 local OUR_FIELDS = {'id', 'type', 'data', 'headers', 'attempt', 'expires'}
 
 local function open_dead_letters(keys, queue, now)
@@ -38,6 +38,7 @@ local function add_dead_letter(letters, fields, attempts, reason, failure)
     write_copy(letters.keys.dead, fields, {'reason', reason, 'error', failure})
     letters.room = letters.room and letters.room - 1
   end
+  tell_requester(letters.keys.meta, fields, failure, reason)
   letters.added = letters.added + 1
   letters.expired = letters.expired + (reason == 'expired' and 1 or 0)
 end

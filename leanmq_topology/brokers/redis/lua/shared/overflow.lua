@@ -1,5 +1,5 @@
 -- What becomes of a send to queues with a limit, and making the room that was found for it. For `send`, after it has
--- read its forms; needs `entries`, `requests`, `dead_letters`, `crashes`, `room`, and its `count`, `group`, `now`, `fates`.
+-- read its forms; needs `entries`, `replies`, `requests`, `dead_letters`, `crashes`, `room`, and its `count`, `group`, `now`, `fates`.
 local OVERFLOW = '{"type":"Overflow","message":"the queue was at its max_length of %d"}'
 local EXPIRED = '{"type":"Expired","message":"expired %d ms before it could start"}'
 
@@ -89,6 +89,13 @@ local function bury(target, form, id, data)
   wrote = true
 end
 
+-- What was to make room for a later one of the same flush, and so never gets in.
+local function drop(target, form, id)
+  local fields = {'id', id, 'headers', form.headers}
+  tell_requester(target.queue.meta, fields, string.format(OVERFLOW, target.queue.limit), 'overflow')
+  count(target.queue.counts, 'dropped')
+end
+
 local function remove(queue, entry)
   forget_crashes(queue.crashes, entry[1], entry[2])
   redis.call('XDEL', queue.stream, entry[1])
@@ -101,11 +108,12 @@ local function clear_swept(queue)
   end
   local discarded = 0
   for _, entry in ipairs(queue.swept) do
+    local failure = string.format(EXPIRED, now - tonumber(find_value(entry[2], 'expires')))
     if queue.discards or is_request(entry[2]) then
+      tell_requester(queue.meta, entry[2], failure, 'expired')
       discarded = discarded + 1
     else
-      local late = now - tonumber(find_value(entry[2], 'expires'))
-      add_dead_letter(queue.letters, entry[2], '', 'expired', string.format(EXPIRED, late))
+      add_dead_letter(queue.letters, entry[2], '', 'expired', failure)
     end
     remove(queue, entry)
   end
@@ -117,6 +125,7 @@ end
 
 local function clear_dropped(queue)
   for _, entry in ipairs(queue.dropped) do
+    tell_requester(queue.meta, entry[2], string.format(OVERFLOW, queue.limit), 'overflow')
     remove(queue, entry)
   end
   if #queue.dropped > 0 then
