@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import pytest
 
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.errors import BrokerRefusedError, BrokerUnavailableError, SettingError
-from tests.support.certificates import OPENSSL, Authority, Certificate
+from tests.support.certificates import Authority, Certificate
 from tests.support.replication import find_free_port
 from tests.support.servers import Server, find_binary
 from tests.support.stage import COLOURS, Carrier, open_carrier
@@ -21,9 +20,6 @@ from tests.support.tls_front import TlsFront
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    if OPENSSL is None:
-        assert not os.environ.get("CI"), "CI promises the openssl command"
-        pytest.skip("the openssl command is not installed")
     return Authority(tmp_path_factory.mktemp("ca")).make()
 
 

@@ -23,6 +23,7 @@ from leanmq_topology.brokers.embedded.folder import StateFolder
 from leanmq_topology.brokers.embedded.launcher import hold, look, stop
 from leanmq_topology.errors import BrokerRefusedError, BrokerUnavailableError
 from tests.support.processes import HOLDING, HoldingCommand, is_alive, wait_until, wait_until_gone
+from tests.support.promises import require_root
 from tests.support.servers import Server, find_binary
 
 AT_ONCE = EmbeddedAddress(linger_ms=0)
@@ -334,8 +335,7 @@ def test_folder_that_may_not_be_written_is_one_clear_error(mode: int) -> None:
 
 
 def test_state_folder_of_another_user_is_one_clear_error() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can make what belongs to another")
+    require_root()
     with tempfile.TemporaryDirectory(prefix="lq") as place:
         Path(place).chmod(0o755)
         StateFolder.beside(Path(place)).prepare()

@@ -20,7 +20,6 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import msgspec
-import pytest
 
 from leanmq_topology.brokers.connect import open_blocking
 from leanmq_topology.errors import BrokerUnavailableError
@@ -32,7 +31,7 @@ from tests.support.fault_producer import ProducerPlan
 from tests.support.final_state import Onlooker
 from tests.support.history import Fault, History, Kind, Record, read_histories
 from tests.support.processes import PATIENCE_SECONDS, is_frozen, wait_until
-from tests.support.servers import Server, find_binary, missing_is_a_failure
+from tests.support.servers import Server, require_binary
 
 ROOT = Path(__file__).parents[2]
 NAMESPACE = "arena"
@@ -348,10 +347,5 @@ def start_server(
     kind: str, arguments: Sequence[str] = MEMORY, environ: Mapping[str, str] = MappingProxyType({})
 ) -> Server:
     """A server of the test's own, to be killed at will; skips where this kind is missing at home."""
-    binary = find_binary(kind)
-    if binary is not None:
-        return Server(kind, binary, arguments=tuple(arguments), environ=dict(environ)).start()
-    reason = f"{kind} is not installed"
-    if missing_is_a_failure(kind):
-        pytest.fail(reason)
-    pytest.skip(reason)
+    binary = require_binary(kind)
+    return Server(kind, binary, arguments=tuple(arguments), environ=dict(environ)).start()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-OPENSSL = shutil.which("openssl")
+from tests.support.promises import require_program
 
 
 @dataclass(frozen=True)
@@ -65,5 +64,5 @@ class Authority:
         return self.folder / f"{name}.key"
 
     def _openssl(self, *words: str) -> None:
-        assert OPENSSL is not None
-        subprocess.run([OPENSSL, *words], check=True, capture_output=True, timeout=30)
+        program = require_program("openssl", what_for="a certificate")
+        subprocess.run([program, *words], check=True, capture_output=True, timeout=30)

@@ -1,28 +1,26 @@
 """Small libraries put into a server with LD_PRELOAD, compiled on the spot: a clock to set, a disk to cut.
 
-They need Linux and a C compiler. Where there is none the tests that need them are skipped, in CI too: the
-project does not install one. The figures in `docs/reliability.md` are then those of a machine that has one.
+They need Linux and a C compiler (`cc`), which CI promises.
 """
 
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.support.promises import lack, require_program
 
 SOURCES = Path(__file__).parent / "preload"
 
 
 def compile_preload(name: str, folder: Path) -> Path:
-    """The library `preload/<name>.c`; skips where it cannot be made."""
-    compiler = shutil.which("cc")
-    if compiler is None or not sys.platform.startswith("linux"):
-        pytest.skip("a library to preload needs Linux and a C compiler (`cc`)")
+    """The library `preload/<name>.c`, or the end of the test where it cannot be made."""
+    if not sys.platform.startswith("linux"):
+        lack("a library to preload needs Linux")
+    compiler = require_program("cc", what_for="a library to preload")
     library = folder / f"{name}.so"
     words = [compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o", library]
     subprocess.run([*words, SOURCES / f"{name}.c"], check=True)

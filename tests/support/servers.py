@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.promises import lack
+
 KINDS = ("valkey9", "redis62", "redis70")
 REQUIRED = ("valkey9", "redis62")
 
@@ -120,16 +122,12 @@ def _version_of(binary: str) -> str:
     return subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
 
 
-def missing_is_a_failure(kind: str) -> bool:
-    return kind in REQUIRED and bool(os.environ.get("CI"))
-
-
 def require_binary(kind: str) -> Path:
     """The binary, or the end of the test: skipped at home, failed where CI promises this server."""
     binary = find_binary(kind)
     if binary is None:
         reason = f"{kind} is not installed"
-        pytest.fail(reason) if missing_is_a_failure(kind) else pytest.skip(reason)
+        lack(reason) if kind in REQUIRED else pytest.skip(reason)
     return binary
 
 

@@ -14,6 +14,7 @@ from leanmq_topology.brokers.embedded.folder import (
     remove_runtime,
 )
 from leanmq_topology.errors import BrokerUnavailableError
+from tests.support.promises import require_root
 
 
 @pytest.fixture
@@ -92,8 +93,7 @@ def test_runtime_folder_with_a_foreign_name_is_not_believed(
 
 
 def test_runtime_folder_of_another_user_is_not_believed(state: StateFolder) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can make what belongs to another")
+    require_root()
     runtime = make_runtime()
     os.chown(runtime, 65534, -1)
     state.write_runtime(runtime)
