@@ -70,13 +70,6 @@ def kept(stage: Stage, queue: str) -> list[str]:
     return [decode_fields(flat).id for _, flat in rows]
 
 
-def expire(stage: Stage, queue: str, *ids: str) -> None:
-    """Messages of these ids, expired since 1970, at the tail of a queue."""
-    for message_id in ids:
-        words = ("id", message_id, "type", "t", "data", "{}", "headers", "", "attempt", "0", "expires", 1)
-        stage.raw("XADD", stage.keys.queue(queue), "*", *words)
-
-
 def move_parked(stage: Stage, queue: str) -> None:
     """Have the move to the dead letters tried again, without waiting for its turn."""
     stage.raw("ZADD", stage.keys.due, 0, queue)
@@ -576,7 +569,7 @@ def test_a_wide_entry_past_its_limit_leaves_through_the_claim(stage: Stage):
 
 
 def test_a_sweep_dead_letters_what_expired_unread_at_the_head(stage: Stage):
-    expire(stage, "plain", "a", "b")
+    stage.add_expired("plain", "a", "b")
     stage.send("plain", "fresh")
     assert stage.carry(stage.broker.sweep(["plain"])) == Swept(expired=2, dead_letters=0)
     assert stage.carry(stage.broker.sweep(["plain"])) == Swept(0, 0)
@@ -592,7 +585,7 @@ def test_a_sweep_dead_letters_what_expired_unread_at_the_head(stage: Stage):
 
 
 def test_a_queue_may_discard_what_expired_and_counts_it(stage: Stage):
-    expire(stage, "forgetful", "a", "b")
+    stage.add_expired("forgetful", "a", "b")
     assert stage.carry(stage.broker.sweep(["plain", "forgetful"])).expired == 2
     state = stage.look("forgetful")
     assert state.counters is not None
@@ -610,24 +603,24 @@ def test_a_discarded_message_counts_as_expired_only_where_it_was(stage: Stage):
 
 
 def test_a_sweep_is_bounded_and_shared_by_the_queues(stage: Stage):
-    expire(stage, "plain", *(f"m{number}" for number in range(150)))
-    expire(stage, "mortal", "x")
+    stage.add_expired("plain", *(f"m{number}" for number in range(150)))
+    stage.add_expired("mortal", "x")
     swept = [stage.carry(stage.broker.sweep(["plain", "mortal"])).expired for _ in range(3)]
     assert swept == [100, 51, 0]
 
 
 def test_a_sweep_leaves_messages_in_flight_to_whoever_runs_them(stage: Stage):
-    expire(stage, "plain", "running")
+    stage.add_expired("plain", "running")
     delivered = stage.fetch_one("plain")
-    expire(stage, "plain", "unread")
+    stage.add_expired("plain", "unread")
     assert stage.carry(stage.broker.sweep(["plain"])).expired == 1
     assert [letter.envelope.id for letter in dead_letters(stage, "plain")] == ["unread"]
     assert ack(stage, "plain", delivered) == 1
 
 
 def test_an_expired_message_is_not_claimed_but_leaves(stage: Stage):
-    expire(stage, "plain", "late")
-    expire(stage, "forgetful", "late")
+    stage.add_expired("plain", "late")
+    stage.add_expired("forgetful", "late")
     for queue in ("plain", "forgetful"):
         stage.lapse(queue, stage.fetch_one(queue))
         assert claim(stage, queue) == []
@@ -637,14 +630,14 @@ def test_an_expired_message_is_not_claimed_but_leaves(stage: Stage):
 
 
 def test_a_sweep_parks_what_finds_no_room_among_the_dead(stage: Stage):
-    expire(stage, "narrow", "a", "b")
+    stage.add_expired("narrow", "a", "b")
     stage.carry(stage.broker.sweep(["narrow"]))
     assert (stage.look("narrow").dead, stage.look("narrow").parked) == (1, 1)
 
 
 def test_a_sweep_passes_over_a_queue_that_is_not_there(stage: Stage):
     stage.raw("DEL", stage.keys.queue("plain"))
-    expire(stage, "mortal", "x")
+    stage.add_expired("mortal", "x")
     assert stage.carry(stage.broker.sweep(["plain", "mortal"])).expired == 1
 
 
@@ -662,7 +655,7 @@ def test_a_full_server_still_keeps_parks_sweeps_and_buries(full: Stage):
     full.send("dated", "kept")
     full.send("narrow", "dead", "parked")
     full.send("plain", "poison", "crashing")
-    expire(full, "mortal", "late")
+    full.add_expired("mortal", "late")
     full.send("counted", "in")
     kept_one, source = full.fetch_one("dated"), full.fetch_one("counted")
     dead, parked = full.fetch("narrow")

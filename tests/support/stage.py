@@ -110,6 +110,12 @@ class Stage:
             self.raw("ZADD", self.keys.delayed(queue), 0, member)
         self.raw("ZADD", self.keys.due, 0, queue)
 
+    def add_expired(self, queue: str, *ids: str) -> None:
+        """Messages of these ids, expired since 1970, at the tail of a queue."""
+        for message_id in ids:
+            words = ("id", message_id, "type", "t", "data", "{}", "headers", "", "attempt", "0", "expires", 1)
+            self.raw("XADD", self.keys.queue(queue), "*", *words)
+
     def lapse(self, queue: str, *deliveries: Any) -> None:
         """Let leases lapse, without waiting for it."""
         for delivered in deliveries:

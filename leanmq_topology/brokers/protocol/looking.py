@@ -14,6 +14,16 @@ from leanmq_topology.plan.live_state import AppliedRecord, QueueState
 from leanmq_topology.topology.model import Queue
 
 
+@dataclass(frozen=True, slots=True)
+class OverdueStretch:
+    """Ready messages that were looked at in one call, and how many of them have expired."""
+
+    after: str
+    """Entry id that the next look goes on behind; `""`: there is no more."""
+    expired: int
+    looked_at: int
+
+
 class Inspector(Protocol):
     def read_record(self) -> Operation[AppliedRecord]:
         """The whole applied record."""
@@ -32,6 +42,10 @@ class Inspector(Protocol):
 
     def inspect_queues(self, names: Sequence[str]) -> Operation[list[QueueState]]:
         """At most 500 names a call."""
+        ...
+
+    def count_expired(self, queue: str, *, after: str = "") -> Operation[OverdueStretch]:
+        """A bounded look at ready messages, from behind this entry id on (`""`: from the next one)."""
         ...
 
     def inspect_routes(self, names: Sequence[str]) -> Operation[dict[str, dict[str, int]]]:

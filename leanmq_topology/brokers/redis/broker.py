@@ -23,6 +23,7 @@ from leanmq_topology.brokers.protocol import (
     NoRoom,
     OldEntry,
     OutputsSent,
+    OverdueStretch,
     OwnedByAnother,
     Pair,
     Part,
@@ -262,6 +263,9 @@ class RedisBroker:
 
     def read_dead_letters(self, queue: str, *, after: str, count: int) -> Call[list[DeadEntry]]:
         return browsing.read_dead_letters(self.keys, queue, after=after, count=count)
+
+    def count_expired(self, queue: str, *, after: str = "") -> Call[OverdueStretch]:
+        return browsing.count_expired(self.keys, queue, after=after)
 
     def peek(self, queue: str, *, count: int) -> Call[list[WaitingEntry]]:
         return browsing.peek(self.keys, queue, count=count)

@@ -43,12 +43,12 @@ def command(call: Invocation) -> None:
     Looks, never touches. A queue with as many dead letters as its `dead_letter.alert_at` is marked.
     """
     from leanmq_topology.brokers.connect import open_blocking
-    from leanmq_topology.operations.status import read_status
+    from leanmq_topology.operations.status import count_overdue, read_status
 
     topology = call.load_topology()
     url, namespace = call.broker_url(topology), topology.broker.namespace
     with open_blocking(url, namespace=namespace, folder=topology.folder, client_name="leanmq-status") as link:
-        status = read_status(link, namespace)
+        status = count_overdue(link, read_status(link, namespace))
         shown_url = link.url
     if call.output.is_json:
         call.output.data("status", describe(status), "")
@@ -70,9 +70,11 @@ def describe(status: Status) -> dict[str, Any]:
 
 def _describe_queue(status: Status, name: str) -> dict[str, Any]:
     state = status.states[name]
-    counters = state.counters or {}
+    counters, overdue = state.counters or {}, status.overdue.get(name)
     return {
         "ready": state.ready,
+        "ready_expired": overdue.expired if overdue else 0,
+        "ready_looked_at": overdue.looked_at if overdue else 0,
         "in_flight": state.in_flight,
         "delayed": state.delayed,
         "parked": state.parked,
@@ -135,6 +137,8 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
     for name, state in status.states.items():
         if rare := _list_rare(state):
             yield f"{name}: {rare}"
+        if expired := _tell_overdue(status, name):
+            yield f"{name}: {expired}"
         if state.parked:
             yield f"{name}: {state.parked:,} parked: its dead-letter queue is full; replay or discard some"
         if state.state == "paused":
@@ -172,6 +176,15 @@ def _tell_obedience(status: Status, queue: str) -> str:
     if not workers:
         return "and no worker reads it"
     return f"and {obeying:,} of {workers:,} worker{'' if workers == 1 else 's'} stopped reading it"
+
+
+def _tell_overdue(status: Status, queue: str) -> str:
+    overdue = status.overdue.get(queue)
+    if overdue is None or not overdue.expired:
+        return ""
+    ready = status.states[queue].ready
+    part = "" if overdue.looked_at >= ready else f"first {overdue.looked_at:,} of "
+    return f"{overdue.expired:,} of the {part}{ready:,} ready have expired; they go as they are reached"
 
 
 def _list_rare(state: QueueState) -> str:

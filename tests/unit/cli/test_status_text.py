@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from leanmq_topology.cli.commands.status import describe, render
-from leanmq_topology.operations.status import Status
+from leanmq_topology.operations.status import Overdue, Status
 from leanmq_topology.plan.live_state import QueueState
 from leanmq_topology.topology.model import Queue, Target, TopicRoute
 
@@ -16,6 +18,19 @@ def test_parked_messages_are_told_with_what_to_do():
     status = make_status(QueueState("billing", dead=10, parked=1200))
     assert "billing: 1,200 parked: its dead-letter queue is full; replay or discard some" in render(status)
     assert describe(status)["queues"]["billing"]["parked"] == 1200
+
+
+def test_what_expired_while_it_was_ready_is_told_and_out_of_how_many():
+    status = make_status(QueueState("billing", ready=9840))
+    whole = replace(status, overdue={"billing": Overdue(expired=312, looked_at=9840)})
+    part = replace(status, overdue={"billing": Overdue(expired=312, looked_at=500)})
+    assert "billing: 312 of the 9,840 ready have expired; they go as they are reached" in render(whole)
+    assert "billing: 312 of the first 500 of 9,840 ready have expired; they go as they are reached" in render(
+        part
+    )
+    told = describe(part)["queues"]["billing"]
+    assert (told["ready_expired"], told["ready_looked_at"]) == (312, 500)
+    assert describe(status)["queues"]["billing"]["ready_expired"] == 0
 
 
 def test_the_history_and_what_left_it_are_told_where_there_is_any():
