@@ -115,7 +115,7 @@ class RedisInspector:
                     keys.acked(name),
                 )
             ),
-            (GROUP, NOBODY, SUSPECTS, *COUNTERS),
+            (GROUP, NOBODY, SUSPECTS, keys.namespace, *COUNTERS),
             lambda reply: _read_states(names, reply),
         )
 

@@ -36,7 +36,7 @@ def survey(keys: Keys, queues: Sequence[str], consumer: str) -> Call[list[QueueH
         "survey",
         load_script("survey"),
         tuple(key for name in queues for key in (keys.queue(name), keys.meta(name))),
-        (GROUP, consumer, NOBODY, SUSPECTS),
+        (GROUP, consumer, NOBODY, SUSPECTS, keys.namespace),
         lambda reply: [_read_health(name, row) for name, row in zip(queues, reply, strict=True)],
     )
 

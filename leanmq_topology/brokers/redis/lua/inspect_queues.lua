@@ -1,12 +1,13 @@
 -- Look at queue pairs without touching them: counts, age, group, state, counters.
 --
 -- KEYS   for each queue, at most 500: {ns}:q:… {ns}:d:… {ns}:z:… {ns}:m:… {ns}:a:…
--- ARGV   1 group   2 nobody   3 suspects   then names of the counters to read
+-- ARGV   1 group   2 nobody   3 suspects   4 hash tag of these keys   then names of the counters to read
 -- Returns {server time in ms, row, row, …}; a row is
 --         {damage or '', what is wrong in words or '', entries, pending, consumers, id of the oldest entry or '',
 --          delayed, parked, dead, kept, state or '', counter or false, …}
 --
--- A key that holds something else is reported, not read: the row then has its damage and zeros.
+-- A key that holds something else is reported, not read: the row then has its damage and zeros. So is a queue whose
+-- record names another hash tag: it was copied here, or whoever placed it elsewhere knows more than we do.
 
 -- include clock
 -- include entries
@@ -15,10 +16,10 @@
 
 local KEYS_PER_QUEUE = 5
 local TYPES = {'stream', 'stream', 'zset', 'hash', 'stream'}
-local FIRST_COUNTER = 4 -- in ARGV
+local FIRST_COUNTER = 5 -- in ARGV
 local STATE = 11 -- in a row; the counters follow
 
-local function find_wrong_type(first)
+local function find_foreign(first)
   for offset, wanted in ipairs(TYPES) do
     local key = KEYS[first + offset - 1]
     local found = redis.call('TYPE', key).ok
@@ -26,7 +27,9 @@ local function find_wrong_type(first)
       return key .. ' holds a ' .. found .. ', not a ' .. wanted
     end
   end
-  return nil
+  local record = KEYS[first + 3]
+  local tag = redis.call('HGET', record, 'tag')
+  return tag and tag ~= ARGV[4] and record .. ' is the record of a queue in {' .. tag .. '}'
 end
 
 -- What was handed back is held by nobody or under suspicion; neither is a consumer.
@@ -44,7 +47,7 @@ local function read_record(key)
 end
 
 local function look(first)
-  local wrong = find_wrong_type(first)
+  local wrong = find_foreign(first)
   if wrong then
     return {'wrong_type', wrong, 0, 0, 0, '', 0, 0, 0, 0, ''}
   end
