@@ -267,7 +267,7 @@ def _connect_blocking(target: Target, opened: ExitStack) -> BlockingConnection:
 
 
 async def _connect_async(target: Target, opened: AsyncExitStack) -> AsyncConnection:
-    from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
+    from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 
     connection = await AsyncRedisConnection.open(target.address, client_name=target.client_name)
     opened.push_async_callback(connection.close)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Operation, SendResult
+from leanmq_topology.brokers.protocol import AsyncConnection, Operation, SendResult, Told, tell
 from leanmq_topology.client.confirmed import Levels
 from leanmq_topology.client.flushing import Flusher
 from leanmq_topology.messages.envelope import Outgoing
@@ -47,6 +47,7 @@ class _SingleLine:
         self._open = open_connection
         self._connection: AsyncConnection | None = None
         self._turn = asyncio.Lock()
+        self._telling: set[asyncio.Task[None]] = set()
 
     @property
     def connection_id(self) -> int:
@@ -57,6 +58,11 @@ class _SingleLine:
             if self._connection is None:
                 self._connection = await self._open()
             return await self._connection.execute(operation)
+
+    def begin(self, operation: Operation[T], told: Told[T]) -> None:
+        task = asyncio.ensure_future(tell(self.execute(operation), told))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
 
     async def close(self) -> None:
         if self._connection is not None:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import time
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Flush, Sender, SendResult
+from leanmq_topology.brokers.protocol import AsyncConnection, Flush, Operation, Sender, SendResult
 from leanmq_topology.client.identity import Producer
-from leanmq_topology.client.persistence import persist_async
+from leanmq_topology.client.persistence import persist_further_async
 from leanmq_topology.client.sender import MOST_COPIES, weigh
-from leanmq_topology.errors import BrokerUnavailableError
+from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
 from leanmq_topology.messages.envelope import Outgoing
 
 MOST_FLUSH_BYTES: Final = 1024 * 1024
@@ -40,8 +42,12 @@ class Flusher:
         self._connection, self._broker = connection, broker
         self._producer = Producer()
         self._parcels: deque[_Parcel] = deque()
-        self._running: asyncio.Task[None] | None = None
+        self._is_busy = False
+        """A flush is under way, or about to leave."""
+        self._resending: asyncio.Task[None] | None = None
         self._closed = False
+        self._idle: asyncio.Future[None] | None = None
+        """Whoever closes waits for it."""
 
     def submit(
         self, sends: Sequence[Outgoing], *, together: bool = False
@@ -56,26 +62,33 @@ class Flusher:
             parcel.answer.set_exception(BrokerUnavailableError("this client is closed"))
             return parcel.answer
         self._parcels.append(parcel)
-        if self._running is None:
-            # A task starts in the next turn of the loop: everything sent in this one is gathered by then.
-            self._running = loop.create_task(self._run(), name="leanmq-flush")
+        if not self._is_busy:
+            self._is_busy = True
+            loop.call_soon(self._leave)  # in the next turn: everything sent in this one is gathered by then
         return parcel.answer
 
     async def close(self) -> None:
         """Wait for what was sent already; a flush that fails now is not tried again."""
         self._closed = True
-        if self._running is not None:
-            await asyncio.shield(self._running)
+        if self._is_busy:
+            self._idle = self._idle or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._idle)
 
-    async def _run(self) -> None:
+    def _leave(self) -> None:
+        """The next flush, if anything has gathered."""
+        parcels = self._take()
+        if not parcels:
+            self._is_busy = False
+            if self._idle is not None:
+                self._idle.set_result(None)
+            return
+        name, sequence = self._producer.next()
+        sends = tuple(outgoing for parcel in parcels for outgoing in parcel.sends)
         try:
-            while parcels := self._take():
-                await self._flush(parcels)
-        finally:
-            self._running = None
-            for parcel in self._parcels:  # only when this task itself was cancelled
-                _fail(parcel, BrokerUnavailableError("the client stopped before this was sent"))
-            self._parcels.clear()
+            operation = self._broker.send(Flush(name, sequence, sends, all_or_none=parcels[0].together))
+            self._connection.begin(operation, partial(self._hear, parcels, operation, time.monotonic()))
+        except Exception as failure:
+            self._end(parcels, failure)
 
     def _take(self) -> list[_Parcel]:
         """What goes into the next flush: a batch by itself, or single sends up to the bounds."""
@@ -93,25 +106,51 @@ class Flusher:
             copies, size = copies + parcel.copies, size + parcel.size
         return taken
 
-    async def _flush(self, parcels: list[_Parcel]) -> None:
-        name, sequence = self._producer.next()
-        sends = tuple(outgoing for parcel in parcels for outgoing in parcel.sends)
-        flush = Flush(name, sequence, sends, all_or_none=parcels[0].together)
+    def _hear(
+        self,
+        parcels: list[_Parcel],
+        operation: Operation[list[SendResult]],
+        began: float,
+        answer: list[SendResult] | Exception,
+    ) -> None:
+        if isinstance(answer, LeanMQError):
+            self._resending = asyncio.ensure_future(self._resend(parcels, operation, answer, began))
+        else:
+            self._end(parcels, answer)
+
+    async def _resend(
+        self,
+        parcels: list[_Parcel],
+        operation: Operation[list[SendResult]],
+        failure: LeanMQError,
+        began: float,
+    ) -> None:
+        """The same flush once more, as long as there is a point in it."""
+        further = persist_further_async(
+            self._connection, operation, failure, began=began, goes_on=lambda: not self._closed
+        )
+        answer: list[SendResult] | Exception
         try:
-            operation = self._broker.send(flush)
-            results = iter(await persist_async(self._connection, operation, goes_on=lambda: not self._closed))
+            answer, _ = await further
         except asyncio.CancelledError:
-            for parcel in parcels:
-                _fail(parcel, BrokerUnavailableError("the client stopped while this was sent", unknown=True))
+            self._end(parcels, BrokerUnavailableError("the client stopped while this was sent", unknown=True))
             raise
-        except Exception as failure:
-            for parcel in parcels:
-                _fail(parcel, failure)
-            return
+        except Exception as final:
+            answer = final
+        self._end(parcels, answer)
+
+    def _end(self, parcels: list[_Parcel], answer: list[SendResult] | Exception) -> None:
+        """Each sender gets its part. The next flush leaves when they have had their turn: what those who
+        were answered send next goes with it.
+        """
+        place = 0
         for parcel in parcels:
-            answer = [next(results) for _ in parcel.sends]
-            if not parcel.answer.done():
-                parcel.answer.set_result(answer)
+            place, start = place + len(parcel.sends), place
+            if isinstance(answer, Exception):
+                _fail(parcel, answer)
+            elif not parcel.answer.done():
+                parcel.answer.set_result(answer[start:place])
+        asyncio.get_running_loop().call_soon(self._leave)
 
 
 def _fail(parcel: _Parcel, failure: Exception) -> None:

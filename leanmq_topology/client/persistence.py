@@ -51,15 +51,32 @@ async def persist_noting_async(
     connection: AsyncConnection, operation: Operation[T], *, goes_on: Callable[[], bool] = lambda: True
 ) -> tuple[T, bool]:
     """What `persist_noting` does, for asyncio."""
-    started, tries, unknown = time.monotonic(), 0, False
+    began = time.monotonic()
+    try:
+        return await connection.execute(operation), False
+    except LeanMQError as failure:
+        return await persist_further_async(connection, operation, failure, began=began, goes_on=goes_on)
+
+
+async def persist_further_async(
+    connection: AsyncConnection,
+    operation: Operation[T],
+    failure: LeanMQError,
+    *,
+    began: float,
+    goes_on: Callable[[], bool] = lambda: True,
+) -> tuple[T, bool]:
+    """Go on after a first try that began at `began` (monotonic seconds) and met this failure."""
+    tries, unknown = 0, False
     while True:
-        try:
-            return await connection.execute(operation), unknown
-        except LeanMQError as failure:
-            unknown = unknown or getattr(failure, "unknown", False)
-            elapsed_s = time.monotonic() - started
-            wait_s = wait_before_resend(failure, tries=tries, elapsed_s=elapsed_s, chance=random.random())
-            if wait_s is None or not goes_on():
-                raise mark_unknown(failure, unknown) from None
+        unknown = unknown or getattr(failure, "unknown", False)
+        elapsed_s = time.monotonic() - began
+        wait_s = wait_before_resend(failure, tries=tries, elapsed_s=elapsed_s, chance=random.random())
+        if wait_s is None or not goes_on():
+            raise mark_unknown(failure, unknown) from None
         tries += 1
         await asyncio.sleep(wait_s)
+        try:
+            return await connection.execute(operation), unknown
+        except LeanMQError as met:
+            failure = met

@@ -1,4 +1,8 @@
-"""Requests of the tasks of one event loop: one inbox, and one task that reads it while anybody waits."""
+"""Requests of the tasks of one event loop: one inbox, and one read of it under way while anybody waits.
+
+Answers are passed on in the turn of the loop they come in. A read is left under way for a while when nobody
+waits any more, so that the next request finds it there already and has only itself to send.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,10 @@ import copy
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Final
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Correspondent, Reply
+from leanmq_topology.brokers.protocol import Arrived, AsyncConnection, Correspondent, Reply
 from leanmq_topology.client.persistence import persist_async
 from leanmq_topology.client.requesting import (
     LIFETIME_MS,
@@ -59,7 +64,11 @@ class Requester:
         self._box: Mailbox[asyncio.Future[Reply]] = Mailbox(os.getpid())
         self._line: AsyncConnection | None = None
         self._opening = asyncio.Lock()
-        self._reading: asyncio.Task[None] | None = None
+        self._is_reading = False
+        self._preparing: asyncio.Task[None] | None = None
+        """Opens the line, or renews the inbox, before the next read."""
+        self._pause = FIRST_PAUSE_SECONDS
+        self._closed = False
 
     @property
     def counts(self) -> ReplyCounts:
@@ -110,8 +119,9 @@ class Requester:
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._box.add(request_id, answer)
         try:
-            if self._reading is None:
-                self._reading = asyncio.create_task(self._read(), name="leanmq-replies")
+            if not self._is_reading:
+                self._is_reading = True
+                self._read_on()
             yield answer
         finally:
             self._box.waiting.pop(request_id, None)
@@ -119,9 +129,10 @@ class Requester:
     async def close(self) -> None:
         """Delete the inbox. Whoever still waits is told that no reply will come."""
         self._fail_all(BrokerUnavailableError("this client is closed", unknown=True))
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        self._closed = True
+        if self._preparing is not None:
+            self._preparing.cancel()
+            await asyncio.gather(self._preparing, return_exceptions=True)
         if self._box.is_open:
             with contextlib.suppress(LeanMQError, TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
@@ -136,39 +147,79 @@ class Requester:
             keep = self._broker.keep_inbox(box.name, lifetime_ms=self._lifetime_ms, read_to=box.read_to)
             if not await persist_async(self._connection, keep):
                 box.move()
+                await self._drop_line()
         if not box.is_open:
             make = self._broker.open_inbox(box.name, lifetime_ms=self._lifetime_ms)
             await persist_async(self._connection, make)
         box.note_kept(now)
 
-    async def _read(self) -> None:
+    def _read_on(self) -> None:
         """Read as long as anybody waits. A break costs nothing: what was not read is still there."""
-        pause = FIRST_PAUSE_SECONDS
-        try:
-            while self._box.waiting:
-                try:
-                    await self._read_once()
-                    pause = FIRST_PAUSE_SECONDS
-                except BrokerUnavailableError:
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-        except Exception as failure:
-            self._fail_all(failure)
-        finally:
-            self._reading = None
+        if self._closed:
+            self._is_reading = False
+        elif self._line is None or (self._box.waiting and self._box.needs_keeping(time.monotonic())):
+            self._preparing = asyncio.create_task(self._prepare(), name="leanmq-replies")
+        else:
+            self._read()
 
-    async def _read_once(self) -> None:
-        if self._line is None:
-            self._line = await self._open_connection()
+    def _read(self) -> None:
+        assert self._line is not None
         box = self._box
-        name = box.name
-        read = self._broker.read_inbox(name, box.read_to, count=READ_AT_ONCE, block_ms=LONGEST_READ_MS)
-        arrived = await self._line.execute(read)
-        if name == box.name:  # else it was gone meanwhile, and there is another
-            for answer, reply in box.take(arrived):
-                if not answer.done():
-                    answer.set_result(reply)
-        await self.open()
+        read = self._broker.read_inbox(box.name, box.read_to, count=READ_AT_ONCE, block_ms=LONGEST_READ_MS)
+        self._line.begin(read, partial(self._hear, box.name))
+
+    async def _prepare(self) -> None:
+        try:
+            if self._line is None:
+                self._line = await self._open_connection()
+            if self._box.waiting:
+                await self.open()
+        except BrokerUnavailableError:
+            self._pause_reading()
+        except Exception as failure:
+            self._end_reading(failure)
+        else:
+            self._read_on()
+
+    def _hear(self, name: str, answer: list[Arrived] | Exception) -> None:
+        """What a read brought. It may be from an inbox that was gone meanwhile, and there is another."""
+        if isinstance(answer, BrokerUnavailableError):
+            self._pause_reading()
+            return
+        if isinstance(answer, Exception):
+            self._end_reading(answer)
+            return
+        self._pause = FIRST_PAUSE_SECONDS
+        found = self._box.take(answer) if name == self._box.name else []
+        for future, reply in found:
+            if not future.done():
+                future.set_result(reply)
+        if self._box.waiting:
+            self._read_on()
+        elif found:
+            # After what those who were answered do in their turn, and send at the end of it.
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._read_on)
+        else:
+            self._is_reading = False
+
+    def _pause_reading(self) -> None:
+        """After a break; once nobody waits, there is no need to go on."""
+        if self._closed or not self._box.waiting:
+            self._is_reading = False
+            return
+        asyncio.get_running_loop().call_later(self._pause, self._read_on)
+        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+
+    def _end_reading(self, failure: Exception) -> None:
+        self._is_reading = False
+        self._fail_all(failure)
+
+    async def _drop_line(self) -> None:
+        """The read under way waits in an inbox that is gone; the next one takes a line of its own."""
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
 
     def _fail_all(self, failure: Exception) -> None:
         for answer in self._box.waiting.values():

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from leanmq_topology.brokers.redis.address import Address, parse_address
+from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.calls import Call, Refused, Script
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
 from leanmq_topology.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
 from leanmq_topology.topology.model import Queue
 from tests.support.chaos_proxy import ChaosProxy
@@ -203,6 +203,49 @@ async def test_a_closed_connection_stays_closed(server: Server):
     connection.close()
     with pytest.raises(BrokerUnavailableError, match="closed"):
         connection.execute(echo("x"))
+
+
+async def begin(connection: AsyncRedisConnection, call: Call[bytes]) -> bytes | Exception:
+    """What is told of it."""
+    heard: asyncio.Future[bytes | Exception] = asyncio.get_running_loop().create_future()
+    connection.begin(call, heard.set_result)
+    return await asyncio.wait_for(heard, 10)
+
+
+async def test_what_is_begun_needs_no_task_and_its_answer_or_error_is_told(server: Server):
+    connection = await AsyncRedisConnection.open(parse_address(server.url))
+    tasks = asyncio.all_tasks()
+    telling = asyncio.ensure_future(begin(connection, echo("a")))
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() - tasks == {telling}
+    assert await telling == b"a"
+    refused = await begin(connection, Call("nonsense", "NONSENSE", (), (), bytes))
+    assert isinstance(refused, BrokerError)
+    assert "unknown command" in str(refused)
+    misread = await begin(connection, Call("echo", "ECHO", (), ("a",), lambda reply: reply.nonsense))
+    assert isinstance(misread, AttributeError)
+    assert await begin(connection, echo("in step")) == b"in step"
+    await connection.close()
+
+
+async def test_what_is_begun_survives_a_forgotten_script_and_is_told_of_breaks(
+    server: Server, admin: BlockingRedisConnection
+):
+    connection = await AsyncRedisConnection.open(parse_address(server.url))
+    script = Script("one", b"return 'begun'", "0" * 40)
+    assert await begin(connection, Call("one", script, (), (), bytes)) == b"begun"
+    assert await begin(connection, together(echo("a"), ("ECHO", "b"))) == [b"a", b"b"]  # type: ignore[arg-type]
+    waiting = asyncio.ensure_future(begin(connection, Call("wait", "BLPOP", (), ("nothing", 0), bytes)))
+    await asyncio.sleep(0)
+    run(admin, "CLIENT", "KILL", "ID", connection.connection_id)
+    lost = await waiting
+    assert isinstance(lost, BrokerUnavailableError)
+    assert lost.unknown
+    assert await begin(connection, echo("back")) == b"back"
+    await connection.close()
+    closed = await begin(connection, echo("x"))
+    assert isinstance(closed, BrokerUnavailableError)
+    assert not closed.unknown
 
 
 async def test_tasks_that_meet_a_break_share_one_new_connection(

@@ -18,8 +18,9 @@ import pytest
 from leanmq_topology import Discard, Message, Reject, Retry, connect, connect_sync
 from leanmq_topology.brokers.protocol import Flush, Operation, Reply
 from leanmq_topology.brokers.redis.keys import Keys
+from leanmq_topology.client import requesting_tasks
 from leanmq_topology.client.patience import LONGEST_S
-from leanmq_topology.client.requesting import LIFETIME_MS
+from leanmq_topology.client.requesting import LIFETIME_MS, LONGEST_READ_MS
 from leanmq_topology.errors import (
     BrokerUnavailableError,
     InvalidMessageError,
@@ -488,6 +489,45 @@ async def test_an_inbox_that_was_deleted_is_followed_by_another(here: Here):
         assert await client.request("ask", {"n": 2}, timeout=LONG) == {"n": 4}
         [second] = inboxes(place)
     assert first != second
+
+
+async def test_an_inbox_that_is_deleted_while_it_is_read_keeps_nobody_waiting(here: Here):
+    place = here()
+    started, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def handler(data: dict[str, int]) -> dict[str, int]:
+        started.set()
+        await goes_on.wait()
+        return data
+
+    async with answering(place, handler, concurrency=2), place.client() as client:
+        waiting = asyncio.create_task(client.request("ask", {"n": 1}, timeout=LONG))
+        await happens(started)
+        [first] = inboxes(place)
+        place.command("DEL", first)
+        client._requester._box._kept_at = time.monotonic() - 3600  # as if an hour had passed
+        goes_on.set()
+        began = time.monotonic()
+        assert await client.request("ask", {"n": 2}, timeout=LONG) == {"n": 2}
+        assert time.monotonic() - began < LONGEST_READ_MS / 1000 / 2, "it waited for the old read"
+        waiting.cancel()
+
+
+async def test_a_read_stays_under_way_for_the_next_request_and_ends_when_there_is_none(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(requesting_tasks, "LONGEST_READ_MS", 200)
+    place = here()
+    async with answering(place), place.client() as client:
+        assert await client.request("ask", {"n": 1}, timeout=LONG) == {"n": 2}
+        await asyncio.sleep(0.05)
+        assert client._requester._is_reading
+        assert await client.request("ask", {"n": 2}, timeout=LONG) == {"n": 4}
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while client._requester._is_reading and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        assert not client._requester._is_reading
+        assert await client.request("ask", {"n": 3}, timeout=LONG) == {"n": 6}
 
 
 async def test_an_inbox_is_trimmed_behind_its_reader_and_lives_for_a_time(here: Here):

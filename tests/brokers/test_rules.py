@@ -16,10 +16,10 @@ from msgspec import structs
 from leanmq_topology.brokers.protocol import Damage, Retrying
 from leanmq_topology.brokers.redis import pipe as pipe_module
 from leanmq_topology.brokers.redis.address import parse_address
+from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.calls import Call, Script
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
 from leanmq_topology.brokers.redis.record import address_field
 from leanmq_topology.client import connect
 from leanmq_topology.client.patience import LONGEST_S

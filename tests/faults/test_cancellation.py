@@ -11,10 +11,10 @@ import pytest
 
 from leanmq_topology import connect
 from leanmq_topology.brokers.redis.address import parse_address
+from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
 from leanmq_topology.client.consuming.delivery import Delivery
 from leanmq_topology.topology.model import Queue, Topology
 from tests.faults.catalogue import Figures

@@ -6,9 +6,9 @@ import asyncio
 from collections import Counter
 
 from leanmq_topology.brokers.redis.address import parse_address
+from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
 from leanmq_topology.topology.model import Queue
 from tests.faults.catalogue import Figures
 from tests.support.factories import make_topology

@@ -10,9 +10,9 @@ from typing import Any, Protocol, TypeVar
 
 from leanmq_topology.brokers.protocol import Flush, Operation, QueueState, SendResult
 from leanmq_topology.brokers.redis.address import parse_address
+from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection
 from leanmq_topology.messages.envelope import Delivered, Envelope, Outgoing
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.topology.specs import address_digests, resource_specs

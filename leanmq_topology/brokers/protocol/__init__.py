@@ -36,7 +36,13 @@ from leanmq_topology.brokers.protocol.looking import (
     WorkerState,
 )
 from leanmq_topology.brokers.protocol.operating import NoRoom, Operator, Purge, Replayed, Revival, Undone
-from leanmq_topology.brokers.protocol.operation import AsyncConnection, BlockingConnection, Operation
+from leanmq_topology.brokers.protocol.operation import (
+    AsyncConnection,
+    BlockingConnection,
+    Operation,
+    Told,
+    tell,
+)
 from leanmq_topology.brokers.protocol.pairing import ByHand, Declared, Expired, Pair, PairKeeper
 from leanmq_topology.brokers.protocol.receiving import Part, Receiver
 from leanmq_topology.brokers.protocol.requesting import Arrived, Correspondent, Reply
@@ -122,10 +128,12 @@ __all__ = [
     "Stored",
     "Stretch",
     "Swept",
+    "Told",
     "Unconfirmed",
     "Undone",
     "Upkeep",
     "WaitingEntry",
     "WorkerState",
     "Written",
+    "tell",
 ]

@@ -1,7 +1,7 @@
 """A broker operation as a value: what to send, and how to read the answer. No I/O here.
 
-Two connections carry such values out (`connection` blocking, `pipe` asyncio), so nothing about delivery is
-written twice.
+Two connections carry such values out (`connection` blocking, `async_connection` asyncio), so nothing about
+delivery is written twice.
 """
 
 from __future__ import annotations

@@ -10,11 +10,12 @@ from redis.exceptions import RedisError, ResponseError
 
 from leanmq_topology.brokers.protocol import Hear, Heard, Operation
 from leanmq_topology.brokers.redis.address import Address
+from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 from leanmq_topology.brokers.redis.broadcasting import is_message, read_message, read_name
 from leanmq_topology.brokers.redis.calls import as_call, pack_words
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection, Socket
 from leanmq_topology.brokers.redis.failures import connection_lost, translate_client
-from leanmq_topology.brokers.redis.pipe import AsyncRedisConnection, RespPipe
+from leanmq_topology.brokers.redis.pipe import RespPipe
 
 _CONFIRMATIONS = frozenset({b"subscribe", b"psubscribe"})
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from leanmq_topology.brokers.protocol import Flush, Full, SendResult, Stored
+from leanmq_topology.brokers.protocol import Flush, Full, SendResult, Stored, Told, tell
 from leanmq_topology.client import flushing
 from leanmq_topology.client.flushing import Flusher
 from leanmq_topology.errors import BrokerFullError, BrokerUnavailableError
@@ -37,6 +37,9 @@ class Line:
             Full("q", 1) if outgoing.envelope.id == "full" else Stored(outgoing.envelope.id, 1)
             for outgoing in flush.sends
         ]
+
+    def begin(self, flush: Flush, told: Told[list[SendResult]]) -> None:
+        self.begun = asyncio.ensure_future(tell(self.execute(flush), told))
 
     def ids(self) -> list[list[str]]:
         return [[outgoing.envelope.id for outgoing in flush.sends] for flush in self.flushes]
@@ -79,6 +82,23 @@ async def test_later_sends_gather_behind_the_flush_in_flight(line: Line, flusher
     assert line.ids() == [["a"], ["b", "c"]]
     assert [flush.sequence for flush in line.flushes] == [1, 2]
     assert len({flush.producer for flush in line.flushes}) == 1
+
+
+async def test_what_was_gathered_waits_for_what_those_send_next_who_are_answered_first(
+    line: Line, flusher: Flusher
+):
+    line.gate.clear()
+
+    async def send_twice() -> None:
+        await flusher.submit([make("a")])
+        await flusher.submit([make("b")])
+
+    sending = asyncio.ensure_future(send_twice())
+    await line.arrived.wait()
+    gathered = flusher.submit([make("g")])
+    line.gate.set()
+    await asyncio.gather(sending, gathered)
+    assert line.ids() == [["a"], ["g", "b"]]
 
 
 async def test_a_batch_travels_alone_and_keeps_its_place(line: Line, flusher: Flusher):

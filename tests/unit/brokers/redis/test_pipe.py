@@ -55,6 +55,18 @@ async def test_calls_of_one_turn_leave_in_one_write_and_answers_find_their_call(
     assert [answer.result() for answer in answers] == [0, 1, 2]
 
 
+async def test_a_call_that_cannot_wait_leaves_at_once_with_what_was_queued_before_it(
+    pipe: RespPipe, wire: Wire
+):
+    queued, urgent = pipe.call(("ECHO", 1), 10), asyncio.get_running_loop().create_future()
+    pipe.call_now(("ECHO", 2), 10, urgent)
+    assert wire.writes == [b"*2\r\n$4\r\nECHO\r\n$1\r\n1\r\n*2\r\n$4\r\nECHO\r\n$1\r\n2\r\n"]
+    await turn()
+    assert len(wire.writes) == 1
+    pipe.data_received(b":1\r\n:2\r\n")
+    assert (queued.result(), urgent.result()) == (1, 2)
+
+
 async def test_a_call_cancelled_before_it_is_written_is_withdrawn(pipe: RespPipe, wire: Wire):
     gone, kept = pipe.call(("GONE",), 10), pipe.call(("KEPT",), 10)
     gone.cancel()

@@ -1,0 +1,251 @@
+"""The asyncio connection: carries operations out over a `pipe`, and opens another when one broke."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, Self, TypeVar, cast
+
+import hiredis
+
+from leanmq_topology.brokers.protocol import Operation, Told, tell
+from leanmq_topology.brokers.redis.address import Address
+from leanmq_topology.brokers.redis.calls import Call, Refused, Script, Word, as_call
+from leanmq_topology.brokers.redis.failures import (
+    CHANGED_ROLE,
+    cannot_connect,
+    connecting_took_too_long,
+    connection_lost,
+    refuse_tls,
+    reply_code,
+    translate_reply,
+)
+from leanmq_topology.brokers.redis.handshake import (
+    GREETING,
+    Greeting,
+    entrance_words,
+    read_greeting,
+    refuse_unknown_greeting,
+)
+from leanmq_topology.brokers.redis.pipe import RespPipe
+from leanmq_topology.errors import BrokerUnavailableError, SettingError
+
+T = TypeVar("T")
+
+BLOCK_MARGIN_MS = 5_000
+"""A blocking read may answer this much after the server's own time is up."""
+
+
+class AsyncRedisConnection:
+    """Carries calls out in the order they are given; any number of tasks may share it.
+
+    A connection that broke is opened again by the next call; calls that met the break fail and are never
+    repeated here. A blocking read stalls everything behind it: give it a connection of its own.
+    """
+
+    def __init__(self, address: Address, *, client_name: str) -> None:
+        self._address = address
+        self._client_name = client_name
+        self._pipe: RespPipe | None = None
+        self._greeting: Greeting | None = None
+        self._connecting = asyncio.Lock()
+        self._telling: set[asyncio.Task[None]] = set()
+        """Tasks that `begin` could not do without."""
+        self._closed = False
+
+    @classmethod
+    async def open(cls, address: Address, *, client_name: str = "leanmq") -> Self:
+        """Connect, enter, and check that the server will do.
+
+        Raises `BrokerUnavailableError` if it cannot be reached, `BrokerRefusedError` if it says no.
+        """
+        connection = cls(address, client_name=client_name)
+        await connection._connected()
+        return connection
+
+    @property
+    def connection_id(self) -> int:
+        """The server's number for this connection (`Receiver.end_fetch` takes it); 0 while not connected."""
+        alive = self._pipe is not None and self._pipe.failure is None
+        return self._greeting.connection_id if self._greeting and alive else 0
+
+    @property
+    def address(self) -> Address:
+        return self._address
+
+    async def execute(self, operation: Operation[T]) -> T:
+        """Carry one operation out. Every error is one of `leanmq_topology.errors`."""
+        call = as_call(operation)
+        pipe = self._pipe
+        if pipe is None or pipe.failure is not None:
+            pipe = await self._connected()
+        if pipe.is_crowded:
+            await pipe.wait_for_room()
+        reply = await _converse(pipe, call, call.words(), self._limit_s(call))
+        if isinstance(reply, hiredis.ReplyError):
+            reply = await self._recover(pipe, call, str(reply))
+        return cast(T, call.read(reply))
+
+    def begin(self, operation: Operation[T], told: Told[T]) -> None:
+        """Carry one operation out without a task, unless there is no open pipe or it has followers.
+
+        One that falls back to a task may be overtaken by a later one that does not.
+        """
+        call, pipe = as_call(operation), self._pipe
+        if pipe is None or pipe.failure is not None or pipe.is_crowded or call.followers:
+            self._tell(self.execute(operation), told)
+        else:
+            pipe.call_now(call.words(), self._limit_s(call), _Beginning(self, pipe, call, told))
+
+    def take_refusal(self, pipe: RespPipe, call: Call[T], text: str, told: Told[T]) -> None:
+        """An error reply to what was begun; what there is to do about it takes a task."""
+
+        async def recover() -> T:
+            return call.read(await self._recover(pipe, call, text))
+
+        self._tell(recover(), told)
+
+    async def close(self) -> None:
+        """Close at once; calls under way fail as unknown. Closing twice is harmless."""
+        self._closed = True
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            reason = connection_lost("it was closed here", where=self._address.masked, unknown=True)
+            pipe.abort(reason)
+            await pipe.ended
+
+    def _limit_s(self, call: Call[Any]) -> float:
+        limit_ms = call.block_ms + BLOCK_MARGIN_MS if call.block_ms else self._address.timeout_ms
+        return limit_ms / 1000
+
+    def _tell(self, answer: Coroutine[Any, Any, T], told: Told[T]) -> None:
+        task = asyncio.ensure_future(tell(answer, told))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _recover(self, pipe: RespPipe, call: Call[Any], text: str) -> Any:
+        """An error reply: send the text of a script the server does not know, else raise what it means."""
+        if reply_code(text) == "NOSCRIPT" and isinstance(call.command, Script):
+            reply = await _converse(pipe, call, call.full_words(), self._limit_s(call))
+            if not isinstance(reply, hiredis.ReplyError):
+                return reply
+            text = str(reply)
+        if reply_code(text) in CHANGED_ROLE:
+            self._leave(pipe)
+        meant = call.read_error(text) if call.read_error else None
+        raise meant or translate_reply(text, where=self._address.masked)
+
+    def _leave(self, pipe: RespPipe) -> None:
+        """The next call connects anew; what this pipe still waits for comes to its end."""
+        if self._pipe is pipe:
+            self._pipe = None
+        pipe.retire()
+
+    async def _connected(self) -> RespPipe:
+        async with self._connecting:
+            if self._closed:
+                raise cannot_connect("this connection was closed", where=self._address.masked)
+            if self._pipe is None or self._pipe.failure is not None:
+                self._pipe, self._greeting = await self._connect()
+            return self._pipe
+
+    async def _connect(self) -> tuple[RespPipe, Greeting]:
+        address, where = self._address, self._address.masked
+        try:
+            async with asyncio.timeout(address.connect_timeout_ms / 1000):
+                pipe = await _dial(address, self._make_pipe)
+        except SettingError:
+            raise
+        except TimeoutError as failure:
+            raise connecting_took_too_long(where=where, tls=address.tls) from failure
+        except (OSError, ValueError) as failure:
+            raise refuse_tls(failure, where=where) or cannot_connect(str(failure), where=where) from failure
+        try:
+            return pipe, await self._enter(pipe)
+        except BaseException:
+            pipe.abort(connection_lost("it was not entered", where=where, unknown=False))
+            raise
+
+    def _make_pipe(self, loop: asyncio.AbstractEventLoop) -> RespPipe:
+        return RespPipe(loop, self._address.masked)
+
+    async def _enter(self, pipe: RespPipe) -> Greeting:
+        where, limit_s = self._address.masked, self._address.timeout_ms / 1000
+        words = [*entrance_words(self._address, self._client_name), GREETING]
+        replies = await asyncio.gather(*[pipe.call(word, limit_s) for word in words])
+        for reply in replies:
+            if isinstance(reply, hiredis.ReplyError):
+                if "unknown command" in str(reply).lower():
+                    raise refuse_unknown_greeting(where=where)
+                raise translate_reply(str(reply), where=where)
+        return read_greeting(replies[-1], where=where, again=self._greeting is not None)
+
+
+class _Beginning(Generic[T]):
+    """Stands where the future of a call would, and passes the answer on in the very turn it comes in."""
+
+    __slots__ = ("_call", "_connection", "_pipe", "_told")
+
+    def __init__(
+        self, connection: AsyncRedisConnection, pipe: RespPipe, call: Call[T], told: Told[T]
+    ) -> None:
+        self._connection, self._pipe, self._call, self._told = connection, pipe, call, told
+
+    def done(self) -> bool:
+        """Never given up."""
+        return False
+
+    def set_result(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            self._connection.take_refusal(self._pipe, self._call, str(reply), self._told)
+            return
+        result: T | Exception
+        try:
+            result = self._call.read(reply)
+        except Exception as failure:
+            result = failure
+        self._told(result)
+
+    def set_exception(self, failure: BrokerUnavailableError) -> None:
+        self._told(failure)
+
+
+def _converse(pipe: RespPipe, call: Call[Any], words: tuple[Word, ...], limit_s: float) -> Awaitable[Any]:
+    """Say the call and its followers in one turn, hence one write; an error reply to the call is returned."""
+    first = pipe.call(words, limit_s)
+    if not call.followers:
+        return first
+    return _hear([first, *[pipe.call(follower, limit_s) for follower in call.followers]])
+
+
+async def _hear(answers: list[asyncio.Future[Any]]) -> Any:
+    replies = await asyncio.gather(*answers)
+    if isinstance(replies[0], hiredis.ReplyError):
+        return replies[0]
+    return [Refused(str(reply)) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
+
+
+async def _dial(address: Address, make_pipe: Callable[[asyncio.AbstractEventLoop], RespPipe]) -> RespPipe:
+    loop = asyncio.get_running_loop()
+
+    def make() -> RespPipe:
+        return make_pipe(loop)
+
+    if address.path is not None:
+        _, pipe = await loop.create_unix_connection(make, address.path)
+        return pipe
+    transport, pipe = await loop.create_connection(
+        make, address.host, address.port, ssl=address.tls_context() if address.tls else None
+    )
+    _tune(transport)
+    return pipe
+
+
+def _tune(transport: asyncio.BaseTransport) -> None:
+    """Small writes leave at once, and a peer that vanished is noticed."""
+    raw = transport.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
