@@ -16,12 +16,10 @@ from leanmq_topology.brokers.protocol import BlockingConnection, Settler
 from leanmq_topology.errors import LeanMQError
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.lane import Lane
+from leanmq_topology.upkeep.renewal import renew, renewal_seconds
+from leanmq_topology.upkeep.steps import carry_out
 
 logger = logging.getLogger("leanmq.runner")
-
-RENEWALS_PER_LEASE = 3
-LARGEST_RENEWAL = 500
-"""Deliveries in one call."""
 
 
 class LeaseKeeper:
@@ -40,7 +38,7 @@ class LeaseKeeper:
         self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._stopped = threading.Event()
-        self._due = {lane.name: time.monotonic() + self._interval(lane) for lane in lanes}
+        self._due = {lane.name: time.monotonic() + renewal_seconds(lane.queue) for lane in lanes}
         self._thread = threading.Thread(target=self._run, name="leanmq-leases", daemon=True)
 
     def start(self) -> None:
@@ -63,22 +61,13 @@ class LeaseKeeper:
             self._renew(lane)
         except LeanMQError as failure:
             logger.debug("renewing leases of %s failed: %s", lane.name, failure)
-            return self._interval(lane) / 4
-        return self._interval(lane)
+            return renewal_seconds(lane.queue) / 4
+        return renewal_seconds(lane.queue)
 
     def _renew(self, lane: Lane) -> None:
-        messages = lane.renewable()
-        for start in range(0, len(messages), LARGEST_RENEWAL):
-            part = messages[start : start + LARGEST_RENEWAL]
-            asked_at = time.monotonic()
-            deliveries = [message.delivered for message in part]
-            kept = self._connection.execute(self._broker.extend(lane.name, self._consumer, deliveries))
-            lease_ends = asked_at + lane.queue.visibility_timeout_ms / 1000
-            for message, ours in zip(part, kept, strict=True):
-                if ours:
-                    message.lease_ends = lease_ends
-                elif not self._stopped.is_set():
-                    self._loop.call_soon_threadsafe(self._lost, lane, message)
+        def lose(message: Incoming) -> None:
+            if not self._stopped.is_set():
+                self._loop.call_soon_threadsafe(self._lost, lane, message)
 
-    def _interval(self, lane: Lane) -> float:
-        return lane.queue.visibility_timeout_ms / 1000 / RENEWALS_PER_LEASE
+        renewal = renew(self._broker, lane.queue, self._consumer, lane.renewable(), lose)
+        carry_out(renewal, self._connection)

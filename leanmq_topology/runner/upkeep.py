@@ -18,6 +18,7 @@ from leanmq_topology.runner.handover import HandOver
 from leanmq_topology.runner.lane import Lane
 from leanmq_topology.upkeep.checkup import CheckUp
 from leanmq_topology.upkeep.clocks import ServerClock
+from leanmq_topology.upkeep.complaints import Complaints
 from leanmq_topology.upkeep.outage import Outage, Pauses
 from leanmq_topology.upkeep.promotion import WORK_SECONDS, Promotion
 from leanmq_topology.upkeep.scan import FRONT, Scan
@@ -28,7 +29,6 @@ logger = logging.getLogger("leanmq.runner")
 
 LARGEST_CLAIM = 100
 HEARTBEAT_SECONDS = 5.0
-REPEATED_SECONDS = 60.0
 
 
 class Maintenance:
@@ -70,8 +70,7 @@ class Maintenance:
         self._part = part
         for lane in lanes:
             lane.room_bell = self._wake_up
-        self._said: dict[str, tuple[str, float]] = {}
-        """What failed last in each part, and when that was logged."""
+        self._complaints = Complaints(logger)
         self._stopping = False
         self._rested: asyncio.Future[None] | None = None
 
@@ -131,16 +130,9 @@ class Maintenance:
             except BrokerUnavailableError:
                 raise
             except LeanMQError as failure:
-                self._report(name, failure)
+                self._watch.look_soon()
+                self._complaints.say(name, failure)
         return self._rest()
-
-    def _report(self, part: str, failure: LeanMQError) -> None:
-        """The same once a minute at most."""
-        self._watch.look_soon()
-        now, (said, said_at) = time.monotonic(), self._said.get(part, ("", 0.0))
-        if said != failure.message or now - said_at >= REPEATED_SECONDS:
-            self._said[part] = (failure.message, now)
-            logger.error("upkeep failed (%s): %s", part, failure, extra={"event": "upkeep_failed"})
 
     async def _promote(self) -> None:
         await self._note_topology(await carry_out_async(self._promotion.step(), self._connection))

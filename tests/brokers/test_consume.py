@@ -23,7 +23,6 @@ from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.client.consuming import housekeeper
-from leanmq_topology.client.consuming.shelf import Shelf
 from leanmq_topology.topology.model import (
     FanoutRoute,
     KeepAcked,
@@ -454,15 +453,15 @@ def test_a_queue_that_is_added_is_kept_from_the_moment_its_keeper_knows_of_it(
     place.apply(WORK, replace(WORK, name="second"))
     mq = place.client()
     mq.receive("work")
-    keeper, interval, asked = mq.mq._consumer._housekeeper, housekeeper._interval, list[str]()
+    keeper, interval, asked = mq.mq._consumer._housekeeper, housekeeper.renewal_seconds, list[str]()
 
-    def look_round(shelf: Shelf) -> float:
-        if shelf.name == "second" and not asked:
-            asked.append(shelf.name)
+    def look_round(queue: Queue) -> float:
+        if queue.name == "second" and not asked:
+            asked.append(queue.name)
             keeper._renew_all()  # as its own thread may at any time, while a queue is being added
-        return interval(shelf)
+        return interval(queue)
 
-    monkeypatch.setattr(housekeeper, "_interval", look_round)
+    monkeypatch.setattr(housekeeper, "renewal_seconds", look_round)
     assert mq.receive("second") == []
     assert asked
 

@@ -22,18 +22,17 @@ from leanmq_topology.client.consuming.shelf import Leftover, Shelf
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
 from leanmq_topology.upkeep.checkup import CheckUp
 from leanmq_topology.upkeep.clocks import ServerClock
+from leanmq_topology.upkeep.complaints import Complaints
 from leanmq_topology.upkeep.outage import Outage, Pauses
 from leanmq_topology.upkeep.promotion import Promotion, maintain
+from leanmq_topology.upkeep.renewal import renew, renewal_seconds
 from leanmq_topology.upkeep.steps import carry_out
 
 logger = logging.getLogger("leanmq.client")
 
-RENEWALS_PER_LEASE: Final = 3
-LARGEST_RENEWAL: Final = 500
 HEARTBEAT_SECONDS: Final = 5.0
 CORRECTED_SECONDS: Final = 1.0
 """What was said of who reads is no older, for workers leave messages to those that do."""
-REPEATED_SECONDS: Final = 60.0
 LEFTOVERS_A_STEP: Final = 100
 MISTAKE_SECONDS: Final = 0.2
 """The least rest after an error that nobody foresaw; what raised it may be due at once."""
@@ -62,7 +61,7 @@ class Housekeeper:
         self._beat_at = 0.0
         self._told_reading: set[str] = set()
         self._told_at = 0.0
-        self._said: dict[str, tuple[str, float]] = {}
+        self._complaints = Complaints(logger)
         self._bell = threading.Event()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="leanmq-housekeeper", daemon=True)
@@ -76,7 +75,7 @@ class Housekeeper:
 
     def add(self, shelf: Shelf) -> None:
         """Keep this one too. Its health is known already."""
-        self._renew_at[shelf.name] = time.monotonic() + _interval(shelf)
+        self._renew_at[shelf.name] = time.monotonic() + renewal_seconds(shelf.queue)
         self._shelves = {**self._shelves, shelf.name: shelf}  # last: from now on the thread sees it
         self._checkup.watch(list(self._shelves.values()))
         self._beat_at = 0.0
@@ -126,48 +125,23 @@ class Housekeeper:
             except BrokerUnavailableError:
                 raise
             except LeanMQError as failure:
-                self._report(name, failure)
+                self._complaints.say(name, failure)
             except Exception as mistake:  # of ours: without this thread every lease would lapse
-                self._report(name, mistake)
+                self._complaints.say(name, mistake)
                 rest = MISTAKE_SECONDS
         renewal = min((self._renew_at[name] for name in self._shelves), default=float("inf"))
         return max(min(self._promotion.rest(), renewal - time.monotonic()), rest)
-
-    def _report(self, part: str, failure: Exception) -> None:
-        """The same once a minute at most."""
-        now, (said, said_at) = time.monotonic(), self._said.get(part, ("", 0.0))
-        known = isinstance(failure, LeanMQError)
-        text = str(failure) if known else repr(failure)
-        if said != text or now - said_at >= REPEATED_SECONDS:
-            self._said[part] = (text, now)
-            logger.error(
-                "upkeep failed (%s): %s",
-                part,
-                text,
-                extra={"event": "upkeep_failed"},
-                exc_info=None if known else failure,
-            )
 
     def _renew_all(self) -> None:
         for name, shelf in self._shelves.items():
             if time.monotonic() < self._renew_at[name]:
                 continue
-            self._renew_at[name] = time.monotonic() + _interval(shelf) / 4  # sooner after a failure
+            interval = renewal_seconds(shelf.queue)
+            self._renew_at[name] = time.monotonic() + interval / 4  # sooner after a failure
             messages = [held for held in shelf.held.copy().values() if held.renewable]
-            for start in range(0, len(messages), LARGEST_RENEWAL):
-                self._renew(shelf, messages[start : start + LARGEST_RENEWAL])
+            carry_out(renew(self._broker, shelf.queue, self._consumer, messages, _lose), self._connection)
             shelf.drop_forgotten()
-            self._renew_at[name] = time.monotonic() + _interval(shelf)
-
-    def _renew(self, shelf: Shelf, part: Sequence[Held]) -> None:
-        asked_at = time.monotonic()
-        deliveries = [held.delivered for held in part]
-        kept = self._connection.execute(self._broker.extend(shelf.name, self._consumer, deliveries))
-        for held, ours in zip(part, kept, strict=True):
-            if ours:
-                held.lease_ends = asked_at + shelf.lease_seconds
-            elif not held.ended:
-                held.lost = True
+            self._renew_at[name] = time.monotonic() + interval
 
     def _settle_leftovers(self) -> None:
         """A queue that is damaged holds nothing of the others up."""
@@ -177,7 +151,7 @@ class Housekeeper:
             except BrokerUnavailableError:
                 raise
             except LeanMQError as failure:
-                self._report(f"leftovers of {shelf.name}", failure)
+                self._complaints.say(f"leftovers of {shelf.name}", failure)
 
     def _settle_shelf(self, shelf: Shelf) -> None:
         """What is left over of a queue that is gone has no place to go to any more."""
@@ -286,8 +260,9 @@ class Housekeeper:
             logger.info("what was held is left to its leases: %s", failure, extra={"event": "left_held"})
 
 
-def _interval(shelf: Shelf) -> float:
-    return shelf.lease_seconds / RENEWALS_PER_LEASE
+def _lose(held: Held) -> None:
+    if not held.ended:
+        held.lost = True
 
 
 def _report(shelf: Shelf, leftover: Leftover) -> None:
