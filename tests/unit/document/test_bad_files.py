@@ -147,9 +147,9 @@ def test_bad_file_is_refused_with_its_place_and_words(
     text: str | bytes, expected: list[tuple[Place, str]], tmp_path: Path
 ) -> None:
     path = write(tmp_path, text)
-    started = time.monotonic()
+    started = time.process_time()
     found = find_mistakes(path)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert [place(item) for item in found] == [where for where, _ in expected]
     for item, (_, words) in zip(found, expected, strict=True):
         assert words in item.message
