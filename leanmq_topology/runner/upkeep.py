@@ -7,6 +7,7 @@ that moves due messages is left alone by the others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -32,7 +33,8 @@ HEARTBEAT_SECONDS = 5.0
 
 
 class Maintenance:
-    """`generation_changed` is awaited when somebody applied; `beat` says that this worker lives."""
+    """`generation_changed` is awaited when somebody applied; `beat` says that this worker lives, and what it
+    reads: the last one comes once it was told to stop."""
 
     def __init__(
         self,
@@ -85,7 +87,7 @@ class Maintenance:
         _wake(self._rested)
 
     async def run(self) -> None:
-        """Keep things up until told to stop."""
+        """Keep things up until told to stop; then say that nothing is read here any more."""
         pauses = Pauses()
         while not self._stopping:
             try:
@@ -96,6 +98,13 @@ class Maintenance:
             else:
                 pauses.reset()
             await self._sleep(pause)
+        await self._beat_last()
+
+    async def _beat_last(self) -> None:
+        """Others leave messages to whoever said that it reads and holds nothing: take that back at once."""
+        if not self._outage.under_way:
+            with contextlib.suppress(LeanMQError):  # of little use to others by now, and not worth a word
+                await self._beat()
 
     def _wake_up(self) -> None:
         _wake(self._rested)

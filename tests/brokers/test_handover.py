@@ -96,6 +96,36 @@ async def test_a_client_is_left_messages_while_somebody_waits_for_them_and_not_b
     assert [message.attempt for message in found] == [1] * len(found) != []
 
 
+async def test_a_worker_that_drains_says_at_once_that_nothing_is_to_be_left_to_it(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("leanmq_topology.runner.upkeep.HEARTBEAT_SECONDS", 600.0)  # none by the clock
+    started, release = asyncio.Event(), asyncio.Event()
+
+    async def slow(message: Message) -> None:
+        started.set()
+        await release.wait()
+
+    async with working(place, load(slow, concurrency=2)) as only:
+        await is_listed(place, only.worker.name)
+        assert facts_of(place, only.worker.name)["reading"] == "work"
+        await place.send(1)
+        await happens(started)
+        stopping = asyncio.create_task(only.stop())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while facts_of(place, only.worker.name)["reading"]:
+                await asyncio.sleep(0.01)  # nothing signals a heartbeat
+        assert not stopping.done()
+        release.set()
+        assert (await stopping).clean
+
+
+def facts_of(place: Place, name: str) -> dict[str, str]:
+    with place.link() as link:
+        [state] = link.connection.execute(link.broker.inspect_workers([name]))
+    return dict(state.facts)
+
+
 async def is_listed(place: Place, name: str) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
