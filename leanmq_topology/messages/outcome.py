@@ -29,9 +29,10 @@ class Failure:
 
 
 LAPSED: Final = Failure(
-    "LeaseLapsed", "its lease lapsed on the last of its deliveries, with no word of its worker"
+    "LeaseLapsed", "its worker died or fell silent while it held it, on the last of its deliveries"
 )
 CRASHED: Final = Failure("Crashed", "its process died while it ran alone, as often as the queue allows")
+CRASHED_LAST: Final = Failure("Crashed", "its process died while it ran alone, on the last of its deliveries")
 EXPIRED: Final = Failure("Expired", "it expired before it could start")
 
 

@@ -434,6 +434,31 @@ def test_a_message_that_crashes_its_process_too_often_is_dead_lettered_as_crashe
     assert not stage.raw("EXISTS", stage.keys.crashes("plain"))
 
 
+def test_a_crash_on_the_last_delivery_is_a_crash_whatever_came_before_it(stage: Stage):
+    stage.send("plain", "m1")
+    first = stage.fetch_one("plain")
+    stage.carry(stage.broker.retry("plain", "me", [Retrying(first, 0)]))
+    stage.carry(stage.broker.maintain(["plain"]))
+    stage.lapse("plain", stage.fetch_one("plain"))
+    [last] = claim(stage, "plain", "me")
+    assert crash(stage, "plain", last) == [True]
+    [letter] = dead_letters(stage, "plain")  # at once: nobody has to come and find it
+    assert (letter.reason, letter.envelope.attempt) == (DeadReason.CRASHED, 3)
+    assert letter.failure.message.endswith("on the last of its deliveries")
+    assert not stage.raw("EXISTS", stage.keys.crashes("plain"))
+
+
+def test_a_lapse_on_the_last_delivery_is_no_crash_even_after_one(stage: Stage):
+    stage.send("plain", "m1")
+    crash(stage, "plain", stage.fetch_one("plain"))
+    [again] = claim(stage, "plain", "me")
+    stage.carry(stage.broker.retry("plain", "me", [Retrying(again, 0)]))
+    stage.carry(stage.broker.maintain(["plain"]))
+    stage.lapse("plain", stage.fetch_one("plain"))
+    assert claim(stage, "plain") == []
+    assert [letter.reason for letter in dead_letters(stage, "plain")] == [DeadReason.FAILED]
+
+
 def test_a_retry_carries_the_crashes_of_a_message(stage: Stage):
     stage.send("plain", "m1")
     crash(stage, "plain", stage.fetch_one("plain"))

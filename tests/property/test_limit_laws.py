@@ -41,6 +41,8 @@ class Play:
         self.held: dict[str, list[Delivered]] = {worker: [] for worker in WORKERS}
         self.runs: Counter[str] = Counter()
         self.crashes: Counter[str] = Counter()
+        self.crashed_last: set[str] = set()
+        """Whose newest run was a crash."""
         stage.send("q", *MESSAGES)
 
     # -- what a worker does with what it holds ----------------------------------------------------------
@@ -83,6 +85,7 @@ class Play:
         for delivered in self._give_up(worker):
             self._start(delivered)
             self.crashes[delivered.envelope.id] += 1
+            self.crashed_last.add(delivered.envelope.id)
             assert self.stage.carry(self.stage.broker.crash("q", worker, [delivered])) == [True]
 
     def claim(self, worker: str) -> None:
@@ -109,6 +112,7 @@ class Play:
     def _start(self, delivered: Delivered) -> None:
         assert decide_start(delivered, QUEUE, self.stage.server_ms()) is None
         self.runs[delivered.envelope.id] += 1
+        self.crashed_last.discard(delivered.envelope.id)
 
     def finish(self) -> None:
         """Run everything to its end: each message dies after exactly its limit, with its reason."""
@@ -119,9 +123,9 @@ class Play:
                     step(worker)
             buried |= self._take_dead_letters()
         for message_id in MESSAGES:
-            crashed = self.crashes[message_id] >= QUEUE.max_crashes
-            reason = DeadReason.CRASHED if crashed else DeadReason.FAILED
+            reason = DeadReason.CRASHED if message_id in self.crashed_last else DeadReason.FAILED
             assert buried[message_id] == (reason, self.runs[message_id])
+            crashed = self.crashes[message_id] >= QUEUE.max_crashes
             assert crashed or self.runs[message_id] == QUEUE.max_deliveries
         state = self.stage.look("q")
         assert (state.ready, state.in_flight, state.delayed, state.parked, state.dead) == (0, 0, 0, 0, 0)
@@ -158,6 +162,8 @@ def by_one(*acts: Callable[[Play, str], None]) -> list[tuple[Callable[[Play, str
 @example(steps=by_one(Play.fetch, Play.crash, Play.claim, Play.crash))
 @example(steps=by_one(Play.fetch, *(Play.lapse, Play.claim) * 3))
 @example(steps=by_one(*(Play.fetch,) * 3, Play.fail, Play.promote, Play.fetch, *(Play.lapse, Play.claim) * 2))
+@example(steps=by_one(Play.fetch, *(Play.lapse, Play.claim) * 2, Play.crash))
+@example(steps=by_one(Play.fetch, Play.crash, *(Play.claim, Play.lapse) * 2))
 @example(steps=by_one(Play.fetch, Play.release, Play.lose_answer, Play.claim))
 @example(steps=by_one(Play.fetch, Play.lapse, Play.claim, Play.release, Play.claim, Play.lapse, Play.claim))
 def test_a_message_is_started_exactly_as_often_as_its_queue_allows(

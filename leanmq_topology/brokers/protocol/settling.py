@@ -117,7 +117,7 @@ class Settler(Protocol):
     ) -> Operation[list[bool]]:
         """The process of `consumer` died while it ran these, each alone: count it, and let them go.
 
-        One that crashed `max_crashes` times is dead-lettered. Only who saw the process die may call this; a
-        lease that lapsed is no crash.
+        One that crashed `max_crashes` times, or on its last delivery, is dead-lettered as crashed. Only who
+        saw the process die may call this; a lease that lapsed is no crash.
         """
         ...

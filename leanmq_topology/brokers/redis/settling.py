@@ -16,7 +16,7 @@ from leanmq_topology.brokers.redis.requesting import reply_words
 from leanmq_topology.messages.codec import encode_failure
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.message import HEADER_REPLY_TO
-from leanmq_topology.messages.outcome import CRASHED, EXPIRED, DeadReason, Failure
+from leanmq_topology.messages.outcome import CRASHED, CRASHED_LAST, EXPIRED, DeadReason, Failure
 
 MOST_SETTLED: Final = 1000
 """Deliveries a call settles, so that no script holds the server for long."""
@@ -127,7 +127,8 @@ def crash(
     keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered | Undecodable]
 ) -> Call[list[bool]]:
     """Count a crash against each of what a dead process ran alone."""
-    words = (GROUP, consumer, queue, SUSPECTS, encode_failure(CRASHED), *_leases(deliveries))
+    failures = map(encode_failure, (CRASHED, CRASHED_LAST))
+    words = (GROUP, consumer, queue, SUSPECTS, *failures, *_leases(deliveries))
     return _settle("settle_crash", keys, queue, keys.dead_letter_places(queue), words, deliveries)
 
 

@@ -1,10 +1,11 @@
 -- Count a crash against deliveries whose process died while it ran them, each alone. They are free to be claimed, under
--- suspicion, and the run counts; one at its limit of crashes goes to the dead-letter queue instead.
+-- suspicion, and the run counts; one at its limit of crashes, or of deliveries, goes to the dead-letter queue instead.
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<queue>   4 {ns}:z:<queue>   5 {ns}:b:<queue>   6 {ns}:due
 --        7 {ns}:c:<queue>
--- ARGV   1 group   2 consumer that died   3 queue   4 suspects   5 error of a dead letter (JSON)
---        then for each: entry id, delivery count
+-- ARGV   1 group   2 consumer that died   3 queue   4 suspects
+--        5 6 error (JSON) of a dead letter at its limit of crashes, of deliveries   then for each: entry id, delivery
+--        count
 -- Returns for each 1 (was held as told, and the crash is counted) or 0 (nothing was changed)
 --
 -- Called by whoever saw the process die. A retry keeps the message's id, and so its crashes.
@@ -18,14 +19,25 @@
 -- include dead_letters
 -- include crashes
 
-local FIRST = 6
+local FIRST = 7
 local stream, crashes = KEYS[1], KEYS[7]
 local keys = {meta = KEYS[2], dead = KEYS[3], index = KEYS[4], bodies = KEYS[5], due = KEYS[6]}
 local group, consumer, queue, suspects = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-local found = redis.call('HMGET', keys.meta, 'visibility_ms', 'max_crashes')
-local lease, most = found[1], tonumber(found[2] or '')
+local limits = redis.call('HMGET', keys.meta, 'visibility_ms', 'max_crashes', 'max_deliveries')
+local lease, most_crashes, most_deliveries = limits[1], tonumber(limits[2] or ''), tonumber(limits[3] or '')
 local letters = open_dead_letters(keys, queue, read_clock())
+
+-- The error that is kept beside a message which was run for the last time; nil: it may be run once more.
+local function find_end(crashed, runs)
+  if most_crashes and crashed >= most_crashes then
+    return ARGV[5]
+  elseif most_deliveries and runs >= most_deliveries then
+    return ARGV[6]
+  end
+  return nil
+end
+
 redis.call('XACK', stream, group, '0-0')
 local answer = {}
 for at = FIRST, #ARGV, 2 do
@@ -33,10 +45,10 @@ for at = FIRST, #ARGV, 2 do
   local fields = lease and is_ours(stream, group, consumer, id, count) and read_entry(stream, id)
   answer[#answer + 1] = fields and 1 or 0
   if fields then
-    local crashed = redis.call('HINCRBY', crashes, name_of(id, fields), 1)
-    if most and crashed >= most then
-      local attempts = string.format('%.0f', (tonumber(find_value(fields, 'attempt')) or 0) + count)
-      add_dead_letter(letters, fields, attempts, 'crashed', ARGV[5])
+    local runs = (tonumber(find_value(fields, 'attempt') or '') or 0) + count
+    local failure = find_end(redis.call('HINCRBY', crashes, name_of(id, fields), 1), runs)
+    if failure then
+      add_dead_letter(letters, fields, string.format('%.0f', runs), 'crashed', failure)
       forget_crashes(crashes, id, fields)
       redis.call('XACK', stream, group, id)
       redis.call('XDEL', stream, id)
