@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -346,24 +345,6 @@ def test_a_hang_up_over_broken_code_is_told_and_the_old_code_serves_on(
     parent.signal(signal.SIGHUP)
     parent.line("generation 3 serves")
     assert json.loads(ask(parent, "/readyz")[1])["reload"] == {"generation": 3, "refused": None}
-
-
-def test_a_service_manager_is_told_of_readiness_and_of_the_end(project: Project):
-    with (
-        tempfile.TemporaryDirectory(prefix="lmq-") as folder,
-        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
-    ):
-        manager.bind(f"{folder}/s")
-        manager.settimeout(PATIENCE_SECONDS)
-        project.environ["NOTIFY_SOCKET"] = f"{folder}/s"
-        parent = Run(project)
-        try:
-            assert manager.recv(1000).startswith(b"READY=1\n")
-            parent.signal(signal.SIGTERM)
-            assert manager.recv(1000).startswith(b"STOPPING=1\n")
-            assert parent.ended() == 0
-        finally:
-            parent.close()
 
 
 def may_be_first_process() -> bool:

@@ -66,11 +66,16 @@ class Run:
     """A running `leanmq run`; its lines can be waited for."""
 
     def __init__(
-        self, project: Project, *words: str, command: str = "run", under: Sequence[str] = ()
+        self,
+        project: Project,
+        *words: str,
+        command: str = "run",
+        under: Sequence[str] = (),
+        program: Sequence[str] = (),
     ) -> None:
-        """`under` is a program that starts it."""
+        """`under` is a program that starts it, `program` another one to start than `leanmq`."""
         self.process = subprocess.Popen(
-            [*under, *leanmq_command(command, *words)],
+            [*under, *(program or leanmq_command()), command, *words],
             cwd=project.folder, env=project.environ, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0,
         )  # fmt: skip
