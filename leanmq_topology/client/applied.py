@@ -199,7 +199,8 @@ def _make_subscriber(target: Target, queue: Queue) -> Subscriber:
     matcher = None if target.match is None else compile_match(target.match)
     once = read_deduplication(target.queue, queue.deduplication)
     is_wanted = compile_topics(target.topics) if target.topics else None
-    return Subscriber(target.queue, queue.max_message_size, matcher, once, is_wanted)
+    plain = queue.max_length is None and not queue.delay_ms
+    return Subscriber(target.queue, queue.max_message_size, matcher, once, is_wanted, plain)
 
 
 def _common_types(queues: list[Queue]) -> tuple[str, ...]:

@@ -220,6 +220,7 @@ class Form:
             self._options.ttl_ms,
             self._options.delay_ms,
             self._mark(draft, queues) if self._is_marked else (),
+            destination.plain,
         )
 
     def count_valid(self, drafts: Iterable[Draft], headers: Mapping[str, str]) -> int:

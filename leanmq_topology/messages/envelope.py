@@ -48,6 +48,8 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     """The send's own; None means the queue's."""
     once: tuple[Once, ...] = ()
     """What makes it a duplicate; empty: it never is one."""
+    plain: bool = False
+    """As far as the sender knows no queue of it limits or delays what it gets; the server looks again."""
 
 
 class Delivered(msgspec.Struct, frozen=True, gc=False):

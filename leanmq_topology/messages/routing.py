@@ -28,6 +28,8 @@ class Subscriber:
     """What it says of duplicates."""
     is_wanted: Callable[[str], bool] | None = None
     """On a topic route: whether it wants a topic."""
+    plain: bool = False
+    """It neither limits nor delays what it gets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class Destination:
     """Data up to this size fits into every queue."""
     remembers: bool = field(init=False)
     """Some queue declares deduplication."""
+    plain: bool = field(init=False)
+    """No queue limits or delays what it gets."""
     _narrowed: dict[str, Destination] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +80,7 @@ class Destination:
         fill("everyone", wanting if len(wanting) == len(subscribers) else None)
         fill("widest_for_all", min((one.max_message_size for one in subscribers), default=0))
         fill("remembers", any(one.once is not None for one in subscribers))
+        fill("plain", all(one.plain for one in subscribers))
         fill("_narrowed", {})
 
     def narrow(self, topic: str | None, type: str) -> Destination:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ from leanmq_topology.errors import LeanMQError
 from leanmq_topology.topology.model import Deduplication, KeepAcked, Queue
 from tests.support.factories import make_topology, run, write_topology
 from tests.support.servers import Server
-from tests.support.stage import COLOURS, Stage, open_carrier
+from tests.support.stage import COLOURS, Stage, count_calls, open_carrier
 
 DAY_MS = 24 * 60 * 60 * 1000
 PLAIN = Queue(name="plain", max_deliveries=10, max_crashes=2)
@@ -40,13 +39,6 @@ def stage(server: Server, namespace: str, request: pytest.FixtureRequest) -> Ite
     with open_carrier(request.param, server.url) as carry:
         yield Stage(make_topology(namespace, PLAIN, ODD), RedisBroker(namespace), carry, admin, server.url)
     admin.close()
-
-
-def count_calls(stage: Stage) -> Counter[str]:
-    """Commands that the server has carried out, those inside scripts too."""
-    lines = stage.raw("INFO", "commandstats").decode().splitlines()
-    found = (line.removeprefix("cmdstat_").partition(":calls=") for line in lines if ":calls=" in line)
-    return Counter({name: int(rest.partition(",")[0]) for name, _, rest in found})
 
 
 def claim(stage: Stage) -> list[Any]:
@@ -85,17 +77,6 @@ def test_only_reading_is_a_bare_command(stage: Stage):
     stage.fetch("plain")
     made = count_calls(stage) - before
     assert (made["xreadgroup"], made["evalsha"] + made["eval"]) == (1, 0)
-
-
-@pytest.mark.parametrize("ids", [["m1"], ["m1", "m2", "m3"]], ids=["one", "several"])
-def test_a_plain_flush_goes_the_short_way(stage: Stage, ids: list[str]):
-    """Three looks, the messages, one counter, one marker: the long way costs the server twice as much."""
-    stage.send("plain", "m0")  # the script is loaded by then
-    before = count_calls(stage)
-    stage.send("plain", *ids)
-    made = count_calls(stage) - before
-    looks = {"evalsha": 1, "get": 1, "hmget": 1, "hget": 1, "info": 1}  # the last is how they are counted
-    assert made == Counter({**looks, "xadd": len(ids), "hincrby": 1, "set": 1})
 
 
 def test_a_queue_counts_what_it_gets_by_another_name(stage: Stage):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -67,7 +68,14 @@ class Stage:
         """One send; straight to the queue of that name unless `queues` are given."""
         envelope = Envelope(message_id, "t", b'{"list":[],"big":9007199254740993}', {"time": "now"})
         digest = options.pop("digest", self.digests.get(target, ""))
-        return Outgoing(target, digest, queues or (target,), envelope, **options)
+        queues = queues or (target,)
+        options.setdefault("plain", all(map(self.is_plain, queues)))
+        return Outgoing(target, digest, queues, envelope, **options)
+
+    def is_plain(self, name: str) -> bool:
+        """What a client knows: nothing in the topology limits or delays what the queue gets."""
+        queue = self.topology.queues.get(name)
+        return queue is None or (queue.max_length is None and not queue.delay_ms)
 
     def flush(self, *sends: Outgoing, producer: str = "p", all_or_none: bool = False) -> Flush:
         self.sequence += 1
@@ -121,3 +129,14 @@ class Stage:
         for delivered in deliveries:
             words = ("IDLE", 10**9, "RETRYCOUNT", delivered.delivery_count, "JUSTID")
             self.raw("XCLAIM", self.keys.queue(queue), "g", "gone", 0, delivered.entry_id, *words)
+
+
+def count_calls(stage: Stage) -> Counter[str]:
+    """Commands that the server has carried out, those inside scripts too."""
+    return count_commands(stage.admin)
+
+
+def count_commands(connection: BlockingRedisConnection) -> Counter[str]:
+    lines = run(connection, "INFO", "commandstats").decode().splitlines()
+    found = (line.removeprefix("cmdstat_").partition(":calls=") for line in lines if ":calls=" in line)
+    return Counter({name: int(rest.partition(",")[0]) for name, _, rest in found})

@@ -37,6 +37,10 @@ def send(stage: Stage) -> Call[Any]:
     return flush(stage, "a", "b", "c")
 
 
+def send_the_long_way(stage: Stage) -> Call[Any]:
+    return flush(stage, "a", "b", "c", plain=False)
+
+
 def send_delayed(stage: Stage) -> Call[Any]:
     return flush(stage, "a", "b", delay_ms=60_000)
 
@@ -187,7 +191,7 @@ def expire(stage: Stage) -> Call[Any]:
 STEPS: dict[str, Step] = {
     step.__name__: step
     for step in (
-        *(send, send_delayed, publish, promote, sweep),
+        *(send, send_the_long_way, send_delayed, publish, promote, sweep),
         *(
             ack,
             ack_with_outputs,

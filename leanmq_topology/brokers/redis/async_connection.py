@@ -86,6 +86,8 @@ class AsyncRedisConnection:
         reply = await _converse(pipe, call, call.words(), self._limit_s(call))
         if isinstance(reply, hiredis.ReplyError):
             reply = await self._recover(pipe, call, str(reply))
+        if reply is None and call.otherwise is not None:
+            return await self.execute(call.otherwise())
         return cast(T, call.read(reply))
 
     def begin(self, operation: Operation[T], told: Told[T]) -> None:
@@ -103,7 +105,10 @@ class AsyncRedisConnection:
         """An error reply to what was begun; what there is to do about it takes a task."""
 
         async def recover() -> T:
-            return call.read(await self._recover(pipe, call, text))
+            reply = await self._recover(pipe, call, text)
+            if reply is None and call.otherwise is not None:
+                return await self.execute(call.otherwise())
+            return call.read(reply)
 
         self._tell(recover(), told)
 
@@ -200,6 +205,9 @@ class _Beginning(Generic[T]):
     def set_result(self, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):
             self._connection.take_refusal(self._pipe, self._call, str(reply), self._told)
+            return
+        if reply is None and self._call.otherwise is not None:
+            self._connection.begin(self._call.otherwise(), self._told)
             return
         result: T | Exception
         try:

@@ -83,6 +83,8 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
 
     With any, `read` gets a list: the reply to the call itself, then one a follower, errors as `Refused`.
     """
+    otherwise: Callable[[], Call[T]] | None = None
+    """What is carried out in its place when the answer is nil: the server did nothing and must know more."""
 
     def words(self) -> tuple[Word, ...]:
         """What is written first: a script by its SHA."""

@@ -17,7 +17,7 @@ from leanmq_topology.brokers.protocol import Duplicate, Flush, SendResult, Store
 from leanmq_topology.brokers.redis.calls import Call, Refused, Word
 from leanmq_topology.brokers.redis.failures import reply_code
 from leanmq_topology.brokers.redis.keys import Keys
-from leanmq_topology.brokers.redis.sending import send
+from leanmq_topology.brokers.redis.sending import send_fully
 from leanmq_topology.errors import BrokerUnavailableError
 from leanmq_topology.topology.durability import MEMORY, Durability
 
@@ -26,7 +26,7 @@ def send_confirmed(
     keys: Keys, flush: Flush, level: Durability, *, within_ms: int, examination: Examination
 ) -> Call[list[SendResult]]:
     """The flush, answered once `level` is reached or `within_ms` has passed; `Unconfirmed` for the latter."""
-    sending = send(keys, msgspec.structs.replace(flush, confirmed=True))
+    sending = send_fully(keys, msgspec.structs.replace(flush, confirmed=True))
     return Call(
         "send_confirmed",
         sending.command,

@@ -103,6 +103,8 @@ class BlockingRedisConnection:
             # Interrupted between write and read: the answer to come belongs to nobody.
             self._drop()
             raise
+        if reply is None and call.otherwise is not None:
+            return cast(T, self.execute(call.otherwise()))
         return cast(T, call.read(reply))
 
     def close(self) -> None:

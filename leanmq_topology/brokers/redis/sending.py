@@ -1,15 +1,17 @@
-"""Sending, as values: one flush is one call of `lua/send.lua`."""
+"""Sending, as values: one flush is one script call, of `send_plain` where that will do, else of `send`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import groupby
 from typing import Any, Final
 
 from leanmq_topology.brokers.protocol import Duplicate, Flush, Full, SendResult, Stale, Stored
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
+from leanmq_topology.brokers.redis.record import address_field
 from leanmq_topology.messages.codec import encode_headers
 from leanmq_topology.messages.envelope import Outgoing
 
@@ -23,6 +25,11 @@ DATA_DIGEST: Final = 8
 
 def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     """The whole flush in one step; results in the order of its sends."""
+    return _send_plainly(keys, flush) if _is_plain(flush) else send_fully(keys, flush)
+
+
+def send_fully(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
+    """What every flush can be sent by."""
     sends = flush.sends
     layout = _Layout(keys)
     for outgoing in sends:
@@ -41,6 +48,51 @@ def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
         ),
         lambda reply: _read_results(sends, reply),
     )
+
+
+def _is_plain(flush: Flush) -> bool:
+    """Whether it is one that `send_plain` stores, as far as the sender knows."""
+    first = flush.sends[0] if flush.sends else None
+    if first is None or not first.plain or not first.queues or flush.confirmed:
+        return False
+    address = (first.target, first.digest, first.queues)
+    return all(
+        (outgoing.target, outgoing.digest, outgoing.queues) == address
+        and not outgoing.once
+        and not outgoing.delay_ms
+        for outgoing in flush.sends
+    )
+
+
+def _send_plainly(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
+    sends = flush.sends
+    first = sends[0]
+    tells_entries = int(flush.tells_entries and len(first.queues) == 1)
+    return Call(
+        "send_plain",
+        load_script("send_plain"),
+        (keys.topology, keys.producer(flush.producer), *_plain_keys(keys, first.queues)),
+        (
+            *(flush.sequence, MARKER_LIFE_MS, address_field(first.target), first.digest, tells_entries),
+            *_plain_words(sends),
+        ),
+        lambda reply: _read_results(sends, reply),
+        otherwise=lambda: send_fully(keys, flush),
+    )
+
+
+def _plain_words(sends: Sequence[Outgoing]) -> list[Word]:
+    """The sends in order; what those in a row have in common is written once."""
+    words: list[Word] = []
+    for (kind, headers, ttl_ms), run in groupby(sends, _read_common):
+        bodies = [word for outgoing in run for word in (outgoing.envelope.id, outgoing.envelope.data)]
+        words += (kind, encode_headers(headers), _optional(ttl_ms), len(bodies) // 2, *bodies)
+    return words
+
+
+def _read_common(outgoing: Outgoing) -> tuple[str, Mapping[str, str], int | None]:
+    envelope = outgoing.envelope
+    return envelope.type, envelope.headers, outgoing.ttl_ms
 
 
 class _Layout:
@@ -142,11 +194,18 @@ def _queue_keys(keys: Keys, queue: str) -> tuple[str, ...]:
     )
 
 
+@lru_cache(maxsize=10_000)
+def _plain_keys(keys: Keys, queues: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for queue in queues for key in (keys.meta(queue), keys.queue(queue)))
+
+
 def _optional(number: int | None) -> Word:
     return "" if number is None else number
 
 
 def _read_results(sends: Sequence[Outgoing], reply: Any) -> list[SendResult]:
+    if type(reply) is int:  # copies of each
+        return [Stored(outgoing.envelope.id, reply) for outgoing in sends]
     return [
         Stored(outgoing.envelope.id, row) if type(row) is int else _read_result(outgoing, row)
         for outgoing, row in zip(sends, reply, strict=True)

@@ -39,7 +39,7 @@ def ack_with_outputs(
     keys: Keys, consumer: str, delivered: Delivered, flush: Flush, reply: Reply | None
 ) -> Call[OutputsSent]:
     """Success, what the handler sends, and its reply, in one step."""
-    sends = sending.send(keys, msgspec.structs.replace(flush, all_or_none=True))
+    sends = sending.send_fully(keys, msgspec.structs.replace(flush, all_or_none=True))
 
     def read(reply: Any) -> OutputsSent:
         ours = reply[0] == 1

@@ -90,6 +90,11 @@ def test_a_message_larger_than_a_queue_that_wants_it_takes_is_refused():
         copies(destination, {"total": 1})
 
 
+def test_a_destination_is_plain_when_each_of_its_queues_is():
+    assert make_destination(Subscriber("a", 100, plain=True), Subscriber("b", 100, plain=True)).plain
+    assert not make_destination(Subscriber("a", 100, plain=True), Subscriber("b", 100)).plain
+
+
 # -- topics ---------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@
 -- the place of a message that goes: a move, which the no-op XACK exempts from the memory limit, so that a full server
 -- drains.
 
+-- include flushes
 -- include ownership
 -- include replies
 
@@ -37,7 +38,7 @@ end
 
 local function is_done()
   local marker = redis.call('GET', KEYS[MARKER])
-  return marker and cmsgpack.unpack(marker)[1] >= tonumber(ARGV[SEQUENCE])
+  return marker and read_sequence(marker) >= tonumber(ARGV[SEQUENCE])
 end
 
 -- What is sent, if anything is: a message that only replies leaves a marker of its own.
@@ -45,7 +46,7 @@ local function store()
   if ARGV[9] ~= '0' then
     return send(rest(KEYS, ACK_KEYS + 1), rest(ARGV, ACK_VALUES + 1))
   end
-  redis.call('SET', KEYS[MARKER], cmsgpack.pack({tonumber(ARGV[SEQUENCE]), {}}), 'PX', ARGV[MARKER_LIFE])
+  remember_flush(KEYS[MARKER], ARGV[SEQUENCE], {}, ARGV[MARKER_LIFE])
   return {}
 end
 

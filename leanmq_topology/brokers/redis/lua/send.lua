@@ -14,36 +14,32 @@
 -- Returns for each send how many copies it made | {'entry', id}: its only copy, not delayed, where ids are asked for
 --        | {'duplicate', id of the first, '1' if its data differs}
 --        | {'partial', copies}: a queue had it already, with other data | {'stale', digest or '', its address}
---        | {'full', queue, max_length}
+--        | {'full', queue, max_length}; or one number, how many copies each made, which `send_plain` stored before
 --
 -- Everything is checked before anything is written. The first write is an XADD (or the like) that the server
 -- refuses when it is over its memory limit, so then nothing at all is written; markers come after what they stand
 -- for. The producer's marker makes a resend after a lost answer harmless: it holds the last sequence of a producer
--- with its result.
+-- with its result. `send_plain` does the same for most flushes.
 --
 -- Functions are made anew each time a script runs, so what only limits or markers need is made when there are any.
 --
 -- include clock
 -- include delayed
+-- include flushes
 
 local KEYS_PER_QUEUE = 6
 
-local sequence, marker_life = tonumber(ARGV[1]), ARGV[2]
+local sequence, marker_life = ARGV[1], ARGV[2]
 local together, confirmed, group = ARGV[3] == '1', ARGV[4] == '1', ARGV[5]
 local tells_entries = ARGV[9] == '1'
 
 local marker = redis.call('GET', KEYS[2])
-if marker then
-  local last = cmsgpack.unpack(marker)
-  if last[1] >= sequence then
-    if confirmed then
-      redis.call('PEXPIRE', KEYS[2], marker_life)
-    end
-    return last[2]
+if marker and read_sequence(marker) >= tonumber(sequence) then
+  if confirmed then
+    redis.call('PEXPIRE', KEYS[2], marker_life)
   end
+  return read_answer(marker)
 end
-
--- include plain
 
 local now = read_clock()
 
@@ -298,6 +294,6 @@ for _, address in ipairs(addresses) do
   write_counts(address)
 end
 if wrote and not withheld then
-  redis.call('SET', KEYS[2], cmsgpack.pack({sequence, results}), 'PX', marker_life)
+  remember_flush(KEYS[2], sequence, results, marker_life)
 end
 return results

@@ -1,0 +1,277 @@
+"""The short way of a flush: it does what the long way does, and leaves to that one what it cannot do.
+
+The sender chooses by what it knows of the target; what becomes of its messages never depends on that.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from leanmq_topology.brokers.protocol import Flush, Full, SendResult, Stale, Stored
+from leanmq_topology.brokers.redis.address import parse_address
+from leanmq_topology.brokers.redis.broker import RedisBroker
+from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+from leanmq_topology.brokers.redis.keys import Keys
+from leanmq_topology.errors import BrokerError, BrokerFullError, QueueFullError
+from leanmq_topology.messages.envelope import Once
+from leanmq_topology.topology.model import FanoutRoute, Queue, Target
+from tests.support.append_log import read_content
+from tests.support.factories import make_topology, run, write_topology
+from tests.support.senders import open_sender
+from tests.support.servers import Server
+from tests.support.stage import COLOURS, Stage, count_calls, count_commands, open_carrier
+
+QUEUES = (Queue(name="one"), Queue(name="two", ttl_ms=60_000), Queue(name="small", max_length=2))
+BOTH = FanoutRoute(name="both", to=(Target(queue="one"), Target(queue="two")))
+
+
+@pytest.fixture(params=COLOURS)
+def stage(server: Server, namespace: str, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    admin = BlockingRedisConnection.open(parse_address(server.url))
+    with open_carrier(request.param, server.url) as carry:
+        topology = make_topology(namespace, *QUEUES, routes=(BOTH,))
+        yield Stage(topology, RedisBroker(namespace), carry, admin, server.url)
+    admin.close()
+
+
+def flush_of(stage: Stage, target: str, *ids: str, tells_entries: bool = False, **options: Any) -> Flush:
+    queues = ("one", "two") if target == "both" else (target,)
+    flush = stage.flush(*[stage.outgoing(target, name, *queues, **options) for name in ids])
+    return structs.replace(flush, tells_entries=tells_entries)
+
+
+def send(stage: Stage, flush: Flush) -> list[SendResult]:
+    return stage.carry(stage.broker.send(flush))
+
+
+def lengthen(flush: Flush) -> Flush:
+    """The same, for the long way."""
+    return structs.replace(flush, sends=tuple(structs.replace(one, plain=False) for one in flush.sends))
+
+
+def ids(stage: Stage, queue: str) -> list[str]:
+    return [flat[1].decode() for _, flat in stage.raw("XRANGE", stage.keys.queue(queue), "-", "+")]
+
+
+def count_scripts(stage: Stage, flush: Flush) -> tuple[list[SendResult], int]:
+    """The answer, and how many scripts it took."""
+    before = count_calls(stage)
+    answer = send(stage, flush)
+    made = count_calls(stage) - before
+    return answer, made["evalsha"]
+
+
+@pytest.mark.parametrize("target", ["one", "both"])
+@pytest.mark.parametrize("names", [["m1"], ["m1", "m2", "m3"]], ids=["one", "several"])
+def test_the_short_way_costs_three_looks_a_counter_and_a_marker(stage: Stage, target: str, names: list[str]):
+    """And a look, a look at its kind, and a counter for each further queue."""
+    send(stage, flush_of(stage, target, "m0"))  # the script is loaded by then
+    before = count_calls(stage)
+    send(stage, flush_of(stage, target, *names))
+    made = count_calls(stage) - before
+    queues = 2 if target == "both" else 1
+    looks = {"evalsha": 1, "get": 1, "hget": 1, "hmget": queues, "type": queues if queues > 1 else 0}
+    writes = {"xadd": queues * len(names), "hincrby": queues, "set": 1}
+    expiring = {"time": 1 if queues > 1 else 0}
+    assert made == Counter({**looks, **writes, **expiring, "info": 1})  # the last is how they are counted
+
+
+@pytest.mark.parametrize("ttl_ms", [None, 5_000])
+@pytest.mark.parametrize("tells_entries", [False, True])
+@pytest.mark.parametrize("target", ["one", "two", "both"])
+def test_both_ways_store_and_answer_the_same(
+    stage: Stage, target: str, tells_entries: bool, ttl_ms: int | None
+):
+    """Three sends, of which the last has other headers and a life of its own."""
+    flush = flush_of(stage, target, "a", "b", "c", tells_entries=tells_entries, ttl_ms=ttl_ms)
+    last = flush.sends[2]
+    last = structs.replace(last, ttl_ms=70_000, envelope=structs.replace(last.envelope, headers={}))
+    flush = structs.replace(flush, sends=(*flush.sends[:2], last))
+    found = []
+    for producer, way in {"short": flush, "long": lengthen(flush)}.items():
+        answer = send(stage, structs.replace(way, producer=producer))
+        stored = {queue: take_entries(stage, queue) for queue in ("one", "two")}
+        told = [one.entry_id for one in answer if isinstance(one, Stored)]
+        is_told = tells_entries and target != "both"
+        assert told == ([entry for entry, *_ in stored[target]] if is_told else [""] * 3)
+        copies = [one.copies for one in answer if isinstance(one, Stored)]
+        counts = [stage.raw("HGET", stage.keys.meta(queue), "sent") for queue in ("one", "two")]
+        found.append((copies, counts, [row[1:] for rows in stored.values() for row in rows]))
+        stage.raw("HDEL", stage.keys.meta("one"), "sent")
+        stage.raw("HDEL", stage.keys.meta("two"), "sent")
+    assert found[0] == found[1]
+
+
+def take_entries(stage: Stage, queue: str) -> list[tuple[str, dict[str, bytes], int | None]]:
+    """Id, fields, and life in seconds of each entry; they are gone then."""
+    rows = []
+    for entry, flat in stage.raw("XRANGE", stage.keys.queue(queue), "-", "+"):
+        fields = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+        expires = fields.pop("expires")
+        life_s = round((int(expires) - int(entry.split(b"-")[0])) / 1000) if expires else None
+        rows.append((entry.decode(), fields, life_s))
+    stage.raw("XTRIM", stage.keys.queue(queue), "MAXLEN", 0)
+    return rows
+
+
+@pytest.mark.parametrize("first_is_plain", [True, False])
+@pytest.mark.parametrize("tells_entries", [False, True])
+def test_a_flush_that_comes_again_by_the_other_way_is_known(
+    stage: Stage, first_is_plain: bool, tells_entries: bool
+):
+    """What a sender knows may change between two tries."""
+    flush = flush_of(stage, "one", "a", "b", tells_entries=tells_entries)
+    ways = [flush, lengthen(flush)] if first_is_plain else [lengthen(flush), flush]
+    assert send(stage, ways[0]) == send(stage, ways[1])
+    assert ids(stage, "one") == ["a", "b"]
+
+
+def test_a_flush_that_comes_again_is_known_whatever_has_changed_since(stage: Stage):
+    flush = flush_of(stage, "one", "a", "b")
+    answer = send(stage, flush)
+    stage.raw("HSET", stage.keys.meta("one"), "state", "draining", "max_length", 1, "delay_ms", 5)
+    assert send(stage, flush) == answer == [Stored("a", 1), Stored("b", 1)]
+    assert ids(stage, "one") == ["a", "b"]
+
+
+def test_a_flush_that_comes_again_is_known_on_a_full_server(stage: Stage):
+    flush = flush_of(stage, "both", "a")
+    send(stage, flush)
+    stage.raw("CONFIG", "SET", "maxmemory", 1)
+    try:
+        assert send(stage, flush) == [Stored("a", 2)]
+        with pytest.raises(BrokerFullError):
+            send(stage, flush_of(stage, "both", "b"))
+    finally:
+        stage.raw("CONFIG", "SET", "maxmemory", 0)
+    assert ids(stage, "one") == ids(stage, "two") == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_length", 1), ("delay_ms", 60_000), ("state", "draining"), ("state", "retired")],
+)
+def test_what_the_server_knows_better_counts(stage: Stage, field: str, value: Any):
+    send(stage, flush_of(stage, "one", "m0"))
+    stage.raw("HSET", stage.keys.meta("one"), field, value)
+    send(stage, lengthen(flush_of(stage, "two", "m0")))  # both scripts are loaded by then
+    answer, scripts = count_scripts(stage, flush_of(stage, "one", "m1"))
+    expected = {"max_length": Full("one", 1), "delay_ms": Stored("m1", 1), "state": Stale("one", None)}
+    assert (answer, scripts) == ([expected[field]], 2)
+    assert ids(stage, "one") == ["m0"]
+    assert stage.look("one").delayed == (1 if field == "delay_ms" else 0)
+
+
+def test_an_address_that_changed_is_told_and_nothing_is_stored(stage: Stage):
+    assert send(stage, flush_of(stage, "both", "m", digest="old")) == [Stale("both", stage.digests["both"])]
+    assert send(stage, flush_of(stage, "nowhere", "m")) == [Stale("nowhere", None)]
+    assert ids(stage, "one") == ids(stage, "two") == []
+
+
+@pytest.mark.parametrize("target", ["one", "both"])
+@pytest.mark.parametrize("missing", ["queue", "meta"])
+def test_a_queue_of_which_a_part_was_deleted_stores_no_copy_anywhere(stage: Stage, target: str, missing: str):
+    """Whichever of the two it is: the first may not be written before the second was looked at."""
+    for queue in ("one", "two"):
+        if target in ("both", queue):
+            stage.raw("RENAME", getattr(stage.keys, missing)(queue), stage.keys.inbox("aside"))
+            before = read_content(stage.url, stage.topology.broker.namespace)
+            assert send(stage, flush_of(stage, target, "m")) == [Stale(target, None)]
+            assert read_content(stage.url, stage.topology.broker.namespace) == before
+            stage.raw("RENAME", stage.keys.inbox("aside"), getattr(stage.keys, missing)(queue))
+    assert send(stage, flush_of(stage, target, "m"))[0] == Stored("m", 2 if target == "both" else 1)
+
+
+@pytest.mark.parametrize(("target", "queue"), [("one", "one"), ("both", "one"), ("both", "two")])
+@pytest.mark.parametrize("kind", ["queue", "meta"])
+def test_a_key_that_holds_something_else_is_met_before_anything_is_written(
+    stage: Stage, target: str, queue: str, kind: str
+):
+    key = getattr(stage.keys, kind)(queue)
+    stage.raw("DEL", key)
+    stage.raw("SET", key, "foreign")
+    before = read_content(stage.url, stage.topology.broker.namespace)
+    flush = flush_of(stage, target, "m")
+    if kind == "meta":
+        with pytest.raises(BrokerError, match="WRONGTYPE"):
+            send(stage, flush)
+    else:  # what is no stream is no queue
+        assert send(stage, flush) == [Stale(target, None)]
+    assert read_content(stage.url, stage.topology.broker.namespace) == before
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"delay_ms": 60_000}, {"once": (Once(b"id:m", 60_000),)}, {"queues": ()}],
+    ids=["delayed", "marked", "unrouted"],
+)
+def test_what_asks_for_more_goes_the_long_way_at_once(stage: Stage, options: dict[str, Any]):
+    send(stage, lengthen(flush_of(stage, "one", "m0")))  # the script is loaded by then
+    flush = flush_of(stage, "one", "m")
+    flush = structs.replace(flush, sends=tuple(structs.replace(one, **options) for one in flush.sends))
+    _, scripts = count_scripts(stage, flush)
+    assert scripts == 1
+    assert ids(stage, "one") == (["m0", "m"] if "once" in options else ["m0"])
+
+
+def test_sends_to_several_addresses_go_the_long_way_at_once(stage: Stage):
+    send(stage, lengthen(flush_of(stage, "one", "m0")))
+    flush = stage.flush(stage.outgoing("one", "m1"), stage.outgoing("two", "m2"))
+    assert count_scripts(stage, flush) == ([Stored("m1", 1), Stored("m2", 1)], 1)
+
+
+def test_a_confirmed_flush_goes_the_long_way(stage: Stage):
+    """Every one of its tries must write, so that its wait covers what an earlier try has written."""
+    flush = structs.replace(flush_of(stage, "one", "m"), confirmed=True)
+    producer = stage.keys.producer("p")
+    send(stage, flush)
+    stage.raw("PEXPIRE", producer, 60_000)
+    send(stage, flush)
+    assert stage.raw("PTTL", producer) > 60_000
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+def test_clients_choose_the_way_by_what_is_applied(server: Server, namespace: str, colour: str):
+    """One script a send for each kind of queue, and the short one where that will do."""
+    topology = make_topology(namespace, *QUEUES, routes=(BOTH,), url=server.url)
+    admin = BlockingRedisConnection.open(parse_address(server.url))
+    try:
+        write_topology(admin, topology)
+        with open_sender(colour, topology, server.url) as sender:
+            for target, looks in {"one": {"get": 1, "hget": 1, "hmget": 1}, "small": {"xlen": 1}}.items():
+                sender.send(target, {})  # address and script are known by then
+                before = count_commands(admin)
+                sender.send(target, {})
+                made = count_commands(admin) - before
+                assert made["evalsha"] == 1
+                assert {name: made[name] for name in looks} == looks
+                assert ("xlen" in made) == (target == "small")
+    finally:
+        admin.close()
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize("forgets_scripts", [False, True])
+def test_a_client_that_chose_the_short_way_in_vain_hears_what_the_long_way_says(
+    server: Server, namespace: str, colour: str, forgets_scripts: bool
+):
+    topology = make_topology(namespace, *QUEUES, routes=(BOTH,), url=server.url)
+    admin = BlockingRedisConnection.open(parse_address(server.url))
+    try:
+        write_topology(admin, topology)
+        with open_sender(colour, topology, server.url) as sender:
+            sender.send("one", {})
+            run(admin, "HSET", Keys(namespace).meta("one"), "max_length", 1)
+            if forgets_scripts:
+                run(admin, "SCRIPT", "FLUSH")
+            with pytest.raises(QueueFullError):
+                sender.send("one", {})
+            run(admin, "HSET", Keys(namespace).meta("one"), "max_length", 2)
+            assert sender.send("one", {})
+    finally:
+        admin.close()
