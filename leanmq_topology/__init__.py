@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         UnknownTargetError,
     )
     from leanmq_topology.messages.message import Message
-    from leanmq_topology.messages.outcome import Discard, Reject, Retry
+    from leanmq_topology.messages.outcome import Decline, Discard, Reject, Retry
     from leanmq_topology.runner.wrapping import Middleware, SyncMiddleware
     from leanmq_topology.topology.model import Topology
 
@@ -89,7 +89,7 @@ _HOMES = {
         "UnknownTargetError",
     ),
     "messages.message": ("Message",),
-    "messages.outcome": ("Discard", "Reject", "Retry"),
+    "messages.outcome": ("Decline", "Discard", "Reject", "Retry"),
     "runner.wrapping": ("Middleware", "SyncMiddleware"),
     "topology.model": ("Topology",),
 }
@@ -105,6 +105,7 @@ __all__ = [
     "Client",
     "ConcurrentApplyError",
     "DeadLetterQueueNotFoundError",
+    "Decline",
     "Delivery",
     "Discard",
     "HandlerError",

@@ -10,7 +10,7 @@
     ├── BatchTooLargeError (ValueError)          over what one atomic step carries; .copies, .size
     ├── TransactionError                         nothing was sent; .failures, or it had ended before
     ├── RequestTimeoutError (TimeoutError)       no reply in time; .route, .message_id, .seconds
-    ├── RemoteError (ValueError)                 its handler could not answer; .type, .text, .route
+    ├── RemoteError (ValueError)                 its handler could not answer; .type, .text, .data, .route
     ├── LeaseLostError                           somebody else owns the delivery now
     ├── BlockedChangeError                       the plan holds changes that need permission; .addresses
     ├── ConcurrentApplyError                     another apply holds the lock; .holder
@@ -30,8 +30,9 @@ when the error reaches it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from leanmq_topology.diagnostics import Diagnostic
@@ -176,16 +177,20 @@ class RequestTimeoutError(LeanMQError, TimeoutError):
 class RemoteError(LeanMQError, ValueError):
     """The handler of a request could not answer it, for good. Its text is that of the handler's exception.
 
-    `type` is the name of the exception's class. There is no traceback: that is in the worker's log.
+    `type` is the name of the exception's class. There is no traceback: that is in the worker's log. Where the
+    handler declined the request with the error that its route declares, `type` is that message type and
+    `data` what it said, which fits the type's schema; else `data` is None.
     """
 
-    def __init__(self, type: str, text: str, *, route: str, message_id: str) -> None:
+    def __init__(self, type: str, text: str, *, route: str, message_id: str, data: Any = None) -> None:
         self.type, self.text, self.route, self.message_id = type, text, route, message_id
+        self.data = data
         super().__init__(text or type)
 
     @property
     def message(self) -> str:
-        return f"{self.type}: {self.text}" if self.text else self.type
+        said = f"{self.type}: {self.text}" if self.text else self.type
+        return said if self.data is None else f"{said} {json.dumps(self.data, ensure_ascii=False)}"
 
 
 class LeaseLostError(LeanMQError):

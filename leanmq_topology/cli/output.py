@@ -6,7 +6,7 @@ import errno
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import click
 
 from leanmq_topology.diagnostics import Diagnostic
-from leanmq_topology.errors import InvalidTopologyError, LeanMQError
+from leanmq_topology.errors import InvalidTopologyError, LeanMQError, RemoteError
 
 USAGE_EXIT = 64
 """click's own usage code is 2, which means "differences found" here."""
@@ -104,8 +104,11 @@ def _report_failure(failure: BaseException, output: Output) -> int:
             report_diagnostics(failure.diagnostics, output)
             return failure.exit_code
         case LeanMQError():
-            kind, stored = type(failure).__name__, failure.stored_ids
-            return _report(output, kind, failure.message, failure.hint, failure.exit_code, stored)
+            more: dict[str, Any] = {"stored_ids": list(failure.stored_ids)} if failure.stored_ids else {}
+            if isinstance(failure, RemoteError) and failure.data is not None:
+                more["remote"] = {"type": failure.type, "text": failure.text, "data": failure.data}
+            kind = type(failure).__name__
+            return _report(output, kind, failure.message, failure.hint, failure.exit_code, more)
         case click.ClickException():
             text = failure.format_message()
             return _report(output, "UsageError", text, _usage_hint(failure), USAGE_EXIT)
@@ -133,12 +136,16 @@ def report_diagnostics(found: Sequence[Diagnostic], output: Output) -> None:
 
 
 def _report(
-    output: Output, kind: str, message: str, hint: str | None, code: int, stored: Sequence[str] = ()
+    output: Output,
+    kind: str,
+    message: str,
+    hint: str | None,
+    code: int,
+    more: Mapping[str, Any] | None = None,
 ) -> int:
     if output.is_json:
-        done = {"stored_ids": list(stored)} if stored else {}
         error = {"type": kind, "message": message, "hint": hint}
-        output.data("error", {"error": error, "exit_code": code, **done}, "")
+        output.data("error", {"error": error, "exit_code": code, **(more or {})}, "")
     else:
         label = click.style("error", fg="red", bold=True) if output.color else "error"
         output.note(f"{label}: {message}")

@@ -56,7 +56,8 @@ def describe_route(route: Route) -> Iterator[str]:
     if isinstance(route, RequestRoute):
         timeout = format_duration(route.timeout_ms)
         yield f"A {route.request} is sent to queue {route.queue}."
-        yield f"The sender waits up to {timeout} for a {route.reply}."
+        declined = f", or a {route.error} where the handler declines" if route.error else ""
+        yield f"The sender waits up to {timeout} for a {route.reply}{declined}."
         return
     targets = targets_of(route)
     accepted = _join(route.accepts, "or") if route.accepts else "any JSON object"

@@ -142,11 +142,14 @@ class AppliedView:
             return targets, (route.request,)
         return targets, route.accepts or _common_types([queues[target.queue] for target in targets])
 
-    def _read_answer(self, route: StoringRoute | None, fields: Fields) -> tuple[Contract | None, int]:
-        """What a reply is like, and how long it is waited for."""
+    def _read_answer(
+        self, route: StoringRoute | None, fields: Fields
+    ) -> tuple[Contract | None, int, Contract | None]:
+        """What a reply is like, how long it is waited for, and what the data of an error is like."""
         if not isinstance(route, RequestRoute):
-            return None, 0
-        return self.read_contract(route.reply, fields), route.timeout_ms
+            return None, 0, None
+        error = None if route.error is None else self.read_contract(route.error, fields)
+        return self.read_contract(route.reply, fields), route.timeout_ms, error
 
     def _read_durability(self, queue: Queue) -> Durability:
         """A queue's own, else the broker's, which is not part of what is applied."""

@@ -21,7 +21,7 @@ from leanmq_topology.contracts.payload import decode_data
 from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError, SettingError
 from leanmq_topology.messages.message import HEADER_REPLY_TO, HEADER_ROUTE
 from leanmq_topology.messages.outcome import EXPIRED
-from leanmq_topology.messages.routing import Destination
+from leanmq_topology.messages.routing import Contract, Destination
 from leanmq_topology.topology.model import DAY_MS, RequestRoute, Topology
 
 W = TypeVar("W")
@@ -203,9 +203,13 @@ def read_reply(destination: Destination, reply: Reply) -> Any:
             reply.failure.message[:LONGEST_TEXT],
             route=destination.name,
             message_id=reply.request_id,
+            data=_read_data(reply, destination.error) if reply.data else None,
         )
+    return _read_data(reply, destination.reply)
+
+
+def _read_data(reply: Reply, contract: Contract | None) -> Any:
     data = decode_data(reply.data)
-    contract = destination.reply
     violation = contract.schema.find_violation(data) if contract is not None else None
     if contract is not None and violation is not None:
         raise InvalidMessageError(violation.path, violation.reason, type=contract.type)

@@ -1,7 +1,7 @@
 """What becomes of a delivery: decided here from facts, carried out elsewhere.
 
 Anything a handler returns is success, except the object `False`. Anything it raises is a failure, except the
-three verdicts `Retry`, `Reject` and `Discard`.
+verdicts `Retry`, `Reject`, `Discard` and `Decline`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from leanmq_topology.messages.message import HEADER_REPLY_TO
 from leanmq_topology.messages.outcome import (
     MAX_FAILURE_TEXT,
     DeadReason,
+    Decline,
     Discard,
     Done,
     Dropped,
@@ -62,7 +63,7 @@ def decide_failure(raised: BaseException, delivered: Delivered, queue: Queue, ch
     match raised:
         case Discard():
             return Dropped(raised.reason or "discarded")
-        case Reject():
+        case Reject() | Decline():
             return MoveToDeadLetters(DeadReason.REJECTED, failure)
         case Retry():
             after_ms = None if raised.after is None else max(0, round(raised.after * 1000))

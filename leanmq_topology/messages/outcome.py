@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 
 class DeadReason(StrEnum):
@@ -74,7 +74,7 @@ Outcome = Done | RetryLater | MoveToDeadLetters | Dropped | Released
 MAX_FAILURE_TEXT: Final = 2048
 
 
-class Retry(Exception):  # noqa: N818  these three are verdicts a handler raises, not errors
+class Retry(Exception):  # noqa: N818  these four are verdicts a handler raises, not errors
     """Raised by a handler: deliver again, after `after` seconds (by the queue's backoff if None)."""
 
     def __init__(self, reason: str = "", *, after: float | None = None) -> None:
@@ -96,3 +96,17 @@ class Discard(Exception):  # noqa: N818
     def __init__(self, reason: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class Decline(Exception):  # noqa: N818
+    """Raised by the handler of a request: answer it with the error that its route declares.
+
+    It is an answer, not a failure: the message is acknowledged in the same step, and the caller gets a
+    `RemoteError` with this `data`, which must fit the type that the route names as `error`, and with `reason`
+    as its text. Where nobody waits for an answer, or the route declares no error, it is what `Reject(reason)`
+    is.
+    """
+
+    def __init__(self, data: Any, reason: str = "") -> None:
+        super().__init__(reason)
+        self.data, self.reason = data, reason

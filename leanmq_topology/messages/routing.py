@@ -63,6 +63,8 @@ class Destination:
     """What the answer to a request is like; None where nobody answers."""
     timeout_ms: int = 0
     """How long a request is waited for, where the caller does not say."""
+    error: Contract | None = None
+    """What the data of a declined request is like; None where its route declares no error."""
     everyone: tuple[str, ...] | None = field(init=False)
     """Its queues where each of them wants every message; None: `route` must ask them."""
     widest_for_all: int = field(init=False)

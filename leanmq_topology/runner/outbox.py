@@ -51,11 +51,19 @@ class OutputWriter:
 
     def find_reply(self, route: str) -> Contract | None:
         """What a reply at this route must be like; None where that is not known, as the route is gone."""
+        found = self._find_route(route)
+        return found.reply if found else None
+
+    def find_error(self, route: str) -> Contract | None:
+        """What the data of an error of this route must be like; None where it declares none, or is gone."""
+        found = self._find_route(route)
+        return found.error if found else None
+
+    def _find_route(self, name: str) -> Destination | None:
         try:
-            destination = self._find(route)
+            return self._find(name)
         except (UnknownTargetError, TopologyNotAppliedError):
             return None
-        return destination.reply
 
     def _find(self, name: str) -> Destination:
         found = self.view.find(name)

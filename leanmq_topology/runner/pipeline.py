@@ -18,12 +18,12 @@ from leanmq_topology.brokers.protocol import Reply
 from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.decision import DONE, decide_failure, decide_return
 from leanmq_topology.messages.message import HEADER_REPLY_TO
-from leanmq_topology.messages.outcome import Done, Outcome, Retry
+from leanmq_topology.messages.outcome import Decline, Done, Outcome, Retry
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.marks import NO_MARKER, Marker
 from leanmq_topology.runner.outbox import Output, OutputWriter
-from leanmq_topology.runner.replies import write_reply
+from leanmq_topology.runner.replies import write_decline, write_reply
 from leanmq_topology.topology.model import OnFalse, Queue
 
 U = TypeVar("U", contravariant=True)
@@ -111,6 +111,11 @@ class Pipeline:
         """The handler raised; what it sent is dropped."""
         if message.outbox is not None:
             message.outbox.close()
+        if isinstance(raised, Decline):
+            return self._decline(message, raised)
+        return self._fail(message, raised)
+
+    def _fail(self, message: Incoming, raised: BaseException) -> Verdict:
         outcome = decide_failure(raised, message.delivered, self.queue, _chance())
         return Verdict(outcome, raised, _seconds(message))
 
@@ -127,6 +132,17 @@ class Pipeline:
             return self.fail(message, failure)
         verdict = self._send(message, value, DONE)
         return verdict if verdict.raised else msgspec.structs.replace(verdict, value=None, reply=reply)
+
+    def _decline(self, message: Incoming, declined: Decline) -> Verdict:
+        """A declared error is an answer: the message is done, and nobody has to look at it later."""
+        assert self.writer is not None
+        try:
+            reply = write_decline(message.delivered.envelope, declined, self.queue, self.writer)
+        except LeanMQError as failure:
+            return self._fail(message, failure)
+        if reply is None:
+            return self._fail(message, declined)
+        return Verdict(DONE, None, _seconds(message), reply=reply)
 
     def _send(self, message: Incoming, value: object, outcome: Outcome) -> Verdict:
         """All that a run sends belongs to its success; a value that cannot be sent makes it a failure."""

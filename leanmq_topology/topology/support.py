@@ -49,7 +49,6 @@ def _queue_key(
 
 UNSUPPORTED: tuple[Unsupported, ...] = (
     *_queue_key("lifecycle", "on_remove"),
-    Unsupported(("routes", ANY, "error"), "leave it out; a failure is told by its class and text"),
     Unsupported(("moved",), _LEAVE_OUT),
 )
 

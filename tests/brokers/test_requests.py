@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from leanmq_topology import Discard, Message, Reject, Retry, connect, connect_sync
+from leanmq_topology import Decline, Discard, Message, Reject, Retry, connect, connect_sync
 from leanmq_topology.brokers.protocol import Flush, Operation, Reply
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.client import requesting_tasks
@@ -31,7 +31,7 @@ from leanmq_topology.errors import (
 )
 from leanmq_topology.messages.codec import encode_failure
 from leanmq_topology.messages.outcome import DeadReason, Failure
-from leanmq_topology.topology.model import MessageType, OnFalse, Queue, RequestRoute, Topology
+from leanmq_topology.topology.model import Batch, MessageType, OnFalse, Queue, RequestRoute, Topology
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.servers import Server
 from tests.support.workers import (
@@ -377,6 +377,95 @@ async def test_a_reply_of_another_program_is_held_against_the_schema(here: Here)
             put_reply(place, Reply(inbox, entry.envelope.id, "answer", b'{"n": "many"}'))
         with pytest.raises(InvalidMessageError, match="/n"):
             await asking
+
+
+# -- declared errors -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def declining(server: Server, namespace: str, tmp_path: Path) -> Place:
+    """As `here`, with an error that `ask` declares."""
+    plain = declare(namespace, tmp_path)
+    refused = {"type": "object", "required": ["why"], "properties": {"why": {"enum": ["late", "full"]}}}
+    messages = {**plain.messages, "refused": MessageType(name="refused", schema=refused)}
+    route = RequestRoute(
+        name="ask", request="number", reply="answer", error="refused", queue="work", timeout_ms=30_000
+    )
+    place = Place(server, replace(plain, messages=messages, routes={"ask": route}))
+    place.apply()
+    return place
+
+
+@pytest.mark.parametrize("colour", ["async def", "def"])
+async def test_a_handler_declines_with_the_error_of_its_route_and_that_is_an_answer(
+    declining: Place, colour: str
+):
+    async def waits(data: dict[str, int], message: Message) -> None:
+        blocks(data, message)
+
+    def blocks(data: dict[str, int], message: Message) -> None:
+        message.send("out", {"n": 1})
+        raise Decline({"why": "late"}, "come back tomorrow")
+
+    handler = waits if colour == "async def" else blocks
+    async with answering(declining, handler), declining.client() as client:
+        with pytest.raises(RemoteError, match="come back tomorrow") as caught:
+            await client.request("ask", {"n": 1}, timeout=LONG)
+        state = await declining.until_settled()
+    assert (caught.value.type, caught.value.data, caught.value.route) == ("refused", {"why": "late"}, "ask")
+    assert state.counters is not None
+    assert (state.counters["acked"], state.counters["retried"], state.dead) == (1, 0, 0)
+    assert declining.state("out").ready == 0
+
+
+async def test_a_member_of_a_batch_declines_for_itself(declining: Place):
+    async def handler(data: list[dict[str, int]]) -> list[Any]:
+        return [Decline({"why": "full"}) if item["n"] > 1 else item for item in data]
+
+    async def ask(client: Any, n: int) -> Any:
+        try:
+            return await client.request("ask", {"n": n}, timeout=LONG)
+        except RemoteError as declined:
+            return declined.data
+
+    batch = Batch(size=2, wait_ms=1000)
+    async with answering(declining, handler, batch=batch), declining.client() as client:
+        answers = await asyncio.gather(ask(client, 1), ask(client, 2))
+    assert answers == [{"n": 1}, {"why": "full"}]
+
+
+async def test_data_that_the_declared_error_refuses_is_the_handlers_failure(declining: Place):
+    async def handler(data: dict[str, int]) -> None:
+        raise Decline({"why": "because"})
+
+    topology = declining.topology
+    once = replace(
+        topology, queues={**topology.queues, "work": replace(topology.queues["work"], max_deliveries=1)}
+    )
+    place = Place(declining.server, once)
+    place.apply()
+    async with answering(place, handler), place.client() as client:
+        with pytest.raises(RemoteError) as caught:
+            await client.request("ask", {"n": 1}, timeout=LONG)
+        await place.until_settled()
+    assert (caught.value.type, caught.value.data) == ("InvalidMessageError", None)
+
+
+async def test_who_declines_what_nobody_asked_or_no_route_declares_rejects_it(here: Here):
+    place = here()
+
+    async def handler(data: dict[str, int]) -> None:
+        raise Decline({"why": "late"}, "come back tomorrow")
+
+    async with answering(place, handler), place.client() as client:
+        await client.send("work", {"n": 1})
+        with pytest.raises(RemoteError, match="come back tomorrow") as caught:
+            await client.request("ask", {"n": 2}, timeout=LONG)
+        await place.until_settled()
+    assert (caught.value.type, caught.value.data) == ("Decline", None)
+    assert [(dead.reason, dead.failure.message) for dead in place.dead_letters()] == [
+        (DeadReason.REJECTED, "come back tomorrow")
+    ] * 2
 
 
 # -- deadlines, latecomers, leaks ----------------------------------------------------------------------------

@@ -22,17 +22,25 @@ messages:
   calculation:
     schema: {{type: object, required: [a, b], properties: {{a: {{type: number}}, b: {{type: number}}}}}}
   result: {{schema: {{type: [number, string]}}}}
+  undefined: {{schema: {{type: object, required: [a], properties: {{a: {{type: number}}}}}}}}
 queues:
   calculations: {{accepts: [calculation], ttl: 1h, retry: {{never: [ZeroDivisionError]}}}}
   unanswered: {{accepts: [calculation], ttl: 1h}}
 routes:
-  divide: {{type: request, request: calculation, reply: result, queue: calculations, timeout: 40s}}
+  divide:
+    {{type: request, request: calculation, reply: result, error: undefined, queue: calculations,
+     timeout: 40s}}
   silence: {{type: request, request: calculation, reply: result, queue: unanswered}}
 handlers:
   calculator: {{queue: calculations, call: "calculator:divide"}}
 """
 CALCULATOR = """
+from leanmq_topology import Decline
+
+
 def divide(data):
+    if data["a"] == 0 == data["b"]:
+        raise Decline({"a": 0}, "zero by zero")
     return "n\u00f6" if data["a"] == 13 else data["a"] / data["b"]
 """
 
@@ -79,6 +87,15 @@ def test_a_handler_that_failed_for_good_exits_1_with_its_exception(folder: Folde
     assert done.stderr == "error: ZeroDivisionError: division by zero\n"
     error = read_answer(ask(folder, "divide", '{"a": 7, "b": 0}', "-o", "json"))
     assert (error["exit_code"], error["error"]["type"]) == (1, "RemoteError")
+
+
+def test_a_declined_request_exits_1_with_what_the_handler_said(folder: Folder):
+    done = ask(folder, "divide", '{"a": 0, "b": 0}')
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == 'error: undefined: zero by zero {"a": 0}\n'
+    error = read_answer(ask(folder, "divide", '{"a": 0, "b": 0}', "-o", "json"))
+    jsonschema_rs.validate(json.loads((OUTPUTS / "error.schema.json").read_text()), error)
+    assert error["remote"] == {"type": "undefined", "text": "zero by zero", "data": {"a": 0}}
 
 
 def test_no_reply_in_time_exits_7(folder: Folder):

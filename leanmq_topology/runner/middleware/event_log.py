@@ -13,6 +13,7 @@ from typing import Any
 
 from leanmq_topology.messages.message import HEADER_CORRELATION
 from leanmq_topology.messages.outcome import (
+    Decline,
     Discard,
     Done,
     Dropped,
@@ -85,7 +86,7 @@ class EventLog:
         raised = verdict.raised
         if raised is None:
             return "the handler returned False"
-        if isinstance(raised, Retry | Reject | Discard):
+        if isinstance(raised, Retry | Reject | Discard | Decline):
             return f"{type(raised).__name__}: {raised.reason}" if raised.reason else type(raised).__name__
         text = _first_line(str(raised))
         place = self._place(raised)

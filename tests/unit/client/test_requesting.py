@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -149,7 +150,23 @@ def test_a_reply_is_data_a_failure_or_a_breach_of_its_schema():
     with pytest.raises(RemoteError) as caught:
         read_reply(ASK, Reply("i", "r", failure=Failure("KeyError", "'sku'")))
     assert (caught.value.type, str(caught.value), caught.value.message_id) == ("KeyError", "'sku'", "r")
+    assert caught.value.data is None
     assert str(RemoteError("KeyError", "", route="ask", message_id="r")) == "KeyError"
+
+
+def test_a_declined_request_is_raised_with_data_that_is_held_against_the_schema_of_its_error():
+    refused = Contract("refused", 1, compile_schema({"type": "object", "required": ["why"]}))
+    ask = replace(ASK, error=refused)
+    told = Failure("refused", "not today")
+    with pytest.raises(RemoteError) as caught:
+        read_reply(ask, Reply("i", "r", "refused", b'{"why": ["late"]}', told))
+    assert (caught.value.type, caught.value.text) == ("refused", "not today")
+    assert caught.value.data == {"why": ["late"]}
+    assert caught.value.message == 'refused: not today {"why": ["late"]}'
+    with pytest.raises(InvalidMessageError, match="why"):
+        read_reply(ask, Reply("i", "r", "refused", b"{}", told))
+    with pytest.raises(RemoteError):  # the route declares it no longer
+        read_reply(ASK, Reply("i", "r", "refused", b"{}", told))
 
 
 def test_how_long_a_request_may_take_is_foreseen_from_the_call_or_from_the_file():
