@@ -26,11 +26,31 @@ class Settlement(msgspec.Struct, frozen=True):
     """Its lease had lapsed by the time it was done."""
 
 
+class Acknowledgement(NamedTuple):
+    """One operation that acknowledges these, of one queue."""
+
+    operation: Operation[int]
+    queue: str
+    entry_ids: Sequence[str]
+    late: int
+    """How many of them were done after their lease had lapsed."""
+
+
 class Step(NamedTuple):
     """One operation and the settlements that it carries."""
 
     operation: Operation[Any]
     settlements: Sequence[Settlement]
+
+
+def plan_acknowledgements(
+    broker: Settler, queue: str, entry_ids: Sequence[str], late: int
+) -> Iterator[Acknowledgement]:
+    """The steps that acknowledge plain successes: of most messages there is nothing more to be said."""
+    for start in range(0, len(entry_ids), LARGEST_ACK):
+        part = entry_ids[start : start + LARGEST_ACK]
+        counted, late = min(late, len(part)), max(late - len(part), 0)
+        yield Acknowledgement(broker.ack(queue, part, late=counted), queue, part, counted)
 
 
 def plan_settlements(broker: Settler, consumer: str, batch: Iterable[Settlement]) -> Iterator[Step]:

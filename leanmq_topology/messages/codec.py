@@ -18,6 +18,7 @@ from leanmq_topology.messages.outcome import MAX_FAILURE_TEXT, DeadReason, Failu
 
 FIELDS: Final = (b"id", b"type", b"data", b"headers", b"attempt", b"expires")
 
+_NAMES: Final = list(FIELDS)
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _read_headers = msgspec.json.Decoder(dict[str, str]).decode
 _write_json = msgspec.json.Encoder().encode
@@ -74,10 +75,9 @@ def decode_fields(flat: Sequence[bytes]) -> Envelope:
 
     Fields beyond the six are left alone. Raises `UndecodableError` for anything else.
     """
-    if tuple(flat[0:12:2]) == FIELDS:
-        message_id, kind, data, headers, attempt, expires = flat[1:12:2]
-    else:
-        message_id, kind, data, headers, attempt, expires = _find_fields(flat)
+    message_id, kind, data, headers, attempt, expires = (
+        flat[1:12:2] if flat[0:12:2] == _NAMES else _find_fields(flat)
+    )
     if not message_id:
         raise UndecodableError("the id is empty")
     try:

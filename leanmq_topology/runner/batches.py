@@ -9,16 +9,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.incoming import Incoming
-from leanmq_topology.runner.pipeline import Pipeline, Steps, Verdict
+from leanmq_topology.runner.pipeline import SUCCEEDED, Pipeline, Steps, Verdict
 
-Verdicts = list[tuple[Incoming, Verdict | None]]
-"""What becomes of each message of a batch. None: its lease lapsed before it could start."""
+Judged = tuple[Incoming, Verdict | None]
+"""What becomes of a message. None: its lease lapsed before it could start."""
+
+
+class Verdicts(NamedTuple):
+    """What becomes of each message of a batch."""
+
+    succeeded: list[Incoming]
+    """Of these there is nothing more to be said."""
+    others: list[Judged]
 
 
 class Batch:
@@ -29,7 +38,7 @@ class Batch:
     def __init__(self, messages: list[Incoming]) -> None:
         self.messages = messages
         """Those the handler gets, once the batch was admitted."""
-        self.judged: Verdicts = []
+        self.judged: list[Judged] = []
         """Those it does not get."""
         self.started_at: float | None = None
 
@@ -60,37 +69,44 @@ class BatchSteps:
     def invoke(self) -> Invoke:
         return self.pipeline.invoke
 
-    def admit(self, batch: Batch) -> Verdicts | None:
+    def admit(self, batch: Batch, now: float) -> Verdicts | None:
         """Sort out what must not run; None if anything is left."""
-        now, running = time.monotonic(), []
+        running = []
         for message in batch.messages:
-            verdict = self.pipeline.admit(message) if message.is_ours(now) else None
+            verdict = self.pipeline.admit(message, now) if message.is_ours(now) else None
             if message.started_at is None:
                 batch.judged.append((message, verdict))
             else:
                 running.append(message)
         batch.messages = running
         batch.started_at = now
-        return None if running else batch.judged
+        return None if running else Verdicts([], batch.judged)
 
     def succeed(self, batch: Batch, value: object) -> Verdicts:
         """The handler returned one result for all messages, or one for each."""
         results = read_results(value, len(batch.messages))
         if isinstance(results, TypeError):
             return self.fail(batch, results)
-        judged = zip(batch.messages, map(self._judge, batch.messages, results), strict=True)
-        return [*batch.judged, *judged]
+        verdicts = Verdicts([], list(batch.judged))
+        for message, result in zip(batch.messages, results, strict=True):
+            verdict = self._judge(message, result)
+            if verdict is SUCCEEDED:
+                verdicts.succeeded.append(message)
+            else:
+                verdicts.others.append((message, verdict))
+        return verdicts
 
     def fail(self, batch: Batch, raised: BaseException) -> Verdicts:
         """The handler raised: every message of the batch has failed."""
-        return [
-            *batch.judged,
-            *((message, self.pipeline.fail(message, raised)) for message in batch.messages),
-        ]
+        failed: list[Judged] = [(message, self.pipeline.fail(message, raised)) for message in batch.messages]
+        return Verdicts([], batch.judged + failed)
 
     def interrupt(self, batch: Batch) -> Verdicts:
         """The worker gave up on a running handler."""
-        return [*batch.judged, *((message, self.pipeline.interrupt(message)) for message in batch.messages)]
+        interrupted: list[Judged] = [
+            (message, self.pipeline.interrupt(message)) for message in batch.messages
+        ]
+        return Verdicts([], batch.judged + interrupted)
 
     def _judge(self, message: Incoming, result: object) -> Verdict:
         if isinstance(result, BaseException):
@@ -121,17 +137,16 @@ class BatchRunners(Protocol):
     async def abort(self, grace_seconds: float) -> None: ...
 
 
-class _Gathered(NamedTuple):
-    message: Incoming
-    pipeline: Pipeline
-    since: float
+Gathered = tuple[Incoming, Pipeline, float]
+"""A message, the rules it goes by, and since when it waits (monotonic seconds)."""
 
 
 class BatchCrew:
     """Puts messages together and has `hire`d runners run them, `concurrency` batches at a time at most.
 
-    A batch holds `size` messages, or what has come `wait_seconds` after its first one. `finish` and `forget`
-    hear of each message, all of a batch in one turn of the loop, so that one step settles them.
+    A batch holds `size` messages, or what has come `wait_seconds` after its first one. `succeed` hears of all
+    that simply succeeded, `finish` and `forget` of each other message: all of a batch in one turn of the
+    loop, so that one step settles them.
     """
 
     def __init__(
@@ -142,11 +157,12 @@ class BatchCrew:
         hire: Callable[[Callable[[Batch, Verdicts], None], Callable[[Batch], None]], BatchRunners],
         finish: Callable[[Incoming, Verdict], None],
         forget: Callable[[Incoming], None],
+        succeed: Callable[[Sequence[Incoming]], None],
     ) -> None:
         self._size, self._wait_seconds, self._concurrency = size, wait_seconds, concurrency
-        self._finish_one, self._forget_one = finish, forget
+        self._finish_one, self._forget_one, self._succeed = finish, forget, succeed
         self._runners = hire(self._finish, self._forget)
-        self._gathered: deque[_Gathered] = deque()
+        self._gathered: deque[Gathered] = deque()
         self._open: set[Batch] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -161,16 +177,19 @@ class BatchCrew:
     def running(self) -> int:
         return sum(len(batch.messages) for batch in self._open)
 
+    @property
+    def in_hand(self) -> int:
+        return len(self._gathered) + self.running
+
     def give(self, messages: Iterable[Incoming], pipeline: Pipeline) -> None:
         """Run these, in this order, as batches fill up."""
-        now = time.monotonic()
-        self._gathered.extend(_Gathered(message, pipeline, now) for message in messages)
+        self._gathered.extend(zip(messages, repeat(pipeline), repeat(time.monotonic())))
         self._send_off()
 
     def take_back(self) -> list[Incoming]:
         """What was given and not yet started; it will not be."""
         unstarted = [message for batch in self._runners.take_back() for message in self._reopen(batch)]
-        unstarted += [gathered.message for gathered in self._gathered]
+        unstarted += [message for message, _, _ in self._gathered]
         self._gathered.clear()
         self._stop_timer()
         return unstarted
@@ -187,22 +206,21 @@ class BatchCrew:
     def _send_off(self) -> None:
         """Start every batch that is full, or has waited long enough, as far as members are free."""
         while self._gathered and len(self._open) < self._concurrency:
-            now = time.monotonic()
-            due_in = self._gathered[0].since + self._wait_seconds - now
+            _, pipeline, since = self._gathered[0]
+            due_in = since + self._wait_seconds - time.monotonic()
             if len(self._gathered) < self._size and due_in > 0:
                 self._look_again(due_in)
                 return
-            pipeline = self._gathered[0].pipeline
-            batch = Batch(list(self._take(pipeline)))
+            batch = Batch(self._take(pipeline))
             self._open.add(batch)
             self._runners.give([batch], BatchSteps(pipeline))
 
-    def _take(self, pipeline: Pipeline) -> Iterator[Incoming]:
+    def _take(self, pipeline: Pipeline) -> list[Incoming]:
         """The next messages, up to a full batch, as long as they go by the same rules."""
-        for _ in range(self._size):
-            if not self._gathered or self._gathered[0].pipeline is not pipeline:
-                return
-            yield self._gathered.popleft().message
+        taken: list[Incoming] = []
+        while self._gathered and len(taken) < self._size and self._gathered[0][1] is pipeline:
+            taken.append(self._gathered.popleft()[0])
+        return taken
 
     def _look_again(self, seconds: float) -> None:
         if self._timer is None:
@@ -219,7 +237,9 @@ class BatchCrew:
 
     def _finish(self, batch: Batch, verdicts: Verdicts) -> None:
         self._open.discard(batch)
-        for message, verdict in verdicts:
+        if verdicts.succeeded:
+            self._succeed(verdicts.succeeded)
+        for message, verdict in verdicts.others:
             if verdict is None:
                 self._forget_one(message)
             else:
@@ -227,4 +247,4 @@ class BatchCrew:
         self._send_off()
 
     def _forget(self, batch: Batch) -> None:
-        self._finish(batch, [(message, None) for message in batch.messages])
+        self._finish(batch, Verdicts([], [(message, None) for message in batch.messages]))

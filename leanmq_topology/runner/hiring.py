@@ -8,7 +8,7 @@ from typing import Any
 
 from leanmq_topology.runner.batches import BatchCrew
 from leanmq_topology.runner.handlers import LoadedHandler
-from leanmq_topology.runner.lane import Crew, Finish, Forget
+from leanmq_topology.runner.lane import Crew, Finish, Forget, Succeed
 from leanmq_topology.runner.loop_crew import LoopCrew
 from leanmq_topology.runner.thread_crew import OpenClient, ThreadCrew
 
@@ -23,9 +23,11 @@ class Employer:
     """Makes a blocking client for a thread."""
     stuck: Callable[[str], None]
     """Hears of a run that goes on although it was given up."""
+    turned: Callable[[], None]
+    """Called when handlers have run in the loop for a while and more waits."""
 
-    def hire(self, handler: LoadedHandler, finish: Finish, forget: Forget) -> Crew:
-        """A crew for this handler; it reports to `finish` and `forget`."""
+    def hire(self, handler: LoadedHandler, finish: Finish, forget: Forget, succeed: Succeed) -> Crew:
+        """A crew for this handler; it reports to these."""
         batch, concurrency = handler.declared.batch, handler.declared.concurrency
         if batch is None:
             return self._runners(handler, finish, forget)  # type: ignore[no-any-return]
@@ -33,7 +35,7 @@ class Employer:
         def hire(finish: Any, forget: Any) -> Any:
             return self._runners(handler, finish, forget)
 
-        return BatchCrew(batch.size, batch.wait_ms / 1000, concurrency, hire, finish, forget)
+        return BatchCrew(batch.size, batch.wait_ms / 1000, concurrency, hire, finish, forget, succeed)
 
     def _runners(self, handler: LoadedHandler, finish: Any, forget: Any) -> Any:
         """Runners of messages or of batches: they treat both alike."""
@@ -42,7 +44,7 @@ class Employer:
         if handler.binding.asynchronous:
             return LoopCrew(
                 handler.name, declared.concurrency, finish, forget, self.client,
-                limit_seconds=limit_seconds, stuck=self.stuck,
+                limit_seconds=limit_seconds, stuck=self.stuck, turned=self.turned,
             )  # fmt: skip
         return ThreadCrew(
             handler.name, declared.concurrency, finish, forget,

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Protocol
 
 from leanmq_topology.brokers.protocol import Damage, QueueHealth
@@ -15,10 +16,10 @@ from leanmq_topology.messages.outcome import DeadReason, Done, Failure, MoveToDe
 from leanmq_topology.runner.commits import Commit, Errand
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.incoming import Incoming
-from leanmq_topology.runner.marks import NO_MARKER, Marker
+from leanmq_topology.runner.marks import Marker
 from leanmq_topology.runner.middleware.counters import Counters
 from leanmq_topology.runner.middleware.event_log import EventLog
-from leanmq_topology.runner.pipeline import Pipeline, Verdict
+from leanmq_topology.runner.pipeline import SUCCEEDED, Pipeline, Verdict
 from leanmq_topology.runner.prefetch import Prefetch
 from leanmq_topology.topology.model import Queue
 
@@ -28,6 +29,7 @@ logger = logging.getLogger("leanmq.runner")
 class Settle(Protocol):
     """Sends outcomes on their way (`Settlements`)."""
 
+    def acknowledge(self, queue: str, entry_ids: Sequence[str]) -> None: ...
     def add(
         self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool, late: bool = False
     ) -> None: ...
@@ -36,6 +38,7 @@ class Settle(Protocol):
 
 Finish = Callable[[Incoming, Verdict], None]
 Forget = Callable[[Incoming], None]
+Succeed = Callable[[Sequence[Incoming]], None]
 
 
 class Crew(Protocol):
@@ -45,13 +48,18 @@ class Crew(Protocol):
     def unstarted(self) -> int: ...
     @property
     def running(self) -> int: ...
+    @property
+    def in_hand(self) -> int:
+        """Given and not finished: what waits, for whatever reason, and what runs."""
+        ...
+
     def give(self, messages: Iterable[Incoming], pipeline: Pipeline) -> None: ...
     def take_back(self) -> list[Incoming]: ...
     async def abort(self, grace_seconds: float) -> None: ...
 
 
-Hire = Callable[[Finish, Forget], Crew]
-"""Puts a crew together that reports to these two."""
+Hire = Callable[[Finish, Forget, Succeed], Crew]
+"""Puts a crew together that reports to these."""
 
 
 class Lane:
@@ -65,12 +73,12 @@ class Lane:
         settle: Settle,
         log: EventLog,
         counters: Counters,
-        marker: Marker = NO_MARKER,
+        marker: Marker | None = None,
     ) -> None:
         self.handler = handler
         self.pipeline = pipeline
         """Replaced when what is applied changes; what was read before keeps the old one."""
-        self.crew = hire(self.finish, self.forget)
+        self.crew = hire(self.finish, self.forget, self.succeed)
         self.held: dict[str, Incoming] = {}
         self.backlogged = False
         """The last read brought as many messages as were asked for, so there are likely more."""
@@ -90,6 +98,7 @@ class Lane:
         self._log, self.counters = log, counters
         self._marker = marker
         self._prefetch = Prefetch.of(handler.declared)
+        self._tells_all = log.tells_all
 
     @property
     def name(self) -> str:
@@ -102,10 +111,10 @@ class Lane:
 
     @property
     def room(self) -> int:
-        """How many more messages may be held."""
+        """How many more messages may be taken in."""
         if self.neighbours:
             return int(not any(lane.held for lane in self.neighbours))
-        return max(self._prefetch.limit - len(self.held), 0)
+        return self._prefetch.room(self.crew.in_hand, len(self.held))
 
     @property
     def hungry(self) -> bool:
@@ -144,6 +153,7 @@ class Lane:
     def take(self, arrived: Sequence[Delivered | Undecodable]) -> None:
         """These were handed to this worker: have them run."""
         lease_ends = time.monotonic() + self.queue.visibility_timeout_ms / 1000
+        self._tells_all = self._log.tells_all
         fresh = []
         for item in arrived:
             if isinstance(item, Undecodable):
@@ -170,20 +180,48 @@ class Lane:
 
     def finish(self, message: Incoming, verdict: Verdict) -> None:
         """A message has its outcome. Called by the crew, in the loop."""
-        if verdict.outputs or verdict.reply:
+        now = time.monotonic()
+        if verdict is SUCCEEDED and now < message.lease_ends and not (message.lost or self._tells_all):
+            message.finished = True
+            self._acknowledge(message, (message.delivered.entry_id,), now)
+        elif verdict.outputs or verdict.reply:
             self._commit(message, verdict)
+        else:
+            self._note(message, verdict, now)
+            message.finished = True
+            late = isinstance(verdict.outcome, Done) and not message.is_ours(now)
+            if late:
+                self._report_late(message)
+            self._settle.add(
+                message.delivered, verdict.outcome, started=message.started_at is not None, late=late
+            )
+
+    def succeed(self, messages: Sequence[Incoming]) -> None:
+        """These have run in one call and simply succeeded."""
+        now = time.monotonic()
+        if self._tells_all or any(message.lost or now >= message.lease_ends for message in messages):
+            for message in messages:
+                self.finish(message, SUCCEEDED)
             return
-        message.finished = True
-        if verdict.seconds is not None:
-            self._prefetch.measure(verdict.seconds)
+        for message in messages:
+            message.finished = True
+        self._acknowledge(messages[0], [message.delivered.entry_id for message in messages], now)
+
+    def _acknowledge(self, first: Incoming, entry_ids: Sequence[str], now: float) -> None:
+        """The short way of almost every message: there is nothing to say of it. All started with `first`."""
+        assert first.started_at is not None
+        seconds = now - first.started_at
+        if seconds > self._prefetch.ordinary_seconds:
+            self._prefetch.measure(seconds)
+        self.counters.successes += len(entry_ids)
+        self._settle.acknowledge(first.delivered.queue, entry_ids)
+
+    def _note(self, message: Incoming, verdict: Verdict, now: float) -> None:
+        """Measure, count and log what became of a message."""
+        if message.started_at is not None:
+            self._prefetch.measure(now - message.started_at)
         self.counters.count(verdict.outcome)
         self._log(message, verdict, self.queue)
-        late = isinstance(verdict.outcome, Done) and not message.is_ours(time.monotonic())
-        if late:
-            self._report_late(message)
-        self._settle.add(
-            message.delivered, verdict.outcome, started=message.started_at is not None, late=late
-        )
 
     def _commit(self, message: Incoming, verdict: Verdict) -> None:
         """It succeeded if what it sends finds its place; until then its lease is renewed."""
@@ -197,10 +235,7 @@ class Lane:
             self.finish(message, self.pipeline.fail(message, failure))
             return
         if failure is None:
-            if verdict.seconds is not None:
-                self._prefetch.measure(verdict.seconds)
-            self.counters.count(verdict.outcome)
-            self._log(message, verdict, self.queue)
+            self._note(message, verdict, time.monotonic())
         else:
             self._report_unsent(message)
         message.finished = True
@@ -244,10 +279,12 @@ class Lane:
             extra={"event": "late", "queue": self.name},
         )
 
-    def settled(self, entry_id: str) -> None:
-        message = self.held.pop(entry_id, None)
-        if message is not None:
-            self._marker.settle(message)
+    def settled(self, entry_ids: Sequence[str]) -> None:
+        """These have left our hands."""
+        popped = map(self.held.pop, entry_ids, repeat(None))
+        messages = [message for message in popped if message is not None]
+        if self._marker is not None:
+            self._marker.settle(messages)
         if self.room_bell is None:
             return
         if self.owed or (self.neighbours and any(lane.owed for lane in self.neighbours)):

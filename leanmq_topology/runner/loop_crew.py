@@ -3,6 +3,9 @@
 A crew is a few long-lived tasks, hired when they are first needed. One of them works through all that waits
 for as long as the handler never really waits; when it does, the next member is woken to take the next
 message. So a message costs neither a task nor a wake-up of its own unless its handler waits.
+
+Every few milliseconds the loop gets its turn: what was decided leaves, what has arrived comes in, and more is
+asked for while what is at hand is run. So worker and server work at the same time.
 """
 
 from __future__ import annotations
@@ -11,20 +14,34 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextvars import copy_context
-from typing import Any, Generic, TypeVar
+from contextvars import Context, copy_context
+from itertools import repeat
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from leanmq_topology.runner.deadlines import Deadlines, timed_out
 from leanmq_topology.runner.pipeline import Steps, Unit
-from leanmq_topology.runner.stepping import run_inline
+from leanmq_topology.runner.stepping import Step, as_step, go_on
 
-TURN_SECONDS = 0.01
+TURN_SECONDS = 0.002
 """How long handlers may run in a row before other work of the loop gets its turn."""
+ROUNDS = 3
+"""Of the loop between two turns: an answer that has arrived is read in the first, whoever waited for it goes
+on in the second, and what they ask for then is written in the third."""
 GRACE_SECONDS = 1.0
 """How long a handler that was told to end may take to do so."""
 
 U = TypeVar("U", bound=Unit)
 V = TypeVar("V")
+
+
+class _Begun(NamedTuple):
+    """A handler that has begun and waits for something."""
+
+    unit: Any
+    steps: Any
+    step: Step
+    context: Context
+    waits_for: Any
 
 
 class _Member(Generic[U, V]):
@@ -47,6 +64,7 @@ class LoopCrew(Generic[U, V]):
 
     A handler that runs longer than `limit_seconds` is cancelled, and its run has failed with `TimeoutError`
     whatever comes after. One that does not end even then is given up; `stuck` hears of that.
+    `turned` is called when handlers have run for a turn and more waits.
     """
 
     def __init__(
@@ -59,16 +77,20 @@ class LoopCrew(Generic[U, V]):
         *,
         limit_seconds: float,
         stuck: Callable[[str], None],
+        turned: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self._concurrency = concurrency
         self._finish, self._forget = finish, forget
         self._client = client
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[U, Steps[U, V]]] = deque()
         self._members: set[_Member[U, V]] = set()
         self._resting: list[asyncio.Future[None]] = []
         self._running = 0
         self._turn_ends = 0.0
+        self._loop_has_turned = True
+        self._turned = turned
         self._aborting = False
         self._deadlines = Deadlines(limit_seconds, self._end_overdue)
         self._stuck = stuck
@@ -81,9 +103,13 @@ class LoopCrew(Generic[U, V]):
     def running(self) -> int:
         return self._running
 
+    @property
+    def in_hand(self) -> int:
+        return len(self._waiting) + self._running
+
     def give(self, units: Iterable[U], steps: Steps[U, V]) -> None:
         """Run these, in this order, as members get to them."""
-        self._waiting.extend((unit, steps) for unit in units)
+        self._waiting.extend(zip(units, repeat(steps)))
         self._wake_one()
 
     def take_back(self) -> list[U]:
@@ -127,34 +153,81 @@ class LoopCrew(Generic[U, V]):
     async def _work(self, member: _Member[U, V]) -> None:
         task = asyncio.current_task()
         while not (self._aborting or member.given_up):
+            is_fresh = self._loop_has_turned
+            if is_fresh:
+                self._begin_turn()
             if not self._waiting:
                 await self._rest()
-                continue
-            now = time.monotonic()
-            if now > self._turn_ends:
-                await asyncio.sleep(0)
-                self._turn_ends = time.monotonic() + TURN_SECONDS
-                continue
-            unit, steps = self._waiting.popleft()
-            if unit.is_ours(now):
-                await self._run(member, unit, steps)
-            else:
-                self._forget(unit)
+            elif not is_fresh and time.monotonic() >= self._turn_ends:
+                await self._give_way()
+            elif (begun := self._run_through(task)) is not None:
+                await self._see_through(member, begun)
             if task is not None and task.cancelling() and not self._aborting:
                 await _shake_off_cancellation(task)
 
     async def _rest(self) -> None:
-        bell = asyncio.get_running_loop().create_future()
+        bell = self._loop.create_future()
         self._resting.append(bell)
         await bell
 
-    async def _run(self, member: _Member[U, V], unit: U, steps: Steps[U, V]) -> None:
+    def _begin_turn(self) -> None:
+        """All members that the loop gives control before it has turned once more share this turn."""
+        self._loop_has_turned = False
+        self._turn_ends = time.monotonic() + TURN_SECONDS
+        self._loop.call_soon(self._note_turn)
+
+    def _note_turn(self) -> None:
+        self._loop_has_turned = True
+
+    async def _give_way(self) -> None:
+        """Let out what this turn has brought about, and in what has arrived meanwhile."""
+        self._turned()
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)
+
+    def _run_through(self, task: asyncio.Task[None] | None) -> _Begun | None:
+        """Run one after the other until a handler waits, nothing does any more, or the turn is over."""
         self._running += 1
+        now = time.monotonic()
+        while True:
+            unit, steps = self._waiting.popleft()
+            begun = self._run(unit, steps, now)
+            if begun is not None:
+                return begun
+            now = time.monotonic()
+            if not self._waiting or now >= self._turn_ends or (task is not None and task.cancelling()):
+                self._running -= 1
+                return None
+
+    def _run(self, unit: U, steps: Steps[U, V], now: float) -> _Begun | None:
+        """Run a handler to its end, or until it waits: then what is left to be done."""
+        if not unit.is_ours(now):
+            self._forget(unit)
+            return None
+        verdict = steps.admit(unit, now)
+        if verdict is None:
+            step: Step | None = None
+            try:
+                step = as_step(steps.invoke(unit, self._client))
+                context = copy_context()
+                waits_for = context.run(step.send, None)
+            except StopIteration as done:
+                verdict = steps.succeed(unit, done.value) if step is not None else steps.fail(unit, done)
+            except BaseException as failure:
+                verdict = steps.fail(unit, failure)
+            else:
+                return _Begun(unit, steps, step, context, waits_for)
+        self._finish(unit, verdict)
+        return None
+
+    async def _see_through(self, member: _Member[U, V], begun: _Begun) -> None:
+        """A handler gave control back to the loop: the next may start, and this one be late from now on."""
+        unit = member.unit = begun.unit
+        member.steps = begun.steps
+        self._deadlines.watch()
+        self._wake_one()
         try:
-            verdict = steps.admit(unit)
-            if verdict is None:
-                member.unit, member.steps = unit, steps
-                verdict = await self._call(member, unit, steps)
+            verdict = await self._conclude(member, begun)
         finally:
             member.unit = member.told_at = None
             if not member.given_up:
@@ -162,10 +235,11 @@ class LoopCrew(Generic[U, V]):
         if not member.given_up:
             self._finish(unit, verdict)
 
-    async def _call(self, member: _Member[U, V], unit: U, steps: Steps[U, V]) -> V:
+    async def _conclude(self, member: _Member[U, V], begun: _Begun) -> V:
+        unit: U = begun.unit
+        steps: Steps[U, V] = begun.steps
         try:
-            started = steps.invoke(unit, self._client)
-            result = await run_inline(started, copy_context(), self._is_waiting)
+            result = await go_on(begun.step, begun.context, begun.waits_for)
         except BaseException as failure:
             if member.told_at is not None:
                 return steps.fail(unit, self._timed_out().with_traceback(failure.__traceback__))
@@ -173,11 +247,6 @@ class LoopCrew(Generic[U, V]):
                 return steps.interrupt(unit)
             return steps.fail(unit, failure)
         return steps.succeed(unit, result) if member.told_at is None else steps.fail(unit, self._timed_out())
-
-    def _is_waiting(self) -> None:
-        """A handler gave control back to the loop: the next may start, and this one be late from now on."""
-        self._deadlines.watch()
-        self._wake_one()
 
     # -- runs that take too long ------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ UNEXPLAINED_SECONDS = 5.0
 """And for so long, whoever is to blame."""
 _BUSY = 0.1
 """Share of a time in which this process must have used the processor to have been awake in it."""
-_CREWS = frozenset({LoopCrew._run.__code__, ThreadCrew._work.__code__})
+_CREWS = frozenset({LoopCrew._run.__code__, LoopCrew._see_through.__code__, ThreadCrew._work.__code__})
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,17 +35,7 @@ class Marker(Protocol):
     """Hears of each message when its handler is about to be called, and when it is settled."""
 
     def start(self, message: Incoming) -> None: ...
-    def settle(self, message: Incoming) -> None: ...
-
-
-class NoMarker:
-    """Nobody would read marks."""
-
-    def start(self, message: Incoming) -> None: ...
-    def settle(self, message: Incoming) -> None: ...
-
-
-NO_MARKER: Final[Marker] = NoMarker()
+    def settle(self, messages: Sequence[Incoming]) -> None: ...
 
 
 class Board:
@@ -112,13 +102,14 @@ class Marks:
             number = self._numbers[delivered.queue]
             _SLOT.pack_into(self._memory, slot, number, delivered.entry_id.encode())
 
-    def settle(self, message: Incoming) -> None:
-        self._settled += 1
+    def settle(self, messages: Sequence[Incoming]) -> None:
+        self._settled += len(messages)
         struct.pack_into("<Q", self._memory, 8, self._settled)
-        if slot := message.slot:
-            message.slot = 0
-            self._memory[slot] = self._memory[slot + 1] = 0
-            self._free.append(slot)
+        for message in messages:
+            if slot := message.slot:
+                message.slot = 0
+                self._memory[slot] = self._memory[slot + 1] = 0
+                self._free.append(slot)
 
     def _take_fresh(self) -> int:
         slot = self._next

@@ -7,7 +7,6 @@ made. It is safe to use from several threads. What one may want to remove lives 
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
@@ -21,7 +20,7 @@ from leanmq_topology.messages.message import HEADER_REPLY_TO
 from leanmq_topology.messages.outcome import Decline, Done, Outcome, Retry
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.incoming import Incoming
-from leanmq_topology.runner.marks import NO_MARKER, Marker
+from leanmq_topology.runner.marks import Marker
 from leanmq_topology.runner.outbox import Output, OutputWriter
 from leanmq_topology.runner.replies import write_decline, write_reply
 from leanmq_topology.topology.model import OnFalse, Queue
@@ -43,7 +42,7 @@ class Unit(Protocol):
 class Steps(Protocol[U, V]):
     """How a crew runs a unit, step by step; `Pipeline` is that for single messages."""
 
-    def admit(self, unit: U, /) -> V | None: ...
+    def admit(self, unit: U, now: float, /) -> V | None: ...
     @property
     def invoke(self) -> Callable[[U, Any], Any]: ...
     def succeed(self, unit: U, value: object, /) -> V: ...
@@ -63,14 +62,16 @@ class Verdict(msgspec.Struct, frozen=True):
     outcome: Outcome
     raised: BaseException | None = None
     """What the handler raised, if it did."""
-    seconds: float | None = None
-    """How long the handler ran; None if it did not."""
     value: object = None
     """What the handler returned and nothing used."""
     outputs: tuple[Output, ...] = ()
     """What is sent in the step that acknowledges it."""
     reply: Reply | None = None
     """What is replied in that step."""
+
+
+SUCCEEDED: Final = Verdict(DONE)
+"""The handler returned None, nobody waits for a reply and nothing is sent: as with almost every message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +85,31 @@ class Pipeline:
     """Makes messages of what handlers send; None: they cannot."""
     then: str | None = None
     """Where the return value is sent."""
-    marker: Marker = NO_MARKER
+    marker: Marker | None = None
     """Hears of it before a handler is called."""
 
-    def admit(self, message: Incoming) -> Verdict | None:
-        """None: the handler may run, and counts as started from now on."""
+    def admit(self, message: Incoming, now: float) -> Verdict | None:
+        """None: the handler may run, and counts as started from `now` on (monotonic seconds)."""
         for gate in self.gates:
             outcome = gate(message)
             if outcome is not None:
                 return Verdict(outcome)
         message.writer = self.writer
-        message.started_at = time.monotonic()
-        self.marker.start(message)
+        message.started_at = now
+        if self.marker is not None:
+            self.marker.start(message)
         return None
 
     def succeed(self, message: Incoming, value: object) -> Verdict:
         """The handler returned `value`."""
         if HEADER_REPLY_TO in message.delivered.envelope.headers:
             return self._reply(message, value)
-        outcome = decide_return(value, message.delivered, self.queue, self.on_false, _chance())
+        outcome: Outcome = DONE
+        if value is False:
+            outcome = decide_return(value, message.delivered, self.queue, self.on_false, _chance())
         if message.outbox is not None or self.then is not None:
             return self._send(message, value, outcome)
-        return Verdict(outcome, None, _seconds(message), value)
+        return SUCCEEDED if value is None else Verdict(outcome, None, value)
 
     def fail(self, message: Incoming, raised: BaseException) -> Verdict:
         """The handler raised; what it sent is dropped."""
@@ -117,7 +121,7 @@ class Pipeline:
 
     def _fail(self, message: Incoming, raised: BaseException) -> Verdict:
         outcome = decide_failure(raised, message.delivered, self.queue, _chance())
-        return Verdict(outcome, raised, _seconds(message))
+        return Verdict(outcome, raised)
 
     def interrupt(self, message: Incoming) -> Verdict:
         """The worker gave up on a running handler: the run counts, and the message is due again at once."""
@@ -142,7 +146,7 @@ class Pipeline:
             return self._fail(message, failure)
         if reply is None:
             return self._fail(message, declined)
-        return Verdict(DONE, None, _seconds(message), reply=reply)
+        return Verdict(DONE, reply=reply)
 
     def _send(self, message: Incoming, value: object, outcome: Outcome) -> Verdict:
         """All that a run sends belongs to its success; a value that cannot be sent makes it a failure."""
@@ -157,11 +161,7 @@ class Pipeline:
         outputs = outbox.close()
         if not isinstance(outcome, Done):
             outputs = ()
-        return Verdict(outcome, None, _seconds(message), value, outputs)
+        return Verdict(outcome, None, value, outputs)
 
 
 _chance = random.random
-
-
-def _seconds(message: Incoming) -> float:
-    return 0.0 if message.started_at is None else time.monotonic() - message.started_at

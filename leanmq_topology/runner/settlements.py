@@ -9,22 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Operation
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.errors import BrokerFullError, BrokerUnavailableError, LeanMQError
-from leanmq_topology.messages.decision import DONE
 from leanmq_topology.messages.envelope import Delivered, Undecodable
-from leanmq_topology.messages.outcome import Outcome, Released
+from leanmq_topology.messages.outcome import Done, Outcome, Released
 from leanmq_topology.runner.commits import Errand, OutputBroker, Producers
-from leanmq_topology.settling import Settlement, Step, plan_settlements
+from leanmq_topology.settling import (
+    Acknowledgement,
+    Settlement,
+    Step,
+    plan_acknowledgements,
+    plan_settlements,
+)
 from leanmq_topology.upkeep.outage import Outage, Pauses
 
 logger = logging.getLogger("leanmq.runner")
 
-Settled = Callable[[Sequence[Settlement]], None]
+Settled = Callable[[str, Sequence[str]], None]
+"""Hears of a queue and of its entries that have left our hands."""
 
 
 class _Running(NamedTuple):
@@ -47,18 +54,33 @@ class Settlements:
     ) -> None:
         self._broker, self._connection, self._consumer = broker, connection, consumer
         self._outage, self._settled = outage, settled
+        self._done: defaultdict[str, list[str]] = defaultdict(list)
+        """By queue the entries to acknowledge."""
+        self._late: Counter[str] = Counter()
+        """By queue how many of these were late."""
         self._gathered: list[Settlement] = []
         self._errands: list[_Running] = []
         self._producers = Producers()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
+        self._rung = False
         self._is_cut_off = False
+
+    def acknowledge(self, queue: str, entry_ids: Sequence[str]) -> None:
+        """Settle successes with the next batch."""
+        self._done[queue] += entry_ids
+        if not self._rung:
+            self._ring()
 
     def add(
         self, delivered: Delivered | Undecodable, outcome: Outcome, *, started: bool, late: bool = False
     ) -> None:
         """Settle this with the next batch."""
+        if isinstance(outcome, Done):
+            self._late[delivered.queue] += late
+            self.acknowledge(delivered.queue, (delivered.entry_id,))
+            return
         self._gathered.append(Settlement(delivered, outcome, started, late))
         self._ring()
 
@@ -77,49 +99,79 @@ class Settlements:
         repeated = False
         while True:
             await self._wake.wait()
-            batch, self._gathered = self._gathered, []
-            errands, self._errands = self._errands, []
             self._wake.clear()
-            kept = await self._carry_out(batch, errands, repeated=repeated)
-            repeated = bool(kept)
-            self._gathered[:0] = kept
-            if self._gathered or self._errands:
-                self._wake.set()
+            self._rung = False
+            repeated = await self._carry_out(repeated=repeated)
+            if self._done or self._gathered or self._errands:
+                self._ring()
             if self._is_cut_off:
                 await asyncio.sleep(pauses.seconds())
                 continue
             pauses.reset()
-            if not self._wake.is_set():
+            if not self._rung:
                 self._idle.set()
 
     def _ring(self) -> None:
-        if not self._wake.is_set():
-            self._wake.set()
-            self._idle.clear()
+        self._rung = True
+        self._wake.set()
+        self._idle.clear()
 
-    async def _carry_out(
-        self, batch: Sequence[Settlement], errands: Sequence[_Running], *, repeated: bool
-    ) -> list[Settlement]:
-        """Returns what is to be tried again."""
-        steps = list(plan_settlements(self._broker, self._consumer, batch))
-        operations = [step.operation for step in steps]
+    async def _carry_out(self, *, repeated: bool) -> bool:
+        """Settle what has gathered. True if some of it has to be tried again, in `repeated` tries too."""
+        acknowledgements, steps = self._take_acknowledgements(), self._take_steps()
+        errands, self._errands = self._errands, []
+        operations: list[Operation[Any]] = [each.operation for each in acknowledgements]
+        operations += [each.operation for each in steps]
         operations += [each.errand.operation(self._broker, self._consumer, each.producer) for each in errands]
-        answers = await self._execute(operations)
+        answers = iter(await self._execute(operations))
         self._is_cut_off = False
-        kept: list[Settlement] = []
-        for step, answer in zip(steps, answers[: len(steps)], strict=True):
-            if self._is_put_off(answer):
-                kept.extend(step.settlements)
-                continue
-            if isinstance(answer, LeanMQError):
-                _report_failure(step.operation, answer)
-            elif not repeated:  # the first try may have done it, its answer lost
-                _report_lost(step, answer)
-            self._settled(step.settlements)
-        for each, answer in zip(errands, answers[len(steps) :], strict=True):
+        put_off = [self._conclude_acknowledgement(each, next(answers), repeated) for each in acknowledgements]
+        put_off += [self._conclude_step(each, next(answers), repeated) for each in steps]
+        for each, answer in zip(errands, answers, strict=True):
             if self._is_put_off(answer) or not self._is_over(each, answer):
                 self._errands.append(each)
-        return kept
+        return any(put_off)
+
+    def _take_acknowledgements(self) -> list[Acknowledgement]:
+        done, self._done = self._done, defaultdict(list)
+        late, self._late = self._late, Counter()
+        return [
+            each
+            for queue, entry_ids in done.items()
+            for each in plan_acknowledgements(self._broker, queue, entry_ids, late[queue])
+        ]
+
+    def _take_steps(self) -> list[Step]:
+        batch, self._gathered = self._gathered, []
+        return list(plan_settlements(self._broker, self._consumer, batch)) if batch else []
+
+    def _conclude_acknowledgement(
+        self, done: Acknowledgement, answer: int | LeanMQError, repeated: bool
+    ) -> bool:
+        """True: it has to be tried again."""
+        if self._is_put_off(answer):
+            self._done[done.queue][:0] = done.entry_ids
+            self._late[done.queue] += done.late
+            return True
+        if isinstance(answer, LeanMQError):
+            _report_failure(done.operation, answer)
+        elif answer < len(done.entry_ids) and not repeated:  # the first try may have done it, its answer lost
+            _report_gone(done, answer)
+        self._settled(done.queue, done.entry_ids)
+        return False
+
+    def _conclude_step(self, step: Step, answer: Sequence[bool] | LeanMQError, repeated: bool) -> bool:
+        """True: it has to be tried again."""
+        if self._is_put_off(answer):
+            self._gathered[:0] = step.settlements
+            return True
+        if isinstance(answer, LeanMQError):
+            _report_failure(step.operation, answer)
+        elif not repeated:
+            _report_lost(step, answer)
+        delivered = [settlement.delivered for settlement in step.settlements]
+        self._settled(delivered[0].queue, [each.entry_id for each in delivered])
+        return False
 
     def _is_put_off(self, answer: Any) -> bool:
         """Whether there was no server that could do it; it is tried again."""
@@ -137,7 +189,7 @@ class Settlements:
             return False
         self._producers.give_back(producer)
         if errand.settled:
-            self._settled((Settlement(errand.delivered, DONE, started=True),))
+            self._settled(errand.delivered.queue, (errand.delivered.entry_id,))
         return True
 
     async def _execute(self, operations: Sequence[Operation[Any]]) -> Sequence[Any]:
@@ -154,11 +206,8 @@ def _report_failure(operation: Operation[Any], failure: LeanMQError) -> None:
     logger.error("%s failed: %s", operation.name, failure, extra={"event": "settle_failed"})
 
 
-def _report_lost(step: Step, answer: int | Sequence[bool]) -> None:
+def _report_lost(step: Step, answer: Sequence[bool]) -> None:
     """A success counts whoever owns the message by now; anything else is the new owner's to decide."""
-    if isinstance(answer, int):
-        _report_gone(step, answer)
-        return
     for settlement, ours in zip(step.settlements, answer, strict=True):
         if not ours and not isinstance(settlement.outcome, Released):
             logger.warning(
@@ -170,15 +219,12 @@ def _report_lost(step: Step, answer: int | Sequence[bool]) -> None:
             )
 
 
-def _report_gone(step: Step, acknowledged: int) -> None:
-    gone = len(step.settlements) - acknowledged
-    if gone > 0:
-        queue = step.settlements[0].delivered.queue
-        logger.warning(
-            "%d of %d acknowledged messages of queue %s were not there any more:"
-            " settled by another worker that took them over, or purged",
-            gone,
-            len(step.settlements),
-            queue,
-            extra={"event": "late", "queue": queue},
-        )
+def _report_gone(done: Acknowledgement, acknowledged: int) -> None:
+    logger.warning(
+        "%d of %d acknowledged messages of queue %s were not there any more:"
+        " settled by another worker that took them over, or purged",
+        len(done.entry_ids) - acknowledged,
+        len(done.entry_ids),
+        done.queue,
+        extra={"event": "late", "queue": done.queue},
+    )

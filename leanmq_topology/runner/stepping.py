@@ -1,7 +1,8 @@
 """Run a coroutine inside the task that is already running, in a context of its own, with no task made for it.
 
-A handler that never really waits is done in one inline step. One that waits goes on in the same task, which
-from then on is busy with it; `waited` tells the caller so that another task can take the next message.
+A handler that never really waits is done in one inline step, `context.run(step.send, None)`, which ends in
+`StopIteration`. One that waits goes on in the same task, which from then on is busy with it (`go_on`). What
+it changes of context variables stays in that context.
 
 Why not step it here and hand it to a new task once it waits? `asyncio.timeout()` and `TaskGroup` remember the
 task they were entered in and cancel that one: it has to be the same from the first step to the last.
@@ -9,7 +10,6 @@ task they were entered in and cancel that one: it has to be the same from the fi
 
 from __future__ import annotations
 
-import inspect
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import Context
@@ -18,23 +18,17 @@ from typing import Any
 Step = Coroutine[Any, Any, Any]
 
 
-async def run_inline(started: Awaitable[Any], context: Context, waited: Callable[[], None]) -> Any:
-    """What `await started` would give or raise; its changes to context variables stay in `context`.
-
-    `waited` is called once, when the coroutine first gives control back to the loop.
-    """
-    coroutine: Step = started if inspect.iscoroutine(started) else _as_coroutine(started)
-    try:
-        waiting_for = context.run(coroutine.send, None)
-    except StopIteration as done:
-        return done.value
-    waited()
-    return await _go_on(coroutine, context, waiting_for)
+def as_step(started: Awaitable[Any]) -> Step:
+    """What an asynchronous handler gave when it was called, as a coroutine that can be stepped."""
+    return started if isinstance(started, types.CoroutineType) else _as_coroutine(started)
 
 
 @types.coroutine
-def _go_on(coroutine: Step, context: Context, waiting_for: Any) -> Generator[Any, Any, Any]:
-    """Pass what the coroutine waits for to the task, and what the task sends or throws to the coroutine."""
+def go_on(coroutine: Step, context: Context, waiting_for: Any) -> Generator[Any, Any, Any]:
+    """What `await coroutine` would give or raise, from its first step on, which waits for `waiting_for`.
+
+    Passes what the coroutine waits for to the task, and what the task sends or throws to the coroutine.
+    """
     resume: Callable[[Any], Any]
     value: Any
     while True:

@@ -67,6 +67,10 @@ class ThreadCrew(Generic[U, V]):
     def running(self) -> int:
         return max(len(self._open) - self._waiting.qsize(), 0)
 
+    @property
+    def in_hand(self) -> int:
+        return len(self._open)
+
     def give(self, units: Iterable[U], steps: Steps[U, V]) -> None:
         """Run these, in this order, as threads get to them."""
         for unit in units:
@@ -112,10 +116,11 @@ class ThreadCrew(Generic[U, V]):
             client = None
             while (given := self._waiting.get()) is not None:
                 unit, steps = given
-                if not unit.is_ours(time.monotonic()):
+                now = time.monotonic()
+                if not unit.is_ours(now):
                     self._announce(unit, None)
                     continue
-                verdict = steps.admit(unit)
+                verdict = steps.admit(unit, now)
                 if verdict is None:
                     try:
                         if client is None and self._open_client is not None:

@@ -29,13 +29,12 @@ from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.lane import Lane
 from leanmq_topology.runner.leases import LeaseKeeper
 from leanmq_topology.runner.loop_watch import LoopWatch
-from leanmq_topology.runner.marks import NO_MARKER, Marker
+from leanmq_topology.runner.marks import Marker
 from leanmq_topology.runner.middleware.counters import Counters
 from leanmq_topology.runner.reader import Reader
 from leanmq_topology.runner.settlements import Settlements
 from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance
 from leanmq_topology.runner.workshop import Workshop
-from leanmq_topology.settling import Settlement
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.outage import Outage
@@ -79,7 +78,7 @@ class Worker:
         link: AsyncLink,
         *,
         drain_seconds: float = DRAIN_SECONDS,
-        marker: Marker = NO_MARKER,
+        marker: Marker | None = None,
         generation: int = 1,
         part: Part = Part.ALL,
     ) -> None:
@@ -112,7 +111,7 @@ class Worker:
         )
         self._workshop = Workshop(
             topology, handlers, link, marker, self._clock.now_ms,
-            forgotten=self._empty.set, stuck=self._taint,
+            forgotten=self._empty.set, stuck=self._taint, turned=self._make_room_known,
         )  # fmt: skip
 
     @property
@@ -272,11 +271,10 @@ class Worker:
 
     # -- what the parts report --------------------------------------------------------------------------
 
-    def _note_settled(self, settlements: Sequence[Settlement]) -> None:
-        for settlement in settlements:
-            lane = self._lanes.get(settlement.delivered.queue)
-            if lane is not None:
-                lane.settled(settlement.delivered.entry_id)
+    def _note_settled(self, queue: str, entry_ids: Sequence[str]) -> None:
+        lane = self._lanes.get(queue)
+        if lane is not None:
+            lane.settled(entry_ids)
         self._empty.set()
         self._make_room_known()
 

@@ -14,7 +14,7 @@ from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.hiring import Employer
 from leanmq_topology.runner.incoming import Incoming
-from leanmq_topology.runner.lane import Crew, Finish, Forget, Lane
+from leanmq_topology.runner.lane import Crew, Finish, Forget, Lane, Succeed
 from leanmq_topology.runner.marks import Marker
 from leanmq_topology.runner.middleware.admission import check_admission
 from leanmq_topology.runner.middleware.cause import follow_cause
@@ -30,22 +30,23 @@ from leanmq_topology.topology.model import Topology
 
 class Workshop:
     """`now_ms` is the server's time. `forgotten` hears of each message left to others, `stuck` of a run that
-    goes on although it was given up."""
+    goes on although it was given up. `turned` is called when handlers have run for a while and more waits."""
 
     def __init__(
         self,
         topology: Topology,
         handlers: Mapping[str, LoadedHandler],
         link: AsyncLink,
-        marker: Marker,
+        marker: Marker | None,
         now_ms: Callable[[], int],
         *,
         forgotten: Callable[[], None],
         stuck: Callable[[str], None],
+        turned: Callable[[], None],
     ) -> None:
         self._topology, self._handlers, self._link = topology, handlers, link
         self._marker, self._now_ms = marker, now_ms
-        self._forgotten, self._stuck = forgotten, stuck
+        self._forgotten, self._stuck, self._turned = forgotten, stuck, turned
         self._invokes: dict[str, Invoke] = {}
         self._client: Any = None
 
@@ -80,11 +81,11 @@ class Workshop:
         gates = [check_admission(queue, self._now_ms), check_contract(queue, applied.types)]
         if handler.conversion is not None:
             gates.append(type_data(handler.conversion))
-        declared = handler.declared
+        declared, invoke = handler.declared, self._invokes[handler.name]
         return Pipeline(
             queue,
             declared.on_false,
-            follow_cause(self._invokes[handler.name]),
+            invoke if declared.batch else follow_cause(invoke),
             tuple(gates),
             applied.writer,
             declared.then,
@@ -92,14 +93,14 @@ class Workshop:
         )
 
     def _build_lane(self, handler: LoadedHandler, applied: Applied, settlements: Settlements) -> Lane:
-        employer = Employer(self._client, self._open_blocking_client, self._stuck)
+        employer = Employer(self._client, self._open_blocking_client, self._stuck, self._turned)
 
-        def hire(finish: Finish, forget: Forget) -> Crew:
+        def hire(finish: Finish, forget: Forget, succeed: Succeed) -> Crew:
             def forget_and_tell(message: Incoming) -> None:
                 forget(message)
                 self._forgotten()
 
-            return employer.hire(handler, finish, forget_and_tell)
+            return employer.hire(handler, finish, forget_and_tell, succeed)
 
         pipeline = self.build_pipeline(handler, applied)
         log = EventLog(handler.declared, self._topology.folder)

@@ -1,22 +1,30 @@
 """What a message costs, beside raw commands in the same run: `python -m tests.benchmarks.delivery`.
 
 Valkey 9 over TCP on loopback with an append-only file written every second, a 201-byte body, validated on
-both sides. Each round measures every row once; the table shows medians. Trust the ratios, not the absolute
-numbers: the machine is shared. `server us` is the server's own CPU, `commands` the calls it counted, those
-inside scripts included; `client us` is this process's CPU.
+both sides. The server is pinned to one core and this process to another. Each round measures every row once.
+The table shows medians; `of raw` and `x raw` are medians of what was measured within a round, so trust these,
+not the absolute numbers: the machine is shared. `client us` is this process's CPU a message and `x raw` that
+as a multiple of the raw row's; `server us` is the server's own CPU, `commands` the calls it counted, those
+inside scripts included.
+
+A drain is measured from the worker's first read to its last acknowledgement, with all that `leanmq run` has:
+leases, marks of what has started, retries and dead letters. Its handler only counts. The row without a schema
+decodes and checks the payload all the same; what the schema takes is said below the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
 import socket
 import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +33,7 @@ import redis
 from leanmq_topology.brokers.connect import open_async, open_blocking
 from leanmq_topology.client import connect, connect_sync
 from leanmq_topology.reconciler import apply_changes
+from leanmq_topology.runner.marks import Board, Marks
 from leanmq_topology.runner.worker import Worker
 from leanmq_topology.topology.model import (
     Batch,
@@ -62,6 +71,10 @@ RAW_BODY = json.dumps(BODY, separators=(",", ":")).encode()
 BATCH = 100
 TASKS = 32
 COPIES = 5
+RAW_DRAIN = "raw XREADGROUP + XACK + XDEL"
+SINGLE = "run: a handler call a message"
+BATCHED = "run: batches of 100"
+UNCHECKED = "run: the same without a schema"
 
 
 @dataclass
@@ -81,6 +94,7 @@ class Meter:
     def __init__(self, admin: redis.Redis) -> None:
         self.admin = admin
         self.rows: dict[str, Row] = {}
+        self._cpu = self._calls = self._own = self._began = 0.0
 
     def _counters(self) -> tuple[float, int]:
         cpu: Any = self.admin.info("cpu")
@@ -88,17 +102,25 @@ class Meter:
         calls = sum(entry["calls"] for name, entry in stats.items() if "info" not in name)
         return cpu["used_cpu_user"] + cpu["used_cpu_sys"], calls
 
-    async def measure(self, name: str, count: int, work: Callable[[], Awaitable[None]]) -> None:
-        row = self.rows.setdefault(name, Row(name))
-        cpu_before, calls_before = self._counters()
-        own, started = time.process_time(), time.perf_counter()
-        await work()
-        elapsed, own = time.perf_counter() - started, time.process_time() - own
+    def begin(self) -> None:
+        """A stretch begins now."""
+        self._cpu, self._calls = self._counters()
+        self._own, self._began = time.process_time(), time.perf_counter()
+
+    def end(self, name: str, count: int) -> None:
+        """It is over: `count` messages were sent or handled in it."""
+        elapsed, own = time.perf_counter() - self._began, time.process_time() - self._own
         cpu, calls = self._counters()
+        row = self.rows.setdefault(name, Row(name))
         row.rates.append(count / elapsed)
         row.client_us.append(own / count * 1e6)
-        row.server_us.append((cpu - cpu_before) / count * 1e6)
-        row.commands.append((calls - calls_before) / count)
+        row.server_us.append((cpu - self._cpu) / count * 1e6)
+        row.commands.append((calls - self._calls) / count)
+
+    async def measure(self, name: str, count: int, work: Callable[[], Awaitable[None]]) -> None:
+        self.begin()
+        await work()
+        self.end(name, count)
 
 
 def make_topology(namespace: str, folder: Path) -> Topology:
@@ -118,6 +140,17 @@ def make_topology(namespace: str, folder: Path) -> Topology:
     )
 
 
+def without_schema(topology: Topology) -> Topology:
+    """The same in a namespace of its own, where the schema says nothing."""
+    name = f"{topology.name}-unchecked"
+    return replace(
+        topology,
+        name=name,
+        broker=replace(topology.broker, namespace=name),
+        messages={"order": MessageType(name="order", schema=True)},
+    )
+
+
 async def run_round(meter: Meter, url: str, topology: Topology, count: int) -> None:
     """Every row once."""
     raw = redis.Redis.from_url(url, retry=None, socket_timeout=30, protocol=2)
@@ -126,16 +159,18 @@ async def run_round(meter: Meter, url: str, topology: Topology, count: int) -> N
     single = count // 10
     await meter.measure("raw XADD, one by one", single, lambda: raw_single(raw, single))
     await meter.measure("raw XADD, pipelines of 100", count, lambda: raw_bulk(raw, count))
-    await meter.measure("raw XREADGROUP + XACK + XDEL", count, lambda: raw_drain(raw))
+    await meter.measure(RAW_DRAIN, count, lambda: raw_drain(raw))
     with connect_sync(topology, url=url) as mq:
         await meter.measure("send, blocking, one by one", single, lambda: ours_single(mq, single))
         await meter.measure("send_many of 100, blocking", count, lambda: ours_bulk(mq, count))
-    await meter.measure(
-        "run: a handler call a message", single + count, lambda: ours_drain(url, topology, single + count)
-    )
+        await drain(meter, SINGLE, url, topology, single + count)
+        await ours_bulk(mq, count)
+        await drain(meter, BATCHED, url, topology, count, BATCH)
+    with connect_sync(without_schema(topology), url=url) as mq:
+        await ours_bulk(mq, count)
+    await drain(meter, UNCHECKED, url, without_schema(topology), count)
     async with connect(topology, url=url) as client:
         await meter.measure("send, 32 asyncio tasks", count, lambda: ours_tasks(client, count))
-        await meter.measure("run: batches of 100", count, lambda: ours_drain(url, topology, count, BATCH))
         await meter.measure("fan-out 1 to 5, 32 tasks", single, lambda: ours_fanout(client, single))
     clear(url, topology)
     raw.close()
@@ -188,8 +223,8 @@ async def ours_fanout(mq: Any, count: int) -> None:
     await ours_tasks(mq, count, "all")
 
 
-async def ours_drain(url: str, topology: Topology, count: int, size: int = 1) -> None:
-    """A handler call a message, or one for `size` of them."""
+async def drain(meter: Meter, name: str, url: str, topology: Topology, count: int, size: int = 1) -> None:
+    """Measure a worker at `count` messages that wait, with a handler call for `size` of them each."""
     handled, done = 0, asyncio.Event()
 
     def note(messages: int) -> None:
@@ -207,9 +242,12 @@ async def ours_drain(url: str, topology: Topology, count: int, size: int = 1) ->
     batched = {"concurrency": 2, "batch": Batch(size=size, wait_ms=20)}
     loaded = load(one, concurrency=16) if size == 1 else load(many, **batched)
     async with await open_async(url, namespace=topology.name, folder=topology.folder) as link:
-        worker = Worker(topology, {loaded.name: loaded}, link)
-        task = asyncio.create_task(worker.run())
+        worker = Worker(topology, {loaded.name: loaded}, link, marker=Marks(Board(), ["work"]))
+        task = asyncio.create_task(worker.run(meter.begin))
         await done.wait()
+        while worker.busy:
+            await asyncio.sleep(0)
+        meter.end(name, count)
         worker.stop()
         await task
 
@@ -223,29 +261,40 @@ def clear(url: str, topology: Topology) -> None:
         admin.close()
 
 
+RAW_OF = {
+    "send, blocking, one by one": "raw XADD, one by one",
+    "send_many of 100, blocking": "raw XADD, pipelines of 100",
+    SINGLE: RAW_DRAIN,
+    BATCHED: RAW_DRAIN,
+    UNCHECKED: RAW_DRAIN,
+    "send, 32 asyncio tasks": "raw XADD, one by one",
+}
+
+
 def render(meter: Meter) -> Iterator[str]:
-    raw_of = {
-        "send, blocking, one by one": "raw XADD, one by one",
-        "send_many of 100, blocking": "raw XADD, pipelines of 100",
-        "run: a handler call a message": "raw XREADGROUP + XACK + XDEL",
-        "run: batches of 100": "raw XREADGROUP + XACK + XDEL",
-        "send, 32 asyncio tasks": "raw XADD, one by one",
-    }
-    yield f"{'':<32} {'a second':>10} {'of raw':>7} {'client us':>10} {'server us':>10} {'commands':>9}"
+    yield f"{'':<32} {'a second':>10} {'of raw':>7} {'client us':>10} {'x raw':>6} {'server us':>10} commands"
     for row in meter.rows.values():
-        rate = statistics.median(row.rates)
-        raw = meter.rows.get(raw_of.get(row.name, ""))
-        ratio = f"{rate / statistics.median(raw.rates):.2f}" if raw else ""
+        raw = meter.rows.get(RAW_OF.get(row.name, ""))
+        rates = f"{median_ratio(row.rates, raw.rates):.2f}" if raw else ""
+        cost = f"{median_ratio(row.client_us, raw.client_us):.1f}" if raw else ""
         yield (
-            f"{row.name:<32} {rate:>10,.0f} {ratio:>7} {statistics.median(row.client_us):>10.1f} "
-            f"{statistics.median(row.server_us):>10.1f} {statistics.median(row.commands):>9.2f}"
+            f"{row.name:<32} {statistics.median(row.rates):>10,.0f} {rates:>7} "
+            f"{statistics.median(row.client_us):>10.1f} {cost:>6} "
+            f"{statistics.median(row.server_us):>10.1f} {statistics.median(row.commands):>8.3f}"
         )
+    share = 1 - median_ratio(meter.rows[UNCHECKED].client_us, meter.rows[SINGLE].client_us)
+    yield f"the schema takes {share:.0%} of the worker's CPU in a drain"
+
+
+def median_ratio(ours: list[float], raw: list[float]) -> float:
+    """Of what was measured in the same round each."""
+    return statistics.median(one / other for one, other in zip(ours, raw, strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     chosen = parser.parse_args()
     binary = find_binary("valkey9")
     if binary is None:
@@ -254,19 +303,41 @@ def main() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     durable = ("--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "everysec")
-    server = Server("valkey9", binary, arguments=durable).start()
+    server = Server("valkey9", binary, arguments=durable)
+    server_core, own_core = pick_cores()
+    with pinned(server_core):
+        server.start()
     try:
+        os.sched_setaffinity(0, own_core)
         asyncio.run(_measure(f"redis://127.0.0.1:{port}", chosen.messages, chosen.rounds))
     finally:
         server.stop()
+
+
+def pick_cores() -> tuple[set[int], set[int]]:
+    """One for the server, another for this process; the same where there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return {allowed[0]}, {allowed[-1]}
+
+
+@contextlib.contextmanager
+def pinned(cores: set[int]) -> Iterator[None]:
+    """What is started in here stays on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 async def _measure(url: str, count: int, rounds: int) -> None:
     meter = Meter(redis.Redis.from_url(url, retry=None))
     with tempfile.TemporaryDirectory() as folder:
         topology = make_topology("bench", Path(folder))
-        with open_blocking(url, namespace=topology.name, folder=topology.folder) as link:
-            apply_changes(link, topology, who="benchmark")
+        for applied in (topology, without_schema(topology)):
+            with open_blocking(url, namespace=applied.name, folder=applied.folder) as link:
+                apply_changes(link, applied, who="benchmark")
         for _ in range(rounds):
             await run_round(meter, url, topology, count)
     print("\n".join(render(meter)))

@@ -13,8 +13,13 @@ from leanmq_topology.topology.model import Queue
 
 def check_admission(queue: Queue, server_now_ms: Callable[[], int]) -> Gate:
     """A gate that judges by the server's clock, at the moment the handler would start."""
+    most = queue.max_deliveries
 
     def admit(message: Incoming) -> Outcome | None:
-        return decide_start(message.delivered, queue, server_now_ms())
+        delivered = message.delivered
+        envelope = delivered.envelope
+        if envelope.expires_ms is None and envelope.attempt + delivered.delivery_count <= most:
+            return None  # as almost all: no need to ask for the time
+        return decide_start(delivered, queue, server_now_ms())
 
     return admit

@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from leanmq_topology.client.handling import being_handled
-from leanmq_topology.runner.binding import Invoke, Offer
-from leanmq_topology.runner.incoming import Incoming
+from leanmq_topology.runner.binding import Invoke
 
 
 def follow_cause(invoke: Invoke) -> Invoke:
     """Say which message is handled, for as long as its handler and what it starts run.
 
-    A batch handler has several, so what it sends by a client refers to none; `message.send` does.
+    For a handler of single messages. A batch handler has several, so what it sends by a client refers to
+    none; `message.send` does.
     """
 
-    def call(offer: Offer, client: Any) -> Any:
-        being_handled.set(offer.delivered.envelope if isinstance(offer, Incoming) else None)
+    def call(offer: Any, client: Any) -> Any:
+        being_handled.set(offer.delivered.envelope)
         return invoke(offer, client)
 
     return call

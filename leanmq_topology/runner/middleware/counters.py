@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
 from leanmq_topology.messages.outcome import Done, Dropped, MoveToDeadLetters, Outcome, Released, RetryLater
@@ -20,18 +19,25 @@ class Counters:
     """Counts outcomes as they are decided."""
 
     def __init__(self) -> None:
-        self._counts: Counter[type[Outcome]] = Counter()
+        self._counts: dict[type[Outcome], int] = dict.fromkeys(NAMES, 0)
+        self.successes = 0
+        """Plain ones, which whoever settles them counts by himself: a call a message would cost more than the
+        counting."""
 
     def count(self, outcome: Outcome) -> None:
         self._counts[type(outcome)] += 1
 
     def as_dict(self) -> dict[str, int]:
         """Every name with its count, zeros too."""
-        return {name: self._counts[kind] for kind, name in NAMES.items()}
+        found = {name: self._counts[kind] for kind, name in NAMES.items()}
+        found[NAMES[Done]] += self.successes
+        return found
 
     def add(self, other: Counters) -> None:
         """Count what another counted, too."""
-        self._counts.update(other._counts)
+        for kind, count in other._counts.items():
+            self._counts[kind] += count
+        self.successes += other.successes
 
     def summary(self) -> str:
         return summarize(self.as_dict())

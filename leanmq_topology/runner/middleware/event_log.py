@@ -7,6 +7,7 @@ the correlation id where there is one.
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,11 @@ class EventLog:
         self._folder = folder.resolve()
         self._value_was_mentioned = False
 
+    @property
+    def tells_all(self) -> bool:
+        """Whether it has a line for plain successes, too."""
+        return logger.isEnabledFor(logging.DEBUG)
+
     def __call__(self, message: Incoming, verdict: Verdict, queue: Queue) -> None:
         outcome = verdict.outcome
         if isinstance(outcome, Done):
@@ -50,8 +56,8 @@ class EventLog:
         )
 
     def _report_success(self, message: Incoming, verdict: Verdict) -> None:
-        if logger.isEnabledFor(logging.DEBUG):
-            seconds = verdict.seconds or 0.0
+        if self.tells_all:
+            seconds = 0.0 if message.started_at is None else time.monotonic() - message.started_at
             extra = self._fields("handled", message, verdict.outcome) | {"seconds": round(seconds, 6)}
             logger.debug("%s handled in %.3f s", self._name(message), seconds, extra=extra)
         unused = verdict.value is not None and verdict.value is not False
@@ -74,7 +80,7 @@ class EventLog:
                     f"{attempt}, again in {_seconds(delay_ms)}: {self._cause(verdict)}",
                 )
             case MoveToDeadLetters(reason=reason, failure=failure):
-                cause = self._cause(verdict) if verdict.seconds is not None else failure.message
+                cause = failure.message if message.started_at is None else self._cause(verdict)
                 text = f"{reason}, {attempt}: {cause}"
                 return "dead-lettered", logging.ERROR, text
             case Dropped(reason=reason):

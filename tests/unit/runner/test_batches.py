@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ from leanmq_topology.messages.outcome import (
 from leanmq_topology.runner.batches import BatchCrew, read_results
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.loop_crew import LoopCrew
-from leanmq_topology.runner.pipeline import Pipeline, Verdict
+from leanmq_topology.runner.pipeline import SUCCEEDED, Pipeline, Verdict
 from leanmq_topology.runner.thread_crew import ThreadCrew
 from leanmq_topology.topology.model import OnFalse, Queue
 
@@ -69,7 +69,9 @@ class Shift:
         self._kind: Any = ThreadCrew if threads else LoopCrew
         self._rules = {"limit_seconds": limit_seconds, "stuck": self.stuck.append}
         self._concurrency = concurrency
-        self.crew = BatchCrew(size, wait_seconds, concurrency, self._hire, self._finish, self._forget)
+        self.crew = BatchCrew(
+            size, wait_seconds, concurrency, self._hire, self._finish, self._forget, self._succeed
+        )
         self.pipeline = self.make_pipeline(handler)
 
     def make_pipeline(self, handler: Handler, *gates: Any) -> Pipeline:
@@ -82,6 +84,10 @@ class Shift:
         assert message.data not in self.finished
         self.finished[message.data] = verdict
         self._changed.set()
+
+    def _succeed(self, messages: Sequence[Incoming]) -> None:
+        for message in messages:
+            self._finish(message, SUCCEEDED)
 
     def _forget(self, message: Incoming) -> None:
         self.forgotten.append(message.data)
@@ -216,7 +222,6 @@ async def test_what_must_not_run_is_sorted_out_and_the_rest_runs():
     await shift.until_over(3)
     assert noted.batches == [[0, 2]]
     assert shift.outcomes() == [Done(), refusal, Done()]
-    assert shift.finished[1].seconds is None
     shift.give(3, 5, pipeline=pipeline)
     await shift.until_over(5)
     assert noted.batches == [[0, 2]]
@@ -296,15 +301,21 @@ async def test_all_of_a_batch_is_finished_in_one_turn_of_the_loop():
 
     async def handler(numbers: list[int]) -> Any:
         await asyncio.sleep(0)
-        return [None] * len(numbers)
+        return [None, False, None, False, None]
 
     counting: asyncio.Task[None] = asyncio.create_task(count())
     shift = Shift(handler, size=5)
-    finish: Callable[[Incoming, Verdict], None] = shift.crew._finish_one
-    shift.crew._finish_one = lambda message, verdict: (  # type: ignore[method-assign]
-        turns.__setitem__(message.data, turn),
-        finish(message, verdict),
-    )[1]
+    finish, succeed = shift.crew._finish_one, shift.crew._succeed
+
+    def note_finished(message: Incoming, verdict: Verdict) -> None:
+        turns[message.data] = turn
+        finish(message, verdict)
+
+    def note_succeeded(messages: Sequence[Incoming]) -> None:
+        turns.update((message.data, turn) for message in messages)
+        succeed(messages)
+
+    shift.crew._finish_one, shift.crew._succeed = note_finished, note_succeeded  # type: ignore[method-assign]
     shift.give(*range(5))
     await shift.until_over(5)
     counting.cancel()

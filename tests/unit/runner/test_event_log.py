@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,12 @@ SECRET = b'{"card": "4242424242424242"}'
 
 
 def log_of(
-    caplog: pytest.LogCaptureFixture, *verdicts: Verdict, folder: Path = HERE
+    caplog: pytest.LogCaptureFixture, *verdicts: Verdict, folder: Path = HERE, started: bool = True
 ) -> list[logging.LogRecord]:
     """What a handler's log says of these verdicts on one message in its second attempt."""
     log = EventLog(Handler(name="charge", queue="billing", call="m:f"), folder)
     message = Incoming(Delivered("billing", "1-0", Envelope("m-1", "order.placed", SECRET, {}, 1)), 0.0)
+    message.started_at = time.monotonic() if started else None
     with caplog.at_level(logging.INFO, "leanmq.runner"):
         for verdict in verdicts:
             log(message, verdict, Queue(name="billing", max_deliveries=5))
@@ -45,11 +47,11 @@ def raised(failure: Exception) -> Exception:
 
 
 def failed(outcome: Outcome, failure: Exception) -> Verdict:
-    return Verdict(outcome, raised(failure), 0.1)
+    return Verdict(outcome, raised(failure))
 
 
 def test_success_is_quiet(caplog: pytest.LogCaptureFixture):
-    assert log_of(caplog, Verdict(Done(), None, 0.1)) == []
+    assert log_of(caplog, Verdict(Done())) == []
 
 
 def test_a_retry_says_which_attempt_when_again_and_where_it_failed(caplog: pytest.LogCaptureFixture):
@@ -70,7 +72,7 @@ def test_a_dead_letter_says_its_reason(caplog: pytest.LogCaptureFixture):
 
 def test_a_message_that_never_started_says_why(caplog: pytest.LogCaptureFixture):
     outcome = MoveToDeadLetters(DeadReason.INVALID, Failure("InvalidMessageError", "at /n: must be a number"))
-    [record] = log_of(caplog, Verdict(outcome))
+    [record] = log_of(caplog, Verdict(outcome), started=False)
     assert "invalid, attempt 2 of 5: at /n: must be a number" in record.getMessage()
 
 
@@ -89,7 +91,7 @@ def test_fields_ride_along_and_the_payload_does_not(caplog: pytest.LogCaptureFix
 
 
 def test_an_unused_value_is_mentioned_once(caplog: pytest.LogCaptureFixture):
-    verdict = Verdict(Done(), None, 0.1, {"total": 1})
+    verdict = Verdict(Done(), None, {"total": 1})
     [record] = log_of(caplog, verdict, verdict, verdict)
     assert "returned dict, which nothing uses" in record.getMessage()
 
@@ -111,8 +113,10 @@ def test_the_correlation_of_a_message_rides_along_where_it_has_one(caplog: pytes
     log = EventLog(Handler(name="charge", queue="billing", call="m:f"), HERE)
     envelope = Envelope("m-1", "order.placed", SECRET, {"correlationid": "c-1"}, 1)
     message = Incoming(Delivered("billing", "1-0", envelope), 0.0)
+    message.started_at = time.monotonic() - 3600
     with caplog.at_level(logging.DEBUG, "leanmq.runner"):
-        log(message, Verdict(Done(), None, 0.25), Queue(name="billing"))
+        log(message, Verdict(Done()), Queue(name="billing"))
     [record] = caplog.records
-    fields = {name: getattr(record, name) for name in ("event", "correlation_id", "seconds")}
-    assert fields == {"event": "handled", "correlation_id": "c-1", "seconds": 0.25}
+    fields = {name: getattr(record, name) for name in ("event", "correlation_id")}
+    assert fields == {"event": "handled", "correlation_id": "c-1"}
+    assert 3600 <= record.__dict__["seconds"] < 3700

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.lane import Lane
 from leanmq_topology.runner.middleware.counters import Counters
 from leanmq_topology.runner.middleware.event_log import EventLog
-from leanmq_topology.runner.pipeline import Pipeline, Verdict
+from leanmq_topology.runner.pipeline import SUCCEEDED, Pipeline, Verdict
 from leanmq_topology.topology.model import Handler, OnFalse, Queue
 
 DECLARED = Handler(name="charge", queue="billing", call="shop:charge")
@@ -27,6 +28,9 @@ def make_lane(settled: list[tuple[Outcome, bool]], declared: Handler = DECLARED)
         def add(self, delivered: Any, outcome: Outcome, *, started: bool, late: bool = False) -> None:
             settled.append((outcome, late))
 
+        def acknowledge(self, queue: str, entry_ids: Sequence[str]) -> None:
+            settled.extend((Done(), False) for _ in entry_ids)
+
         def commit(self, commit: Any) -> None:
             raise AssertionError("nothing is sent here")
 
@@ -35,7 +39,7 @@ def make_lane(settled: list[tuple[Outcome, bool]], declared: Handler = DECLARED)
     return Lane(
         LoadedHandler(declared, binding, "shop.py:1"),
         pipeline,
-        lambda finish, forget: binding,
+        lambda finish, forget, succeed: binding,
         Settle(),
         EventLog(declared, Path()),
         Counters(),
@@ -62,6 +66,46 @@ def test_a_success_after_the_lease_is_taken_and_flagged_late(
     assert ("after its lease had lapsed" in caplog.text) is late
 
 
+def test_of_a_batch_only_what_was_done_after_its_lease_is_late(caplog: pytest.LogCaptureFixture):
+    settled: list[tuple[Outcome, bool]] = []
+    lane = make_lane(settled)
+    messages = [
+        make_message(lease_seconds=60),
+        make_message(lease_seconds=-1),
+        make_message(lease_seconds=60),
+    ]
+    for message in messages:
+        message.started_at = time.monotonic()
+    lane.succeed(messages)
+    assert settled == [(Done(), False), (Done(), True), (Done(), False)]
+    assert caplog.text.count("after its lease had lapsed") == 1
+    assert all(message.finished for message in messages)
+
+
+def test_what_simply_succeeded_is_counted_and_acknowledged_together():
+    settled: list[tuple[Outcome, bool]] = []
+    lane = make_lane(settled)
+    for messages in ([make_message(lease_seconds=60) for _ in range(3)], [make_message(lease_seconds=60)]):
+        for message in messages:
+            message.started_at = time.monotonic()
+        lane.succeed(messages) if len(messages) > 1 else lane.finish(messages[0], SUCCEEDED)
+        assert all(message.finished for message in messages)
+    assert settled == [(Done(), False)] * 4
+    assert lane.counters.as_dict()["handled"] == 4
+    assert lane.counters.summary() == "4 handled"
+
+
+def test_every_success_is_told_where_the_log_wants_that(caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("DEBUG", "leanmq.runner"):
+        lane = make_lane([])
+        message = make_message(lease_seconds=60)
+        message.started_at = time.monotonic()
+        lane.finish(message, SUCCEEDED)
+        lane.succeed([message, message])
+    assert caplog.text.count("handled in") == 3
+    assert lane.counters.as_dict()["handled"] == 3
+
+
 def test_a_failure_after_the_lease_is_left_to_the_server_to_refuse():
     settled: list[tuple[Outcome, bool]] = []
     retry = RetryLater(1, Failure("E", ""))
@@ -73,7 +117,7 @@ def test_a_queue_that_owes_room_to_lapsed_messages_is_not_read_and_rings_when_th
     rung: list[int] = []
 
     class Crew:
-        unstarted = running = 0
+        unstarted = running = in_hand = 0
 
     lane = make_lane([])
     lane.crew = cast(Any, Crew())
@@ -82,7 +126,7 @@ def test_a_queue_that_owes_room_to_lapsed_messages_is_not_read_and_rings_when_th
     assert lane.hungry
     lane.owed = True
     assert not lane.hungry
-    lane.settled("1-0")
+    lane.settled(["1-0"])
     assert rung == [DECLARED.concurrency]
     assert not lane.hungry, "a search comes first"
     lane.owed = False
@@ -91,11 +135,11 @@ def test_a_queue_that_owes_room_to_lapsed_messages_is_not_read_and_rings_when_th
 
 def test_a_set_prefetch_caps_all_that_is_not_acknowledged_what_runs_and_what_waits_to_be_settled():
     class Crew:
-        unstarted, running = 0, 2
+        unstarted, running, in_hand = 0, 2, 2
 
     lane = make_lane([], replace(DECLARED, prefetch=3))
     lane.crew = cast(Any, Crew())
     lane.held = {f"{number}-0": make_message(lease_seconds=60) for number in range(3)}
     assert (lane.room, lane.hungry) == (0, False)
-    lane.settled("1-0")
+    lane.settled(["1-0"])
     assert lane.room == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
@@ -10,6 +11,7 @@ import pytest
 
 from leanmq_topology.messages.envelope import Delivered, Envelope
 from leanmq_topology.messages.outcome import Done, RetryLater
+from leanmq_topology.runner import loop_crew
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.loop_crew import LoopCrew
 from leanmq_topology.runner.pipeline import Pipeline, Verdict
@@ -30,6 +32,7 @@ class Shift:
         self.finished: list[tuple[int, Verdict]] = []
         self.forgotten: list[int] = []
         self.stuck: list[str] = []
+        self.turns = 0
         self.crew: LoopCrew[Incoming, Verdict] = LoopCrew(
             "charge",
             concurrency,
@@ -37,10 +40,14 @@ class Shift:
             self._forget,
             limit_seconds=limit_seconds,
             stuck=self.stuck.append,
+            turned=self._note_turn,
         )
         queue = Queue(name="work")
         self.pipeline = Pipeline(queue, OnFalse.DEAD_LETTER, lambda offer, client: handler(offer.data), ())
         self._changed = asyncio.Event()
+
+    def _note_turn(self) -> None:
+        self.turns += 1
 
     def _finish(self, message: Incoming, verdict: Verdict) -> None:
         self.finished.append((message.data, verdict))
@@ -177,6 +184,103 @@ async def test_a_handler_that_hogs_the_loop_lets_others_have_their_turn():
     await shift.until_over(20)
     counting.cancel()
     assert turns >= 5
+
+
+@pytest.fixture
+def short_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn is over after each message."""
+    monkeypatch.setattr(loop_crew, "TURN_SECONDS", 0.0)
+
+
+async def test_when_a_turn_is_over_and_more_waits_that_is_told(short_turns: None):
+    async def handler(number: int) -> None:
+        pass
+
+    shift = Shift(handler)
+    shift.give(0, 1, 2)
+    await shift.until_over(3)
+    assert shift.turns == 2
+
+
+async def test_between_two_turns_an_answer_comes_in_and_what_it_leads_to_goes_out():
+    """The way of an answer: its future, whoever waited for it, and the write that this one asks for."""
+    loop, way = asyncio.get_running_loop(), list[str]()
+    answer = loop.create_future()
+
+    async def waiter() -> None:
+        way.append(await answer)
+        loop.call_soon(way.append, "written")
+
+    async def handler(number: int) -> None:
+        if number == 0:
+            loop.call_soon(answer.set_result, "answered")
+            time.sleep(2 * loop_crew.TURN_SECONDS)
+        way.append(f"run {number}")
+
+    waiting = asyncio.create_task(waiter())
+    await asyncio.sleep(0)
+    shift = Shift(handler)
+    shift.give(0, 1)
+    await shift.until_over(2)
+    await waiting
+    assert way == ["run 0", "answered", "written", "run 1"]
+
+
+async def test_members_that_go_on_in_one_round_of_the_loop_share_a_turn():
+    """Or the loop would stand still for as many turns as there are members."""
+    rounds, over = list[int](), asyncio.Event()
+    passed = 0
+
+    async def count_rounds() -> None:
+        nonlocal passed
+        while not over.is_set():
+            passed += 1
+            await asyncio.sleep(0)
+
+    gate = asyncio.Event()
+
+    async def handler(number: int) -> None:
+        if number < 8:
+            await gate.wait()
+            return
+        time.sleep(1.1 * loop_crew.TURN_SECONDS)
+        rounds.append(passed)
+
+    shift = Shift(handler, concurrency=8)
+    shift.give(*range(16))
+    await shift.until_running(8)
+    counting = asyncio.create_task(count_rounds())
+    gate.set()
+    await shift.until_over(16)
+    over.set()
+    await counting
+    assert all(later > earlier for earlier, later in itertools.pairwise(rounds)), rounds
+
+
+async def test_a_message_that_comes_after_a_rest_is_run_in_the_same_round_of_the_loop():
+    loop, way = asyncio.get_running_loop(), list[str]()
+
+    async def handler(number: int) -> None:
+        way.append(f"run {number}")
+
+    shift = Shift(handler)
+    shift.give(0)
+    await shift.until_over(1)
+    await asyncio.sleep(2 * loop_crew.TURN_SECONDS)
+    shift.give(1)
+    loop.call_soon(way.append, "a round later")
+    await shift.until_over(2)
+    assert way == ["run 0", "run 1", "a round later"]
+
+
+async def test_a_call_that_raises_what_ends_coroutines_is_no_success():
+    def handler(number: int) -> Any:
+        raise StopIteration("done")
+
+    shift = Shift(handler)
+    shift.give(0)
+    await shift.until_over(1)
+    assert shift.outcomes == [RetryLater]
 
 
 async def test_what_has_not_started_can_be_taken_back():

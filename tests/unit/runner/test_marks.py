@@ -30,12 +30,12 @@ def test_what_has_started_is_marked_until_it_is_settled(board: Board):
     mine.start(first)
     mine.start(second)
     assert board.started(QUEUES) == [Started("billing", "1-0"), Started("emails", "2-0")]
-    mine.settle(first)
+    mine.settle([first])
     assert board.started(QUEUES) == [Started("emails", "2-0")]
 
 
 def test_what_never_started_leaves_no_mark_and_counts_when_it_is_settled(board: Board):
-    Marks(board, QUEUES).settle(incoming("1-0"))
+    Marks(board, QUEUES).settle([incoming("1-0")])
     assert board.started(QUEUES) == []
     assert board.settled == 1
 
@@ -51,7 +51,7 @@ def test_a_place_is_used_again_and_holds_nothing_of_what_was_there(board: Board)
     for number in range(3 * marks.SLOTS):
         message = incoming(f"{10**15 + number}-0")
         mine.start(message)
-        mine.settle(message)
+        mine.settle([message])
     mine.start(incoming("1-0"))
     assert board.started(QUEUES) == [Started("billing", "1-0")]
     assert board.settled == 3 * marks.SLOTS
@@ -66,7 +66,7 @@ def test_more_than_can_be_marked_is_said(board: Board):
     over = incoming("9-9")
     mine.start(over)
     assert board.overflowed
-    mine.settle(over)
+    mine.settle([over])
     assert len(board.started(QUEUES)) == marks.SLOTS
 
 

@@ -31,6 +31,34 @@ def test_a_slow_handler_holds_no_more_than_it_runs():
     assert prefetch.limit == 4
 
 
+def test_what_only_waits_for_its_acknowledgement_makes_room_up_to_twice_the_limit():
+    prefetch = Prefetch(10)
+    assert prefetch.room(in_hand=4, held=4) == 6
+    assert prefetch.room(in_hand=4, held=14) == 6
+    assert prefetch.room(in_hand=4, held=18) == 2
+    assert prefetch.room(in_hand=0, held=20) == 0
+    assert prefetch.room(in_hand=20, held=20) == 0
+
+
+def test_a_set_prefetch_caps_everything_unacknowledged():
+    prefetch = Prefetch(4, 16)
+    assert prefetch.room(in_hand=0, held=10) == 6
+    assert prefetch.room(in_hand=0, held=20) == 0
+
+
+@given(st.integers(1, 1024), st.lists(st.floats(0, 1000), min_size=1, max_size=20), st.data())
+def test_a_call_that_need_not_be_measured_would_not_change_the_limit(
+    at_once: int, measured: list[float], data: st.DataObject
+):
+    prefetch = Prefetch(at_once)
+    for seconds in measured:
+        prefetch.measure(seconds)
+    before = prefetch.limit
+    if prefetch.ordinary_seconds >= 0:
+        prefetch.measure(data.draw(st.floats(0, prefetch.ordinary_seconds)))
+        assert prefetch.limit == before
+
+
 def test_a_set_prefetch_never_moves():
     prefetch = Prefetch(4, 16)
     prefetch.measure(0.000_01)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from leanmq_topology.runner.stepping import run_inline
+from leanmq_topology.runner.stepping import as_step, go_on
 
 seen: ContextVar[str] = ContextVar("seen", default="nothing")
 
@@ -130,8 +130,15 @@ BODIES: list[Body] = [
 ]
 
 
-def inline(body: Awaitable[Any], waited: Callable[[], None] = lambda: None) -> Coroutine[Any, Any, Any]:
-    return run_inline(body, copy_context(), waited)
+async def inline(body: Awaitable[Any], waited: Callable[[], None] = lambda: None) -> Any:
+    """As a crew does it; `waited` hears when it gives control back for the first time."""
+    step, context = as_step(body), copy_context()
+    try:
+        waits_for = context.run(step.send, None)
+    except StopIteration as done:
+        return done.value
+    waited()
+    return await go_on(step, context, waits_for)
 
 
 async def outcome(awaitable: Awaitable[Any]) -> tuple[str, Any]:
