@@ -91,6 +91,8 @@ class Lane:
         A backlog would keep it waiting for ever otherwise."""
         self.room_bell: Callable[[], None] | None = None
         """Rung when there is room for what is owed."""
+        self.on_taken: Callable[[], None] = lambda: None
+        """Called before the crew is given anything."""
         self.neighbours: Sequence[Lane] = ()
         """All lanes of a worker that has one message in hand at a time, this one included."""
         self._suspended_until = 0.0
@@ -166,6 +168,7 @@ class Lane:
                 message = self.held[item.entry_id] = Incoming(item, lease_ends)
                 fresh.append(message)
         if fresh:
+            self.on_taken()
             self.crew.give(fresh, self.pipeline)
 
     def _note_pause(self, paused: bool) -> None:

@@ -1,7 +1,8 @@
 """Notices that the event loop has stopped turning, and names the handler that keeps it from it.
 
 An `async def` handler that works without waiting holds up all others of its worker, and nothing in the loop
-could say so. A thread looks twice a second: it costs little, and it sees the very line that blocks.
+could say so. A thread looks twice a second: it costs little, and it sees the very line that blocks. While no
+handler has anything to do it looks less often.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -25,6 +26,8 @@ from leanmq_topology.runner.thread_crew import ThreadCrew
 logger = logging.getLogger("leanmq.runner")
 
 LOOK_SECONDS = 0.5
+REST_SECONDS = 2.5
+"""The same while nothing is in hand: only a task beside the handlers could hold up the loop then."""
 STALL_SECONDS = 1.0
 """A loop that has not turned for so long is worth a warning, if a handler is to blame."""
 UNEXPLAINED_SECONDS = 5.0
@@ -50,17 +53,24 @@ class Culprit:
 
 
 class LoopWatch:
-    """Watches the loop that it is made in. Places below `folder` are the user's own."""
+    """Watches the loop that it is made in. Places below `folder` are the user's own.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder.resolve()
+    `busy` tells whether there is anything in hand; when that begins, somebody has to call `wake`.
+    """
+
+    def __init__(self, folder: Path, busy: Callable[[], bool] = lambda: True) -> None:
+        self._folder, self._busy = folder.resolve(), busy
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
-        self._turned_at = time.monotonic()
+        self._turned_at = self._due_at = time.monotonic()
+        """When the loop turned last, and when it is to turn next."""
+        self._resting = False
+        self._bell, self._rung_at = threading.Event(), 0.0
+        """Ends a pause of the thread early."""
         self._late = 0.0
         """Seconds by which the loop came too late since the last look, at worst."""
         self._timer: asyncio.TimerHandle | None = None
-        self._stopped = threading.Event()
+        self._stopped = False
         self._told: Culprit | None = None
         self._told_of_lock = False
         self._since = 0.0
@@ -71,24 +81,45 @@ class LoopWatch:
         self._thread.start()
 
     def stop(self) -> None:
-        self._stopped.set()
+        self._stopped = True
+        self._ring()
         if self._timer is not None:
             self._timer.cancel()
 
+    def wake(self) -> None:
+        """There is something in hand. Called in the loop, before it is begun."""
+        if self._resting and not self._stopped:
+            self._resting = False
+            self._plan_turn(LOOK_SECONDS)
+            self._ring()
+
     def _turn(self) -> None:
-        now = time.monotonic()
-        self._late = max(self._late, now - self._turned_at - LOOK_SECONDS)
-        self._turned_at = now
-        self._timer = self._loop.call_later(LOOK_SECONDS, self._turn)
+        self._late = max(self._late, time.monotonic() - self._due_at)
+        self._resting = not self._busy()
+        self._plan_turn(REST_SECONDS if self._resting else LOOK_SECONDS)
+
+    def _plan_turn(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._turned_at = time.monotonic()
+        self._due_at = self._turned_at + seconds
+        self._timer = self._loop.call_later(seconds, self._turn)
+
+    def _ring(self) -> None:
+        self._rung_at = time.monotonic()
+        self._bell.set()
 
     def _run(self) -> None:
         slept_at, worked = time.monotonic(), time.process_time()
-        while not self._stopped.wait(LOOK_SECONDS):
+        while not self._stopped:
+            pause = REST_SECONDS if self._resting else LOOK_SECONDS
+            awake_at = self._rung_at if self._bell.wait(pause) else slept_at + pause
+            self._bell.clear()
             now, work = time.monotonic(), time.process_time()
-            overslept = now - slept_at - LOOK_SECONDS
+            overslept = now - awake_at
             # A stopped or starved process is nobody's fault; one that was busy all along had its lock held.
             locked = overslept >= STALL_SECONDS
-            stood = max(now - self._turned_at - LOOK_SECONDS, self._late if locked else 0.0)
+            stood = max(now - self._due_at, self._late if locked else 0.0)
             if not locked or work - worked > overslept * _BUSY:
                 self._look(stood, locked=locked)
             self._late = 0.0

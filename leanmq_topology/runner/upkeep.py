@@ -15,13 +15,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Broker, Part, Upkeep
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
+from leanmq_topology.runner.doorbell import Doorbell
 from leanmq_topology.runner.handover import HandOver
 from leanmq_topology.runner.lane import Lane
 from leanmq_topology.upkeep.checkup import CheckUp
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.complaints import Complaints
 from leanmq_topology.upkeep.outage import Outage, Pauses
-from leanmq_topology.upkeep.promotion import WORK_SECONDS, Promotion
+from leanmq_topology.upkeep.promotion import QUIET_SECONDS, TICK_SECONDS, WORK_SECONDS, Promotion
 from leanmq_topology.upkeep.scan import FRONT, Scan
 from leanmq_topology.upkeep.steps import carry_out_async
 from leanmq_topology.upkeep.watch import Watch
@@ -30,6 +31,9 @@ logger = logging.getLogger("leanmq.runner")
 
 LARGEST_CLAIM = 100
 HEARTBEAT_SECONDS = 5.0
+
+Errand = Callable[[], Awaitable[None]]
+"""One of the things to do in a tick."""
 
 
 class Maintenance:
@@ -50,13 +54,15 @@ class Maintenance:
         beat: Callable[[], Awaitable[None]],
         room_again: Callable[[], None],
         part: Part = Part.ALL,
+        doorbell: Doorbell | None = None,
     ) -> None:
         """`seen` is what the first round said, which the worker does before it starts.
 
         `room_again` is called when a search that kept a queue from being read is over. `part` is what it
-        takes over from others.
+        takes over from others. With a `doorbell` that works it rests longer while there is nothing to do.
         """
         self._broker, self._connection, self._consumer = broker, connection, consumer
+        self._clock = clock
         self._lanes = {lane.name: lane for lane in lanes}
         self._scans = {lane.name: Scan(lane) for lane in random.sample(lanes, len(lanes))}
         """In the order of their turns: whose last search is longest ago comes first. It begins anywhere, or
@@ -70,11 +76,19 @@ class Maintenance:
         self._beat, self._beat_at = beat, 0.0
         self._room_again = room_again
         self._part = part
+        self._doorbell = doorbell
+        self._heard_all = False
+        """The bell worked before the last round began: what came later than that was told."""
+        self._told_due_ms: int | None = None
+        """The earliest that was told since."""
+        if doorbell is not None:
+            doorbell.rung = self._note_due
         for lane in lanes:
             lane.room_bell = self._wake_up
         self._complaints = Complaints(logger)
         self._stopping = False
         self._rested: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def unfit(self) -> tuple[str, ...]:
@@ -115,35 +129,64 @@ class Maintenance:
             return
         loop = asyncio.get_running_loop()
         self._rested = loop.create_future()
-        timer = loop.call_later(seconds, _wake, self._rested)
+        self._timer = loop.call_later(seconds, _wake, self._rested)
         try:
             await self._rested
         finally:
-            timer.cancel()
+            self._timer.cancel()
+            self._timer = None
+
+    def hurry(self) -> None:
+        """Messages were taken, so there may be more to do than while nobody holds any."""
+        if self._timer is not None:
+            loop = asyncio.get_running_loop()
+            if self._timer.when() > loop.time() + TICK_SECONDS:
+                self._timer.cancel()
+                self._timer = loop.call_later(TICK_SECONDS, _wake, self._rested)
 
     async def _tick(self) -> float:
         """Returns how long to rest, in seconds. A part that fails is no reason to leave out the others."""
-        parts = {
-            "promotion": self._promote,
-            "watch": self._look,
+        parts: dict[str, Errand] = {
             "claims": self._claim_all,
             "hand-over": self._hand_over,
             "check-up": self._check_up,
             "heartbeat": self._beat_now_and_then,
         }
+        await self._ask_around()
         for name, part in parts.items():
             if self._stopping:
                 break
-            try:
-                await part()
-            except BrokerUnavailableError:
-                raise
-            except LeanMQError as failure:
-                self._watch.look_soon()
-                self._complaints.say(name, failure)
+            await self._do(name, part)
         return self._rest()
 
+    async def _ask_around(self) -> None:
+        """What is due, and how are the queues? Both leave in one write: waking up costs most."""
+        if not self._watch.due:
+            await self._do("promotion", self._promote)
+            return
+        both = [self._do("promotion", self._promote), self._do("watch", self._look)]
+        for failure in await asyncio.gather(*both, return_exceptions=True):
+            if failure is not None:
+                raise failure
+
+    async def _do(self, name: str, part: Errand) -> None:
+        try:
+            await part()
+        except BrokerUnavailableError:
+            raise
+        except LeanMQError as failure:
+            self._watch.look_soon()
+            self._complaints.say(name, failure)
+
+    def _note_due(self, due_ms: int) -> None:
+        """Told by the doorbell: it may be sooner than the rest ends."""
+        told = self._told_due_ms
+        self._told_due_ms = due_ms if told is None else min(due_ms, told)
+        _wake(self._rested)
+
     async def _promote(self) -> None:
+        self._told_due_ms = None
+        self._heard_all = self._doorbell is not None and self._doorbell.works
         await self._note_topology(await carry_out_async(self._promotion.step(), self._connection))
 
     async def _hand_over(self) -> None:
@@ -162,8 +205,6 @@ class Maintenance:
             self._watch.look_soon()
 
     async def _look(self) -> None:
-        if not self._watch.due:
-            return
         before = self._watch.paused
         await carry_out_async(self._watch.look(), self._connection)
         if self._watch.paused != before:
@@ -227,12 +268,23 @@ class Maintenance:
             await self._beat()
 
     def _rest(self) -> float:
-        """Until something is due, at most a tick. While there is much to do, work and rest take turns."""
+        """Until there is something to do, at most a tick; longer while nothing can come unheard."""
         if any(lane.owed and lane.room for lane in self._lanes.values()):
             return 0.0
         if any(scan.goes_on for scan in self._scans.values()):
             return WORK_SECONDS
-        return self._promotion.rest()
+        if self._told_due_ms is not None:
+            return min(max((self._told_due_ms - self._clock.now_ms()) / 1000, 0.0), TICK_SECONDS)
+        return self._promotion.rest(QUIET_SECONDS if self._is_quiet() else TICK_SECONDS)
+
+    def _is_quiet(self) -> bool:
+        """Nobody holds anything, and what is delayed for less than a second is told."""
+        return (
+            self._heard_all
+            and self._watch.quiet
+            and not self._checkup.busy
+            and not any(lane.held for lane in self._lanes.values())
+        )
 
 
 def _wake(sleeper: asyncio.Future[None] | None) -> None:

@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from leanmq_topology.brokers.connect import AsyncLink, open_blocking
@@ -25,6 +26,7 @@ from leanmq_topology.clock import system_clock
 from leanmq_topology.errors import LeanMQError, LifespanError
 from leanmq_topology.plan.ownership import refuse_owner
 from leanmq_topology.runner.applied import Applied, check_applied, list_differences, read_applied
+from leanmq_topology.runner.doorbell import Doorbell
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.lane import Lane
 from leanmq_topology.runner.leases import LeaseKeeper
@@ -122,6 +124,16 @@ class Worker:
             total.add(lane.counters)
         return total
 
+    @property
+    def activity(self) -> tuple[int, int, int]:
+        """How much is done, in hand, and running; as long as it is the same, so is `describe`."""
+        lanes = self._lanes.values()
+        return (
+            sum(lane.counters.total for lane in lanes),
+            sum(len(lane.held) for lane in lanes),
+            sum(lane.running for lane in lanes),
+        )
+
     def describe(self) -> dict[str, dict[str, int]]:
         """What each handler has in hand and has done so far."""
         return {
@@ -179,7 +191,7 @@ class Worker:
                 for lane in self._lanes.values():
                     lane.neighbours = list(self._lanes.values())
             leases = await self._start_leases(resources)
-            loop_watch = LoopWatch(self._topology.folder)
+            loop_watch = LoopWatch(self._topology.folder, lambda: self.busy)
             resources.callback(loop_watch.stop)
             loop_watch.start()
             reading = await self._link.open_another()
@@ -193,18 +205,27 @@ class Worker:
             self._reader = Reader(
                 self._broker, reading, self._connection, self.name, read, self._outage, watch.look_soon
             )
-            self._upkeep = self._maintenance(watch, seen, lanes)
-            return await self._run_parts(self._reader, self._upkeep, leases, ready)
+            bell = Doorbell(self._broker, self._link.open_listener)
+            self._upkeep = self._maintenance(watch, seen, lanes, bell)
+            for lane in lanes:
+                lane.on_taken = partial(_note_taken, loop_watch, self._upkeep)
+            return await self._run_parts(self._reader, self._upkeep, bell, leases, ready)
 
     async def _run_parts(
-        self, reader: Reader, upkeep: Maintenance, leases: LeaseKeeper, ready: Callable[[], None]
+        self,
+        reader: Reader,
+        upkeep: Maintenance,
+        bell: Doorbell,
+        leases: LeaseKeeper,
+        ready: Callable[[], None],
     ) -> Ended:
         await self._beat()
         settling = asyncio.create_task(self._settlements.run(), name="settlements")
         keeping = asyncio.create_task(upkeep.run(), name="upkeep")
         reading = asyncio.create_task(reader.run(), name="reader")
+        listening = asyncio.create_task(bell.run(), name="doorbell")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
-        parts = [settling, keeping, reading]
+        parts = [settling, keeping, reading, listening]
         try:
             ready()  # before the tasks get their first turn, so that no handler speaks earlier
             await asyncio.wait([*parts, stopping], return_when=asyncio.FIRST_COMPLETED)
@@ -351,7 +372,7 @@ class Worker:
     def _queues(self) -> list[str]:
         return [handler.declared.queue for handler in self._handlers.values()]
 
-    def _maintenance(self, watch: Watch, seen: Upkeep, lanes: Sequence[Lane]) -> Maintenance:
+    def _maintenance(self, watch: Watch, seen: Upkeep, lanes: Sequence[Lane], bell: Doorbell) -> Maintenance:
         return Maintenance(
             self._broker,
             self._connection,
@@ -365,6 +386,7 @@ class Worker:
             self._beat,
             self._make_room_known,
             self._part,
+            bell,
         )
 
     async def _start_leases(self, resources: contextlib.AsyncExitStack) -> LeaseKeeper:
@@ -380,6 +402,12 @@ class Worker:
         resources.callback(leases.stop)
         leases.start()
         return leases
+
+
+def _note_taken(loop_watch: LoopWatch, upkeep: Maintenance) -> None:
+    """What takes its time while nothing is in hand hurries up."""
+    loop_watch.wake()
+    upkeep.hurry()
 
 
 def _raise_failure(parts: Sequence[asyncio.Task[None]]) -> None:

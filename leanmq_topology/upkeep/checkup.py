@@ -65,6 +65,11 @@ class CheckUp:
         kept = [search for search in self._searches if search.verb != repair]
         self._searches = deque([Search(repair, queue) for queue in self._queues()] + kept)
 
+    @property
+    def busy(self) -> bool:
+        """In the middle of a search."""
+        return bool(self._searches)
+
     def step(self) -> Steps[None]:
         """Do what is due, for a moment. What fails is left to the next turn."""
         now = time.monotonic()
@@ -82,12 +87,12 @@ class CheckUp:
         for names in self._parts():
             turns = self._broker.take_turns(names, good_for_ms=int(GOOD_FOR_SECONDS * 1000))
             mine = yield from ask(turns)
-            for queue in mine:
+            if not mine:
+                continue
+            for queue in (yield from ask(self._broker.list_filled(mine))):
                 self._searches.append(Search(self._broker.rescue, queue, "orphans_rescued"))
                 self._searches.append(Search(self._broker.rescue_delayed, queue, "delayed_rescued"))
-            if mine:
-                reap = self._broker.reap(mine, idle_ms=int(FORGOTTEN_SECONDS * 1000))
-                yield from ask(reap)
+            yield from ask(self._broker.reap(mine, idle_ms=int(FORGOTTEN_SECONDS * 1000)))
 
     def _sweep(self) -> Steps[None]:
         for names in self._parts():

@@ -14,6 +14,9 @@ logger = logging.getLogger("leanmq.upkeep")
 
 TICK_SECONDS = 0.25
 """A delayed message is at most so late while anybody who keeps up its namespace lives."""
+QUIET_SECONDS = 0.95
+"""The same for who hears of all that is due within a second, while nobody has anything in hand. Less than a
+second, so that a pause is obeyed and what others hand back is taken within one."""
 WORK_SECONDS = 0.010
 """So long messages are moved at a stretch; then whoever else waits for the server gets as long."""
 CLOCK_STEP_MS = 1000
@@ -45,13 +48,15 @@ class Promotion:
         self._note_time()
         return self.seen
 
-    def rest(self) -> float:
-        """Until something is due, at most a tick. While there is much to do, work and rest take turns."""
+    def rest(self, longest_seconds: float = TICK_SECONDS) -> float:
+        """Until something is due, at most so long. While there is much to do, work and rest take turns."""
         seen = self.seen
-        if seen.next_due_ms is None or not self._went_well:
+        if not self._went_well:
             return TICK_SECONDS
+        if seen.next_due_ms is None:
+            return longest_seconds
         if seen.next_due_ms > seen.now_ms:
-            return min(max((seen.next_due_ms - seen.now_ms) / 1000, WORK_SECONDS), TICK_SECONDS)
+            return min(max((seen.next_due_ms - seen.now_ms) / 1000, WORK_SECONDS), longest_seconds)
         now = time.monotonic()
         if now - self._working_since < WORK_SECONDS:
             return 0.0

@@ -64,6 +64,16 @@ class Watch:
         return time.monotonic() >= self._due_at
 
     @property
+    def quiet(self) -> bool:
+        """At the last look all was well, and nobody held anything."""
+        return (
+            self._due_at > 0.0
+            and not self.topology_gone
+            and self._interval() >= LOOK_SECONDS
+            and all(not (health.pending or health.damage) for health in self._health.values())
+        )
+
+    @property
     def damaged(self) -> list[Watched]:
         return [lane for lane in self._lanes.values() if lane.damage is not None]
 

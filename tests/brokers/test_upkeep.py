@@ -323,6 +323,16 @@ def test_a_queue_is_checked_by_one_worker_at_a_time(stage: Stage):
     assert 0 < stage.raw("PTTL", stage.keys.upkeep) <= 300_000
 
 
+def test_only_queues_that_hold_anything_are_worth_a_search(stage: Stage):
+    names = ["plain", "other", "q000", "q001", "q002"]
+    assert stage.carry(stage.broker.list_filled(names)) == []
+    stage.send("plain", "ready")
+    stage.send("other", "delayed", delay_ms=60_000)
+    stage.raw("HSET", stage.keys.bodies("q000"), "m", "what lost its place in line")
+    stage.raw("SET", stage.keys.delayed("q001"), "somebody else's")
+    assert stage.carry(stage.broker.list_filled(names)) == names[:4]
+
+
 # -- looking --------------------------------------------------------------------------------------------
 
 

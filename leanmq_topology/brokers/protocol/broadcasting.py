@@ -47,6 +47,14 @@ class Broadcaster(Protocol):
         ...
 
     def stop_listening(self, name: str) -> Operation[None]: ...
+    def listen_for_due(self) -> Operation[None]:
+        """From now on this connection hears of delayed messages that are due within a second.
+
+        Only of those due sooner than all others of the namespace: the payload is when, in ms of the server.
+        For who rests between two rounds of `maintain`; whoever may not listen is refused.
+        """
+        ...
+
     def check_line(self) -> Operation[None]:
         """Something to be answered on a listening connection that nothing was heard on for long."""
         ...

@@ -88,6 +88,10 @@ class Maintainer(Protocol):
         """Those of these queues that no worker has checked for `good_for_ms`; now they are the caller's."""
         ...
 
+    def list_filled(self, queues: Sequence[str]) -> Operation[list[str]]:
+        """Those of these queues that hold anything at all; what is empty need not be searched."""
+        ...
+
     def rescue(self, queue: str, *, cursor: str = "") -> Operation[Stretch]:
         """Make claimable what was handed out and is held by nobody: a consumer was deleted with its messages.
 

@@ -41,6 +41,11 @@ def stop_listening(keys: Keys, name: str) -> Call[None]:
     return Call("stop_listening", command, (), (keys.channel(name),), lambda reply: None)
 
 
+def listen_for_due(keys: Keys) -> Call[None]:
+    """The channel of `lua/shared/doorbell.lua`."""
+    return Call("listen_for_due", "SUBSCRIBE", (), (keys.due,), lambda reply: None)
+
+
 def check_line() -> Call[None]:
     return Call("check_line", "PING", (), (), lambda reply: None)
 

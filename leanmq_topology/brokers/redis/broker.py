@@ -119,6 +119,9 @@ class RedisBroker:
     def stop_listening(self, name: str) -> Call[None]:
         return broadcasting.stop_listening(self.keys, name)
 
+    def listen_for_due(self) -> Call[None]:
+        return broadcasting.listen_for_due(self.keys)
+
     def check_line(self) -> Call[None]:
         return broadcasting.check_line()
 
@@ -162,6 +165,9 @@ class RedisBroker:
 
     def survey(self, queues: Sequence[str], consumer: str) -> Call[list[QueueHealth]]:
         return upkeep.survey(self.keys, queues, consumer)
+
+    def list_filled(self, queues: Sequence[str]) -> Call[list[str]]:
+        return upkeep.list_filled(self.keys, queues)
 
     def take_turns(self, queues: Sequence[str], *, good_for_ms: int) -> Call[list[str]]:
         return upkeep.take_turns(self.keys, queues, good_for_ms)

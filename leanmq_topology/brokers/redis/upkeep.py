@@ -52,6 +52,17 @@ def take_turns(keys: Keys, queues: Sequence[str], good_for_ms: int) -> Call[list
     )
 
 
+def list_filled(keys: Keys, queues: Sequence[str]) -> Call[list[str]]:
+    """Those of these queues in which a search may find anything."""
+    return Call(
+        "list_filled",
+        load_script("list_filled"),
+        tuple(key for name in queues for key in (keys.queue(name), keys.delayed(name), keys.bodies(name))),
+        tuple(queues),
+        lambda reply: [name.decode() for name in reply],
+    )
+
+
 def rescue(keys: Keys, queue: str, cursor: str) -> Call[Stretch]:
     """Make claimable what was handed out and is held by nobody."""
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any, Final, Self
+from typing import Any, Self
 
 from leanmq_topology.brokers.protocol import (
     AsyncConnection,
@@ -33,14 +33,12 @@ from leanmq_topology.client.channels.tally import PublishStatistics, Tally
 from leanmq_topology.client.options import SendOptions
 from leanmq_topology.client.persistence import persist_async
 from leanmq_topology.clock import Clock
-from leanmq_topology.errors import BrokerError, BrokerUnavailableError, LeanMQError
+from leanmq_topology.errors import BrokerError, LeanMQError
 from leanmq_topology.messages.broadcast import ChannelMessage
 from leanmq_topology.messages.routing import Destination
 from leanmq_topology.topology.model import Topology
+from leanmq_topology.upkeep.listening import watch_line
 from leanmq_topology.upkeep.outage import Outage, Pauses
-
-CHECK_SECONDS: Final = 15.0
-"""A connection on which nothing was heard for so long is asked whether it still lives."""
 
 OpenListener = Callable[[Hear], AsyncListener]
 Callback = Callable[[ChannelMessage], Any]
@@ -284,20 +282,9 @@ class Subscription:
                     broken = False
                     self._outage.end()
                     pauses.reset()
-                await self._watch_line()
+                await watch_line(self._listener, self._broker)
             except BrokerError as failure:
                 self._ear.inbox.interruptions += not broken
                 broken = True
                 self._outage.begin(failure)
                 await asyncio.sleep(pauses.seconds())
-
-    async def _watch_line(self) -> None:
-        """Raises `BrokerUnavailableError` when what listens does not listen any more."""
-        while True:
-            number = self._listener.connection_id
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_SECONDS):
-                    await self._listener.lost()
-            await self._listener.execute(self._broker.check_line())
-            if self._listener.connection_id != number:
-                raise BrokerUnavailableError("the connection was lost, and opened anew")

@@ -27,6 +27,10 @@ class Counters:
     def count(self, outcome: Outcome) -> None:
         self._counts[type(outcome)] += 1
 
+    @property
+    def total(self) -> int:
+        return sum(self._counts.values())
+
     def as_dict(self) -> dict[str, int]:
         """Every name with its count, zeros too."""
         found = {name: self._counts[kind] for kind, name in NAMES.items()}

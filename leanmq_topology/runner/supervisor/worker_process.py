@@ -205,6 +205,7 @@ class Reporter:
     def __init__(self, worker: Worker, birth: Birth, upward: Upward) -> None:
         self._worker, self._birth, self._upward = worker, birth, upward
         self._told: Facts | None = None
+        self._described: tuple[tuple[int, int, int], dict[str, dict[str, int]]] | None = None
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -215,6 +216,13 @@ class Reporter:
             self._report(max(loop.time() - due, 0.0))
 
     def _report(self, lag_seconds: float) -> None:
-        facts = Facts(self._worker.describe(), round(lag_seconds, 2), tuple(self._worker.problems()))
+        facts = Facts(self._describe(), round(lag_seconds, 2), tuple(self._worker.problems()))
         if facts != self._told and self._upward.mention(facts):
             self._told = facts
+
+    def _describe(self) -> dict[str, dict[str, int]]:
+        """The same as before while nothing happens: a second is short, and handlers may be many."""
+        activity = self._worker.activity
+        if self._described is None or self._described[0] != activity:
+            self._described = (activity, self._worker.describe())
+        return self._described[1]

@@ -9,6 +9,7 @@
 
 -- include clock
 -- include delayed
+-- include doorbell
 
 local AT_ONCE = 10
 local MOST_BYTES = 1024 * 1024
@@ -41,7 +42,7 @@ end
 local function mend_due(now)
   local next = tonumber(redis.call('ZRANGE', index, 0, 0, 'WITHSCORES')[2] or '')
   if next then
-    redis.call('ZADD', due, 'LT', next >= tonumber(PARKED) and now + PARKED_PAUSE_MS or next, queue)
+    note_due(due, queue, next >= tonumber(PARKED) and now + PARKED_PAUSE_MS or next, now)
   end
 end
 

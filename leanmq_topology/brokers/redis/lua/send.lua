@@ -41,6 +41,8 @@ if marker and read_sequence(marker) >= tonumber(sequence) then
   return read_answer(marker)
 end
 
+-- include doorbell
+
 local now = read_clock()
 
 -- What each address, queue and form allows, read once a flush.
@@ -288,7 +290,7 @@ for _, queue in ipairs(queues) do
   write_counts(queue)
 end
 for queue, when in pairs(due) do
-  redis.call('ZADD', KEYS[3], 'LT', when, queue.name)
+  note_due(KEYS[3], queue.name, when, now)
 end
 for _, address in ipairs(addresses) do
   write_counts(address)

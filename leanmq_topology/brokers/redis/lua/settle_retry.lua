@@ -12,6 +12,7 @@
 -- include clock
 -- include entries
 -- include delayed
+-- include doorbell
 
 local stream, meta, index, bodies = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local group, consumer, queue = ARGV[1], ARGV[2], ARGV[3]
@@ -47,7 +48,7 @@ for at = 4, #ARGV, 3 do
   end
 end
 if soonest then
-  redis.call('ZADD', KEYS[5], 'LT', soonest, queue)
+  note_due(KEYS[5], queue, soonest, now)
   redis.call('HINCRBY', meta, 'retried', moved)
 end
 return answer

@@ -13,6 +13,7 @@
 -- include clock
 -- include entries
 -- include delayed
+-- include doorbell
 
 local purges, meta, stream = KEYS[1], KEYS[3], KEYS[4]
 local delayed, bodies, crashes = KEYS[5], KEYS[6], KEYS[7]
@@ -35,7 +36,8 @@ redis.call('HLEN', crashes)
 local function note_next_due()
   local next = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
   if next then
-    redis.call('ZADD', KEYS[2], 'LT', math.min(tonumber(next), read_clock() + PARKED_PAUSE_MS), queue)
+    local now = read_clock()
+    note_due(KEYS[2], queue, math.min(tonumber(next), now + PARKED_PAUSE_MS), now)
   end
 end
 

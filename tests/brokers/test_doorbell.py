@@ -1,0 +1,136 @@
+"""A worker with nothing to do looks once a second, and is told of what is due before that."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leanmq_topology import Message, Retry
+from leanmq_topology.brokers.connect import AsyncLink, open_async
+from tests.support.servers import Server
+from tests.support.workers import PATIENCE_SECONDS, Place, Running, load, make_topology, work_queue, working
+
+FOREVER_SECONDS = 600
+DELAY_SECONDS = 0.3
+
+
+@pytest.fixture(autouse=True)
+def sound_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is not told sleeps past the end of its test."""
+    monkeypatch.setattr("leanmq_topology.runner.upkeep.QUIET_SECONDS", FOREVER_SECONDS)
+
+
+@pytest.fixture
+def place(server: Server, namespace: str, tmp_path: Path) -> Place:
+    place = Place(server, make_topology(namespace, tmp_path, work_queue()))
+    place.apply()
+    return place
+
+
+async def until_asleep(running: Running) -> None:
+    """It rests longer than a tick, which only who hears the bell does."""
+    upkeep = None
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while upkeep is None or not upkeep._heard_all or upkeep._rest() < FOREVER_SECONDS:
+            await asyncio.sleep(0.05)  # sleeping gives no signal
+            upkeep = running.worker._upkeep
+
+
+async def until(ran: asyncio.Future[Any]) -> Any:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        return await ran
+
+
+async def test_a_sleeping_worker_runs_what_is_delayed_for_less_than_it_sleeps(place: Place):
+    ran: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+
+    async def handler(data: Any) -> None:
+        ran.set_result(time.monotonic())
+
+    async with working(place, load(handler)) as running:
+        await until_asleep(running)
+        before = time.monotonic()
+        await place.send(1, delay=DELAY_SECONDS)
+        assert await until(ran) - before >= DELAY_SECONDS
+
+
+async def test_every_worker_is_told_and_a_retry_is_too(place: Place):
+    runs: list[float] = []
+    over = asyncio.Event()
+
+    async def handler(message: Message) -> None:
+        runs.append(time.monotonic())
+        if message.attempt < 3:
+            raise Retry(after=DELAY_SECONDS)
+        over.set()
+
+    async with working(place, load(handler)) as one, working(place, load(handler)) as other:
+        await until_asleep(one)
+        await until_asleep(other)
+        await place.send(1)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await over.wait()
+    assert all(after - before >= DELAY_SECONDS for before, after in pairwise(runs))
+
+
+async def test_a_worker_whose_bell_is_cut_off_looks_by_itself_until_it_rings_again(place: Place):
+    ran: asyncio.Queue[int] = asyncio.Queue()
+
+    async def handler(data: dict[str, int]) -> None:
+        ran.put_nowait(data["n"])
+
+    async with working(place, load(handler)) as running:
+        await until_asleep(running)
+        assert place.command("CLIENT", "KILL", "TYPE", "pubsub") == 1
+        await place.send(1, delay=DELAY_SECONDS)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await ran.get() == 1
+        await until_asleep(running)
+        await place.send(2, delay=DELAY_SECONDS)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await ran.get() == 2
+
+
+async def test_only_what_is_due_soonest_and_within_a_second_rings(place: Place):
+    heard: asyncio.Queue[int] = asyncio.Queue()
+    async with place.client() as mq, await open_link(place) as link:
+        listener = link.open_listener(lambda one: heard.put_nowait(int(one.payload)))
+        try:
+            await listener.execute(link.broker.listen_for_due())
+            await mq.send("work", {"n": 1}, delay=3600)
+            await mq.send("work", {"n": 2}, delay=0.9)
+            await mq.send("work", {"n": 3}, delay=0.95)
+            await mq.send("work", {"n": 4}, delay=0.1)
+            await listener.execute(link.broker.check_line())
+            first, second = heard.get_nowait(), heard.get_nowait()
+        finally:
+            await listener.close()
+    assert first > second
+    assert heard.empty()
+
+
+async def test_a_worker_that_may_not_listen_looks_every_tick(place: Place):
+    """A server that lets this user into no channel."""
+    place.command("ACL", "SETUSER", "default", "resetchannels")
+    ran: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def handler(data: Any) -> None:
+        ran.set_result(None)
+
+    try:
+        async with working(place, load(handler)):
+            await place.send(1, delay=DELAY_SECONDS)
+            await until(ran)
+    finally:
+        place.command("ACL", "SETUSER", "default", "allchannels")
+
+
+async def open_link(place: Place) -> AsyncLink:
+    return await open_async(
+        place.server.url, namespace=place.topology.broker.namespace, folder=place.topology.folder
+    )
