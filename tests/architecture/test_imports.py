@@ -66,3 +66,24 @@ def test_the_probe_sees_what_it_looks_for(tmp_path: Path):
 
     assert code == 3
     assert "jsonschema" in modules
+
+
+PARTS_THAT_SEND_AND_RUN = (
+    "client.blocking",
+    "client.asynchronous",
+    "runner.worker",
+    "brokers.redis.listening",
+)
+
+
+def test_sending_and_running_do_without_redis_py():
+    """Our own connections speak to servers; only the classic errors are kin to redis-py's."""
+    names = [f"leanmq_topology.{part}" for part in PARTS_THAT_SEND_AND_RUN]
+    program = f"import {', '.join(names)}; from leanmq_topology.brokers.connect import preload; preload()"
+    program += "; import sys; print(*sys.modules)"
+
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    modules = set(ended.stdout.split())
+    assert modules.issuperset(names)
+    assert "redis" not in modules

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -12,7 +10,7 @@ import hiredis
 
 from leanmq_topology.brokers.protocol import Operation, Told, tell
 from leanmq_topology.brokers.redis.address import Address
-from leanmq_topology.brokers.redis.calls import Call, Refused, Script, Word, as_call
+from leanmq_topology.brokers.redis.calls import Call, Refused, Word, as_call, is_forgotten
 from leanmq_topology.brokers.redis.failures import (
     CHANGED_ROLE,
     cannot_connect,
@@ -22,14 +20,9 @@ from leanmq_topology.brokers.redis.failures import (
     reply_code,
     translate_reply,
 )
-from leanmq_topology.brokers.redis.handshake import (
-    GREETING,
-    Greeting,
-    entrance_words,
-    read_greeting,
-    refuse_unknown_greeting,
-)
+from leanmq_topology.brokers.redis.handshake import GREETING, Greeting, entrance_words, read_entrance
 from leanmq_topology.brokers.redis.pipe import RespPipe
+from leanmq_topology.brokers.redis.wire import tune
 from leanmq_topology.errors import BrokerUnavailableError, SettingError
 
 T = TypeVar("T")
@@ -132,7 +125,7 @@ class AsyncRedisConnection:
 
     async def _recover(self, pipe: RespPipe, call: Call[Any], text: str) -> Any:
         """An error reply: send the text of a script the server does not know, else raise what it means."""
-        if reply_code(text) == "NOSCRIPT" and isinstance(call.command, Script):
+        if is_forgotten(call, text):
             reply = await _converse(pipe, call, call.full_words(), self._limit_s(call))
             if not isinstance(reply, hiredis.ReplyError):
                 return reply
@@ -166,7 +159,7 @@ class AsyncRedisConnection:
         except TimeoutError as failure:
             raise connecting_took_too_long(where=where, tls=address.tls) from failure
         except (OSError, ValueError) as failure:
-            raise refuse_tls(failure, where=where) or cannot_connect(str(failure), where=where) from failure
+            raise refuse_tls(failure, where=where) or cannot_connect(failure, where=where) from failure
         try:
             return pipe, await self._enter(pipe)
         except BaseException:
@@ -180,12 +173,7 @@ class AsyncRedisConnection:
         where, limit_s = self._address.masked, self._address.timeout_ms / 1000
         words = [*entrance_words(self._address, self._client_name), GREETING]
         replies = await asyncio.gather(*[pipe.call(word, limit_s) for word in words])
-        for reply in replies:
-            if isinstance(reply, hiredis.ReplyError):
-                if "unknown command" in str(reply).lower():
-                    raise refuse_unknown_greeting(where=where)
-                raise translate_reply(str(reply), where=where)
-        return read_greeting(replies[-1], where=where, again=self._greeting is not None)
+        return read_entrance(replies, where=where, again=self._greeting is not None)
 
 
 class _Beginning(Generic[T]):
@@ -247,13 +235,5 @@ async def _dial(address: Address, make_pipe: Callable[[asyncio.AbstractEventLoop
     transport, pipe = await loop.create_connection(
         make, address.host, address.port, ssl=address.tls_context() if address.tls else None
     )
-    _tune(transport)
+    tune(transport.get_extra_info("socket"))
     return pipe
-
-
-def _tune(transport: asyncio.BaseTransport) -> None:
-    """Small writes leave at once, and a peer that vanished is noticed."""
-    raw = transport.get_extra_info("socket")
-    with contextlib.suppress(OSError):
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

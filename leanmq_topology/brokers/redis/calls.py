@@ -109,6 +109,11 @@ def _expand(line: re.Match[bytes]) -> bytes:
     return _read_lua(name) if line[1] == b"embed" else _read_lua("shared", name)
 
 
+def is_forgotten(call: Call[Any], text: str) -> bool:
+    """Whether this error reply asks for the script's text: the server does not know it, or no longer."""
+    return text.startswith("NOSCRIPT") and isinstance(call.command, Script)
+
+
 def pack_words(words: tuple[Word, ...]) -> bytes:
     """A command as it goes over the wire."""
     return cast(bytes, hiredis.pack_command(cast(Any, words)))  # its stub knows tuples of one item only

@@ -1,4 +1,4 @@
-"""The border: every error of the server and of redis-py, as one of ours. Nothing foreign gets past it.
+"""The border: every error of the server, the system and hiredis, as ours. Nothing foreign gets past it.
 
 An error reply is known by its first word. Replies of scripts are unwrapped first: Redis 6.2 puts the inner
 error behind a preamble, later servers put the place in the script after it.
@@ -6,10 +6,14 @@ error behind a preamble, later servers put the place in the script after it.
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 from dataclasses import dataclass
+from socket import gaierror
 from typing import Final
+
+import hiredis
 
 from leanmq_topology.errors import BrokerError, BrokerFullError, BrokerRefusedError, BrokerUnavailableError
 
@@ -102,50 +106,15 @@ REPLIES: Final[dict[str, _Meaning]] = {
 }
 """First word of an error reply -> what it means."""
 
+CROWDED: Final = _Meaning(
+    BrokerUnavailableError,
+    "the server has as many clients as it takes",
+    "see `maxclients`, and whether some program opens a connection for every call",
+)
+"""`ERR max number of clients reached`, which has no word of its own. It passes when others leave."""
+
 CHANGED_ROLE: Final = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED"})
 """What a connection hears that reached the wrong server, or may have: it connects anew for the next call."""
-
-CLIENT_ERRORS: Final[dict[str, str]] = {
-    # Names of redis-py's exceptions -> first word of the reply they stand for, or how they are to be read:
-    # `reply` (the text is the reply), `lost` (the connection is gone), `misuse` (cannot come from our calls).
-    "RedisError": "reply",
-    "ResponseError": "reply",
-    "ConnectionError": "lost",
-    "TimeoutError": "lost",
-    "InvalidResponse": "lost",
-    "MaxConnectionsError": "lost",
-    "ExternalAuthProviderError": "lost",
-    "AuthenticationError": "WRONGPASS",
-    "AuthenticationWrongNumberOfArgsError": "WRONGPASS",
-    "AuthorizationError": "NOPERM",
-    "NoPermissionError": "NOPERM",
-    "BusyLoadingError": "LOADING",
-    "NoScriptError": "NOSCRIPT",
-    "OutOfMemoryError": "OOM",
-    "ExecAbortError": "EXECABORT",
-    "ReadOnlyError": "READONLY",
-    "ClusterDownError": "CLUSTERDOWN",
-    "MasterDownError": "MASTERDOWN",
-    "AskError": "ASK",
-    "MovedError": "MOVED",
-    "TryAgainError": "TRYAGAIN",
-    "ClusterCrossSlotError": "CROSSSLOT",
-    "ModuleError": "reply",
-    "NoSuchFieldsetError": "reply",
-    "DataError": "misuse",
-    "PubSubError": "misuse",
-    "WatchError": "misuse",
-    "LockError": "misuse",
-    "LockNotOwnedError": "misuse",
-    "ChildDeadlockedError": "misuse",
-    "ClusterError": "misuse",
-    "RedisClusterException": "misuse",
-    "SlotNotCoveredError": "misuse",
-    "CrossSlotTransactionError": "misuse",
-    "InvalidPipelineStack": "misuse",
-    "IncorrectPolicyType": "misuse",
-}
-"""Every exception of redis-py; a test fails when it grows one that is not here."""
 
 
 def unwrap_reply(text: str) -> str:
@@ -161,27 +130,18 @@ def reply_code(text: str) -> str:
 def translate_reply(text: str, *, where: str) -> BrokerError:
     """The error that an error reply stands for. `where` is the masked URL of the server."""
     code = reply_code(text)
-    meaning = REPLIES.get(code)
+    meaning = REPLIES.get(code) or (CROWDED if "max number of clients" in text else None)
     if meaning is None:
         return BrokerError(f"{where} answered: {unwrap_reply(text)[:_LONGEST]}")
     detail = f" ({unwrap_reply(text)[:_LONGEST]})" if code in {"NOPERM", "WRONGTYPE", "NOGROUP"} else ""
     return meaning.kind(f"{where}: {meaning.text}{detail}", hint=meaning.hint)
 
 
-def translate_client(failure: Exception, *, where: str, unknown: bool) -> BrokerError:
-    """What redis-py or the system raised, as ours. `unknown`: the operation may have been carried out."""
-    read = _read_client_error(failure)
-    if read == "lost" or isinstance(failure, OSError | EOFError):
-        return connection_lost(str(failure), where=where, unknown=unknown)
-    if read in REPLIES:
-        return translate_reply(f"{read} {failure}", where=where)
-    return translate_reply(str(failure), where=where)
-
-
-def client_error_text(failure: Exception) -> str:
-    """The error reply behind one of redis-py's exceptions, with the first word that redis-py takes off."""
-    read = _read_client_error(failure)
-    return f"{read} {failure}" if read in REPLIES else str(failure)
+def translate_break(failure: Exception, *, where: str, unknown: bool = True) -> BrokerUnavailableError:
+    """What ended a connection, as ours. `unknown`: the operation may have been carried out."""
+    if isinstance(failure, hiredis.HiredisError):
+        return connection_lost(f"unreadable answer: {failure}", where=where, unknown=unknown)
+    return connection_lost(_reason(failure), where=where, unknown=unknown)
 
 
 def connection_lost(reason: str, *, where: str, unknown: bool) -> BrokerUnavailableError:
@@ -192,9 +152,10 @@ def connection_lost(reason: str, *, where: str, unknown: bool) -> BrokerUnavaila
     )
 
 
-def cannot_connect(reason: str, *, where: str) -> BrokerUnavailableError:
+def cannot_connect(reason: str | Exception, *, where: str) -> BrokerUnavailableError:
+    said = reason if isinstance(reason, str) else _reason(reason)
     return BrokerUnavailableError(
-        f"cannot reach {where}: {reason[:_LONGEST]}",
+        f"cannot reach {where}: {said[:_LONGEST]}",
         hint="start the server, or name another with --url; `embedded:` needs none",
     )
 
@@ -208,22 +169,14 @@ def connecting_took_too_long(*, where: str, tls: bool) -> BrokerUnavailableError
 
 def refuse_tls(failure: BaseException, *, where: str) -> BrokerRefusedError | None:
     """What a failed TLS handshake means; None where TLS is not what failed."""
-    found = _find_tls_failure(failure)
-    if found is None:
+    if not isinstance(failure, ssl.SSLError):
         return None
-    if isinstance(found, ssl.SSLCertVerificationError):
-        text = f"{where} cannot be trusted: {found.verify_message.rstrip('.').lower()}"
-        return BrokerRefusedError(text, hint=_CERTIFICATES.get(found.verify_code, _AUTHORITY))
-    if found.reason == "WRONG_VERSION_NUMBER":
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        text = f"{where} cannot be trusted: {failure.verify_message.rstrip('.').lower()}"
+        return BrokerRefusedError(text, hint=_CERTIFICATES.get(failure.verify_code, _AUTHORITY))
+    if failure.reason == "WRONG_VERSION_NUMBER":
         return BrokerRefusedError(f"{where} does not speak TLS", hint="use redis:// or name its TLS port")
-    return BrokerRefusedError(f"{where}: the TLS handshake failed: {found.reason or found}"[:_LONGEST])
-
-
-def _find_tls_failure(failure: BaseException | None) -> ssl.SSLError | None:
-    """redis-py wraps what the handshake raised."""
-    while failure is not None and not isinstance(failure, ssl.SSLError):
-        failure = failure.__cause__ or failure.__context__
-    return failure
+    return BrokerRefusedError(f"{where}: the TLS handshake failed: {failure.reason or failure}"[:_LONGEST])
 
 
 def timed_out(*, where: str, seconds: float) -> BrokerUnavailableError:
@@ -234,6 +187,9 @@ def timed_out(*, where: str, seconds: float) -> BrokerUnavailableError:
     )
 
 
-def _read_client_error(failure: BaseException) -> str:
-    names = (kind.__name__ for kind in type(failure).__mro__ if kind.__module__.startswith("redis"))
-    return next((CLIENT_ERRORS[name] for name in names if name in CLIENT_ERRORS), "")
+def _reason(failure: Exception) -> str:
+    """What the system said, without its numbers and addresses: those are told already."""
+    if isinstance(failure, OSError) and failure.errno and not isinstance(failure, gaierror | ssl.SSLError):
+        return os.strerror(failure.errno)
+    said = getattr(failure, "reason", None) or getattr(failure, "strerror", None) or str(failure)
+    return said or "it did not answer in time"

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import hiredis
+
 from leanmq_topology.brokers.redis.address import Address
 from leanmq_topology.brokers.redis.calls import Word
-from leanmq_topology.errors import BrokerRefusedError, BrokerUnavailableError
+from leanmq_topology.brokers.redis.failures import translate_reply
+from leanmq_topology.errors import BrokerError, BrokerRefusedError, BrokerUnavailableError
 
 OLDEST_VERSION: Final = (6, 2)
 
@@ -40,6 +43,17 @@ def entrance_words(address: Address, client_name: str) -> list[tuple[Word, ...]]
     return words
 
 
+def read_entrance(replies: Sequence[Any], *, where: str, again: bool = False) -> Greeting:
+    """The answers to the entrance and to the greeting behind it, as `read_greeting`.
+
+    Raises what the first error reply among them means.
+    """
+    for reply in replies:
+        if isinstance(reply, hiredis.ReplyError):
+            raise _refuse(str(reply), where)
+    return read_greeting(replies[-1], where=where, again=again)
+
+
 def read_greeting(reply: Sequence[Any], *, where: str, again: bool = False) -> Greeting:
     """The greeting of a server that will do. Raises `BrokerRefusedError` for too old or another kind.
 
@@ -60,9 +74,12 @@ def read_greeting(reply: Sequence[Any], *, where: str, again: bool = False) -> G
     return greeting
 
 
-def refuse_unknown_greeting(*, where: str) -> BrokerRefusedError:
-    """A server that does not know HELLO is older than 6.0."""
-    return BrokerRefusedError(f"{where} is older than Redis 6.2", hint="use Redis 6.2 or newer, or Valkey")
+def _refuse(text: str, where: str) -> BrokerError:
+    if "unknown command" in text.lower():  # a server that does not know HELLO is older than 6.0
+        return BrokerRefusedError(
+            f"{where} is older than Redis 6.2", hint="use Redis 6.2 or newer, or Valkey"
+        )
+    return translate_reply(text, where=where)
 
 
 def _check_version(greeting: Greeting, where: str) -> None:

@@ -6,16 +6,17 @@ import asyncio
 import threading
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+import hiredis
 
 from leanmq_topology.brokers.protocol import Hear, Heard, Operation
 from leanmq_topology.brokers.redis.address import Address
 from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 from leanmq_topology.brokers.redis.broadcasting import is_message, read_message, read_name
 from leanmq_topology.brokers.redis.calls import as_call, pack_words
-from leanmq_topology.brokers.redis.connection import BlockingRedisConnection, Socket
-from leanmq_topology.brokers.redis.failures import connection_lost, translate_client
+from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+from leanmq_topology.brokers.redis.failures import connection_lost, translate_break, translate_reply
 from leanmq_topology.brokers.redis.pipe import RespPipe
+from leanmq_topology.brokers.redis.wire import Wire
 
 _CONFIRMATIONS = frozenset({b"subscribe", b"psubscribe"})
 
@@ -69,32 +70,32 @@ class BlockingRedisListener(BlockingRedisConnection):
         """Say it; the answer comes among what is heard."""
         words = pack_words(as_call(operation).words())
         with self._telling:
-            connection = self._alive()
+            wire = self._alive()
             try:
-                connection.send_packed_command([words], check_health=False)
-            except (RedisError, OSError) as failure:  # the thread that hears will close it
-                raise translate_client(failure, where=self._address.masked, unknown=False) from failure
+                wire.write(words, self._address.timeout_ms / 1000)
+            except OSError as failure:  # the thread that hears will close it
+                raise translate_break(failure, where=self._address.masked, unknown=False) from failure
 
     def hear(self, seconds: float) -> Heard | str | None:
         """A message, or the name whose `listen` took effect (`""`: another answer); None: nothing in time."""
-        connection = self._alive()
+        wire, where = self._alive(), self._address.masked
         try:
-            if not connection.can_read(timeout=seconds):
+            if not wire.can_read(seconds):
                 return None
-            reply = connection.read_response(disable_decoding=True, timeout=seconds)
-        except ResponseError as failure:
-            raise translate_client(failure, where=self._address.masked, unknown=False) from failure
-        except (RedisError, OSError) as failure:
+            reply = wire.read(self._address.timeout_ms / 1000)
+        except (OSError, hiredis.HiredisError) as failure:
             self._drop()
-            raise translate_client(failure, where=self._address.masked, unknown=False) from failure
+            raise translate_break(failure, where=where, unknown=False) from failure
+        if isinstance(reply, hiredis.ReplyError):
+            raise translate_reply(str(reply), where=where)
         if is_message(reply):
             return read_message(reply)
         if isinstance(reply, list) and reply[0] in _CONFIRMATIONS:
             return read_name(reply[1])
         return ""
 
-    def _alive(self) -> Socket:
-        """The socket there is: a new one would hear nothing, and nobody would know."""
-        if self._socket is None:
+    def _alive(self) -> Wire:
+        """The wire there is: a new one would hear nothing, and nobody would know."""
+        if self._wire is None:
             raise connection_lost("it is not open", where=self._address.masked, unknown=False)
-        return self._socket
+        return self._wire

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import ssl
+from socket import gaierror
 
+import hiredis
 import pytest
-import redis.exceptions
 
 from leanmq_topology.brokers.redis.failures import (
-    CLIENT_ERRORS,
-    REPLIES,
-    client_error_text,
     reply_code,
-    translate_client,
+    translate_break,
     translate_reply,
     unwrap_reply,
 )
@@ -24,34 +23,29 @@ from leanmq_topology.errors import (
 )
 
 GONE = "NOGROUP No such key 'k' or consumer group 'g'"
-KINDS = [
-    kind
-    for _, kind in inspect.getmembers(redis.exceptions, inspect.isclass)
-    if issubclass(kind, Exception) and kind.__module__ == "redis.exceptions"
-]
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_exception_of_redis_py_has_a_meaning(kind: type[Exception]):
-    assert kind.__name__ in CLIENT_ERRORS
+def test_every_exception_of_hiredis_is_one_that_the_connections_await():
+    kinds = {kind for kind in vars(hiredis).values() if inspect.isclass(kind) and issubclass(kind, Exception)}
+    assert kinds == {hiredis.HiredisError, hiredis.ProtocolError, hiredis.ReplyError}
+    assert all(issubclass(kind, hiredis.HiredisError) for kind in kinds)
 
 
-def test_no_meaning_is_kept_for_an_exception_redis_py_does_not_have():
-    assert set(CLIENT_ERRORS) == {kind.__name__ for kind in KINDS}
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_exception_of_redis_py_becomes_one_of_ours(kind: type[Exception]):
-    failure = kind.__new__(kind)
-    Exception.__init__(failure, "said so")
-    translated = translate_client(failure, where="redis://h", unknown=True)
-    assert isinstance(translated, BrokerError)
-    assert "redis://h" in str(translated)
-
-
-@pytest.mark.parametrize("meaning", sorted(set(CLIENT_ERRORS.values()) - {"reply", "lost", "misuse"}))
-def test_every_meaning_is_one_of_a_reply(meaning: str):
-    assert meaning in REPLIES
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), "Connection reset by peer"),
+        (OSError(111, "Connect call failed ('127.0.0.1', 1)"), "Connection refused"),
+        (ConnectionResetError("the server closed it"), "the server closed it"),
+        (gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (TimeoutError(), "it did not answer in time"),
+        (ssl.SSLError(1, "[SSL] bad"), "bad"),
+        (hiredis.ProtocolError("no such type"), "unreadable answer: no such type"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_ended_a_connection_is_told_without_numbers_and_addresses(failure: Exception, reason: str):
+    assert translate_break(failure, where="h").message == f"lost the connection to h: {reason}"
 
 
 @pytest.mark.parametrize(
@@ -77,6 +71,7 @@ def test_every_meaning_is_one_of_a_reply(meaning: str):
         ("MASTERDOWN Link with MASTER is down", BrokerUnavailableError),
         ("NOREPLICAS Not enough good replicas to write.", BrokerUnavailableError),
         ("WRONGTYPE Operation against a key", BrokerError),
+        ("ERR max number of clients reached", BrokerUnavailableError),
         ("ERR something new", BrokerError),
         ("", BrokerError),
     ],
@@ -99,13 +94,8 @@ def test_what_a_script_wraps_around_an_error_is_taken_off(text: str):
     assert reply_code(text) == "NOGROUP"
 
 
-def test_the_first_word_that_redis_py_takes_off_is_put_back():
-    assert client_error_text(redis.exceptions.NoScriptError("No matching script")).startswith("NOSCRIPT ")
-    assert client_error_text(redis.exceptions.ResponseError("NOGROUP gone")) == "NOGROUP gone"
-
-
 def test_a_lost_connection_says_whether_the_outcome_is_known():
-    lost = translate_client(ConnectionResetError("reset"), where="redis://h", unknown=True)
+    lost = translate_break(ConnectionResetError("reset"), where="redis://h")
     assert isinstance(lost, BrokerUnavailableError)
     assert isinstance(lost, ConnectionError)
     assert lost.unknown

@@ -1,0 +1,166 @@
+"""One socket that is waited on: RESP2 words leave, answers are heard in order, each in its time.
+
+Sending never waits in the kernel, and a read waits there for a moment only: an answer that comes at once, as
+nearly all do, costs one system call. Whatever takes longer is waited for by `poll`, which keeps to its time
+however often signals interrupt it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import hiredis
+
+from leanmq_topology.brokers.redis.address import Address
+
+MOMENT_MS: Final = 5
+"""How long the kernel waits for an answer by itself; long beside a round trip, short beside any limit."""
+BUFFER_BYTES: Final = 64 * 1024
+
+
+class Wire:
+    """A connected socket, and the answers read from it that nobody took yet.
+
+    One thread may write while another reads. Every method raises `OSError` when the connection broke
+    (`TimeoutError`: not in time), and `hiredis.HiredisError` for what is no answer; it is of no use from
+    then on.
+    """
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._reader = hiredis.Reader()
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._prepare()
+
+    def write(self, packed: bytes, limit_s: float) -> None:
+        """Hand all of it to the system, which may take nothing for at most `limit_s`."""
+        sent = self._attempt(select.POLLOUT, limit_s, self._send, packed)
+        if sent < len(packed):
+            self._write_rest(memoryview(packed)[sent:], limit_s)
+
+    def read(self, limit_s: float) -> Any:
+        """The next answer, an error reply as `hiredis.ReplyError`; nothing may come for at most `limit_s`."""
+        answer = self._reader.gets()
+        while answer is False:  # not whole yet; RESP2 itself has no booleans
+            count = self._attempt(select.POLLIN, limit_s, self._receive)
+            if not count:
+                raise ConnectionResetError("the server closed it")
+            self._reader.feed(cast(bytes, self._buffer), 0, count)
+            answer = self._reader.gets()
+        return answer
+
+    def can_read(self, limit_s: float) -> bool:
+        """Whether something to read, or the end, comes within that time. For the thread that reads."""
+        return self._reader.has_data() or self._await(select.POLLIN, limit_s)
+
+    def close(self) -> None:
+        """Closing twice is harmless."""
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    def _prepare(self) -> None:
+        self._socket.setblocking(True)
+        moment = struct.pack("ll", 0, MOMENT_MS * 1000)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, moment)
+
+    def _send(self, data: bytes | memoryview) -> int:
+        return self._socket.send(data, socket.MSG_DONTWAIT)
+
+    def _receive(self) -> int:
+        return self._socket.recv_into(self._buffer)
+
+    def _write_rest(self, rest: memoryview, limit_s: float) -> None:
+        while rest:
+            rest = rest[self._attempt(select.POLLOUT, limit_s, self._send, rest) :]
+
+    def _attempt(self, event: int, limit_s: float, step: Callable[..., int], *given: Any) -> int:
+        """Take a step now, or once the socket is ready for it within that time."""
+        until = None
+        while True:
+            try:
+                return step(*given)
+            except ssl.SSLWantReadError:  # TLS may have to read before it writes, and the other way round
+                event = select.POLLIN
+            except ssl.SSLWantWriteError:
+                event = select.POLLOUT
+            except BlockingIOError:
+                pass
+            until = until or time.monotonic() + limit_s
+            if not self._await(event, until - time.monotonic()):
+                raise TimeoutError
+
+    def _await(self, event: int, limit_s: float) -> bool:
+        waiting = select.poll()
+        waiting.register(self._socket, event)
+        return bool(waiting.poll(max(limit_s, 0.0) * 1000))
+
+
+class TlsWire(Wire):
+    """The same over TLS, whose state two threads may not touch at once: neither ever waits inside."""
+
+    _socket: ssl.SSLSocket
+
+    def can_read(self, limit_s: float) -> bool:
+        """Also what was deciphered already, which no `poll` tells of."""
+        return self._socket.pending() > 0 or super().can_read(limit_s)
+
+    def _prepare(self) -> None:
+        self._touching = threading.Lock()
+        self._socket.setblocking(False)
+
+    def _send(self, data: bytes | memoryview) -> int:
+        with self._touching:
+            return self._socket.send(data)
+
+    def _receive(self) -> int:
+        with self._touching:
+            return self._socket.recv_into(self._buffer)
+
+
+def dial(address: Address) -> Wire:
+    """Connect. Raises `OSError` (`ssl.SSLError` of TLS), `ValueError` for a host that cannot be one, and
+    `SettingError` for a file that TLS cannot use.
+    """
+    context = address.tls_context() if address.tls else None
+    with contextlib.ExitStack() as undo:
+        connected = _connect(address)
+        undo.callback(connected.close)
+        if context is None:
+            wire = Wire(connected)
+        else:
+            protected = context.wrap_socket(connected, server_hostname=address.host)
+            undo.callback(protected.close)
+            wire = TlsWire(protected)
+        undo.pop_all()
+        return wire
+
+
+def _connect(address: Address) -> socket.socket:
+    limit_s = address.connect_timeout_ms / 1000
+    if address.path is None:
+        connected = socket.create_connection((address.host, address.port), limit_s)
+        tune(connected)
+        return connected
+    connecting = socket.socket(socket.AF_UNIX)
+    try:
+        connecting.settimeout(limit_s)
+        connecting.connect(address.path)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
+
+
+def tune(connected: socket.socket) -> None:
+    """Small writes leave at once, and a peer that vanished is noticed."""
+    with contextlib.suppress(OSError):
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
