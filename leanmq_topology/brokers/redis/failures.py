@@ -106,12 +106,19 @@ REPLIES: Final[dict[str, _Meaning]] = {
 }
 """First word of an error reply -> what it means."""
 
-CROWDED: Final = _Meaning(
-    BrokerUnavailableError,
-    "the server has as many clients as it takes",
-    "see `maxclients`, and whether some program opens a connection for every call",
-)
-"""`ERR max number of clients reached`, which has no word of its own. It passes when others leave."""
+SAYINGS: Final[dict[str, _Meaning]] = {
+    "max number of clients reached": _Meaning(
+        BrokerUnavailableError,
+        "the server has as many clients as it takes",
+        "see `maxclients`, and whether some program opens a connection for every call",
+    ),
+    "AUTH <password> called without any password configured": _Meaning(
+        BrokerRefusedError,
+        "the server has no password for this user, and the URL names one",
+        "leave the password out of the broker's URL, or set it on the server",
+    ),
+}
+"""What a server says in plain words behind `ERR` -> what it means."""
 
 CHANGED_ROLE: Final = frozenset({"READONLY", "MASTERDOWN", "UNBLOCKED"})
 """What a connection hears that reached the wrong server, or may have: it connects anew for the next call."""
@@ -130,7 +137,7 @@ def reply_code(text: str) -> str:
 def translate_reply(text: str, *, where: str) -> BrokerError:
     """The error that an error reply stands for. `where` is the masked URL of the server."""
     code = reply_code(text)
-    meaning = REPLIES.get(code) or (CROWDED if "max number of clients" in text else None)
+    meaning = REPLIES.get(code) or next((SAYINGS[said] for said in SAYINGS if said in text), None)
     if meaning is None:
         return BrokerError(f"{where} answered: {unwrap_reply(text)[:_LONGEST]}")
     detail = f" ({unwrap_reply(text)[:_LONGEST]})" if code in {"NOPERM", "WRONGTYPE", "NOGROUP"} else ""

@@ -259,16 +259,21 @@ class AsyncConsumer:
             return desk.connection.connection_id if desk else 0
 
         def begin() -> Housekeeper:
-            return Housekeeper(
-                self._broker,
-                self._open_housekeeping(),
-                self._name,
-                self._clock,
-                self._outage,
-                connection_id,
-            )
+            connection = self._open_housekeeping()
+            try:
+                return Housekeeper(
+                    self._broker, connection, self._name, self._clock, self._outage, connection_id
+                )
+            except BaseException:
+                connection.close()
+                raise
 
-        housekeeper = await asyncio.to_thread(begin)
+        beginning = asyncio.ensure_future(asyncio.to_thread(begin))
+        try:
+            housekeeper = await asyncio.shield(beginning)
+        except asyncio.CancelledError:
+            beginning.add_done_callback(_send_away)
+            raise
         housekeeper.start()
         return housekeeper
 
@@ -308,3 +313,9 @@ def _put_back(shelf: Shelf, done: asyncio.Task[list[Held]]) -> None:
         shelf.give_up(held, Released())
     if not shelf.users:
         shelf.release_ready()
+
+
+def _send_away(late: asyncio.Future[Housekeeper]) -> None:
+    """Who asked for it was cancelled meanwhile."""
+    if not late.cancelled() and late.exception() is None:
+        late.result().send_away()

@@ -69,6 +69,10 @@ class Housekeeper:
     def start(self) -> None:
         self._thread.start()
 
+    def send_away(self) -> None:
+        """Instead of `start`: close the connection it was given."""
+        self._connection.close()
+
     def wake(self) -> None:
         """There is something to do. Safe from any thread."""
         self._bell.set()
