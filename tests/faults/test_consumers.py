@@ -39,6 +39,7 @@ def test_a_consumer_outlives_its_server_and_every_message_is_acknowledged_once(
     topology = make_topology(namespace, WORK)
     admin = BlockingRedisConnection.open(parse_address(durable.url))
     write_topology(admin, topology)
+    admin.close()
     with connect_sync(topology, url=durable.url) as mq:
         mq.send_many("work", [{"n": number} for number in range(MESSAGES)])
     done: list[int] = []
