@@ -12,6 +12,7 @@ from leanmq_topology.brokers.protocol import Dying, Flush, Full, OutputsSent, Re
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+from leanmq_topology.errors import BrokerError
 from leanmq_topology.messages.codec import DeadLetter, decode_dead_letter, decode_fields
 from leanmq_topology.messages.envelope import Delivered, Envelope, Outgoing, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure
@@ -517,6 +518,20 @@ def test_a_late_acknowledgement_is_taken_and_counted_as_late(stage: Stage):
 
 def send_from(stage: Stage, delivered: Delivered, flush: Flush, consumer: str = "me") -> OutputsSent:
     return stage.carry(stage.broker.ack_with_outputs(consumer, delivered, flush))
+
+
+@pytest.mark.parametrize("kind", ["meta", "acked"])
+def test_a_foreign_key_in_the_way_is_met_before_an_output_is_sent(stage: Stage, kind: str):
+    stage.send("dated", "m1")
+    delivered = stage.fetch_one("dated")
+    key = getattr(stage.keys, kind)("dated")
+    stage.raw("DEL", key)
+    stage.raw("SET", key, "foreign")
+    if kind == "acked":
+        assert stage.raw("HGET", stage.keys.meta("dated"), "keep_acked_ms")
+    with pytest.raises(BrokerError, match="WRONGTYPE"):
+        send_from(stage, delivered, stage.flush(stage.outgoing("plain", "out")))
+    assert stage.look("plain").ready == 0
 
 
 def test_outputs_are_sent_with_the_acknowledgement_in_one_step(stage: Stage):

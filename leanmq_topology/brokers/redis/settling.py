@@ -39,21 +39,28 @@ def ack_with_outputs(
     keys: Keys, consumer: str, delivered: Delivered, flush: Flush, reply: Reply | None
 ) -> Call[OutputsSent]:
     """Success, what the handler sends, and its reply, in one step."""
-    sends = sending.send_fully(keys, msgspec.structs.replace(flush, all_or_none=True))
+    sends = (
+        sending.send_fully(keys, msgspec.structs.replace(flush, all_or_none=True)) if flush.sends else None
+    )
 
     def read(reply: Any) -> OutputsSent:
         ours = reply[0] == 1
-        return OutputsSent(ours, tuple(sends.read(reply[1])) if ours else ())
+        return OutputsSent(ours, tuple(sends.read(reply[1])) if ours and sends else ())
 
     return Call(
         "ack_with_outputs",
         load_script("ack_with_outputs"),
-        (*_ack_places(keys, delivered.queue), keys.inbox(reply.inbox if reply else ""), *sends.keys),
+        (
+            *_ack_places(keys, delivered.queue),
+            keys.inbox(reply.inbox if reply else ""),
+            keys.producer(flush.producer),
+            *(sends.keys if sends else ()),
+        ),
         (
             *(GROUP, consumer, *_lease(delivered)),
             *reply_words(reply),
-            len(flush.sends),
-            *sends.arguments,
+            *(flush.sequence, sending.MARKER_LIFE_MS),
+            *(sends.arguments if sends else ()),
         ),
         read,
         read_error=not_applied(keys, [delivered.queue]),

@@ -1,0 +1,38 @@
+-- Ending deliveries well. What it takes is read first, so that a key which holds something else fails before anything
+-- is written. KEYS and ARGV are those of `ack`.
+local FIRST = 3
+
+local function read_keeping(KEYS)
+  local kept = redis.call('HMGET', KEYS[2], 'keep_acked_ms', 'keep_acked_count')
+  local keep_ms, keep_count = tonumber(kept[1] or ''), tonumber(kept[2] or '')
+  local keeps = (keep_ms or keep_count) and redis.call('XLEN', KEYS[3]) >= 0
+  return {keeps = keeps, ms = keep_ms, count = keep_count, crashed = redis.call('EXISTS', KEYS[4]) == 1}
+end
+
+-- Returns how many were still there.
+local function acknowledge(KEYS, ARGV, keeping)
+-- include clock
+-- include entries
+-- include history
+-- include crashes
+-- include acknowledged
+  local stream, meta, history, crashes, purges = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+  local removed = 0
+  local done = redis.call('XACK', stream, ARGV[1], unpack(ARGV, FIRST))
+  for at = FIRST, (keeping.keeps or keeping.crashed) and #ARGV or 0 do
+    local fields = read_entry(stream, ARGV[at])
+    if fields and keeping.crashed then
+      forget_crashes(crashes, ARGV[at], fields)
+    end
+    if fields and keeping.keeps then
+      write_copy(history, fields, {})
+      removed = removed + redis.call('XDEL', stream, ARGV[at]) -- at once: an id given twice is kept once
+    end
+  end
+  removed = removed + redis.call('XDEL', stream, unpack(ARGV, FIRST))
+  if keeping.keeps then
+    trim_history(history, keeping.ms, keeping.count, read_clock())
+  end
+  note_acknowledged(meta, purges, done, removed, ARGV[2], FIRST)
+  return removed
+end
