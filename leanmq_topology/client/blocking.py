@@ -30,7 +30,6 @@ from leanmq_topology.client.consuming.settling import choose_done, choose_nack, 
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.options import SendOptions, read_options
 from leanmq_topology.client.patience import PATIENT, Patience
-from leanmq_topology.client.persistence import persist
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.requesting import (
     ReplyCounts,
@@ -332,10 +331,12 @@ class SyncClient:
         together = len(sends) > 1
         if level != MEMORY:
             return self._confirmer.submit(sends, level, together=together)
-        with self._line.turn(until) as patience:
+
+        def flush() -> Operation[list[SendResult]]:
             name, sequence = self._producer.next()
-            flush = Flush(name, sequence, tuple(sends), all_or_none=together, tells_entries=tells_entries)
-            return persist(self._line.connection, self._broker.send(flush), patience=patience)
+            return self._broker.send(Flush(name, sequence, tuple(sends), together, tells_entries))
+
+        return self._line.execute_made(flush, until)
 
 
 @contextmanager

@@ -24,20 +24,37 @@ def persist_noting(
     connection: BlockingConnection, operation: Operation[T], *, patience: Patience = PATIENT
 ) -> tuple[T, bool]:
     """The answer, and whether an earlier try may have done it already, its own answer lost."""
-    started, tries, unknown = time.monotonic(), 0, False
+    began = time.monotonic()
+    try:
+        return connection.execute(operation), False
+    except LeanMQError as failure:
+        return _persist_further(connection, operation, failure, began=began, patience=patience)
+
+
+def _persist_further(
+    connection: BlockingConnection,
+    operation: Operation[T],
+    failure: LeanMQError,
+    *,
+    began: float,
+    patience: Patience,
+) -> tuple[T, bool]:
+    """Go on after a first try that began at `began` (monotonic seconds) and met this failure."""
+    tries, unknown = 0, False
     while True:
-        try:
-            return connection.execute(operation), unknown
-        except LeanMQError as failure:
-            unknown = unknown or getattr(failure, "unknown", False)
-            elapsed_s = time.monotonic() - started
-            wait_s = wait_before_resend(
-                failure, tries=tries, elapsed_s=elapsed_s, chance=random.random(), patience=patience
-            )
-            if wait_s is None:
-                raise mark_unknown(failure, unknown) from None
+        unknown = unknown or getattr(failure, "unknown", False)
+        elapsed_s = time.monotonic() - began
+        wait_s = wait_before_resend(
+            failure, tries=tries, elapsed_s=elapsed_s, chance=random.random(), patience=patience
+        )
+        if wait_s is None:
+            raise mark_unknown(failure, unknown) from None
         tries += 1
         time.sleep(wait_s)
+        try:
+            return connection.execute(operation), unknown
+        except LeanMQError as met:
+            failure = met
 
 
 async def persist_async(

@@ -99,18 +99,18 @@ class Batch:
 
 def write_batch(target: str, items: Iterable[Any], options: SendOptions, *, now_ms: int) -> Batch:
     """Encode data. Raises `InvalidMessageError` for what JSON cannot carry unchanged."""
-    found: list[tuple[Any, bytes]] = []
+    given = items if isinstance(items, list | tuple) else list(items)
+    raws: list[bytes] = []
     try:
-        found.extend((data, encode_data(data)) for data in items)
+        for data in given:
+            raws.append(encode_data(data))  # noqa: PERF401  how many were good is told
     except InvalidMessageError as failure:
-        failure.index = len(found)
+        failure.index = len(raws)
         raise
-    if len(found) == 1:
-        [(data, raw)] = found
-        return Batch(target, options, now_ms, (Draft(options.id or new_message_id(), data, raw),))
-    ids = new_message_ids(len(found))
-    drafts = [Draft(own, data, raw) for own, (data, raw) in zip(ids, found, strict=True)]
-    return Batch(target, options, now_ms, drafts)
+    if len(raws) == 1:
+        return Batch(target, options, now_ms, (Draft(options.id or new_message_id(), given[0], raws[0]),))
+    ids = new_message_ids(len(raws))
+    return Batch(target, options, now_ms, list(map(Draft, ids, given, raws)))
 
 
 def choose_durability(target: str, least: Durability, asked: Durability | None) -> Durability:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from leanmq_topology.brokers.protocol import BlockingConnection, Operation
 from leanmq_topology.client.patience import Patience
-from leanmq_topology.client.persistence import persist, persist_noting
+from leanmq_topology.client.persistence import persist_noting
 from leanmq_topology.errors import BrokerUnavailableError
 
 T = TypeVar("T")
@@ -26,8 +25,20 @@ class SharedLine:
 
     def execute(self, operation: Operation[T], until: float | None = None) -> T:
         """Carry out what may be repeated. Raises `BrokerUnavailableError` if that takes too long."""
-        with self.turn(until) as patience:
-            return persist(self.connection, operation, patience=patience)
+        return self.execute_made(lambda: operation, until)
+
+    def execute_made(self, make: Callable[[], Operation[T]], until: float | None = None) -> T:
+        """The same for what is made once it is this thread's turn, so that turns and numbers rise together.
+
+        Raises `BrokerUnavailableError` also if other threads keep the connection until then.
+        """
+        if not self._lock.acquire(timeout=-1 if until is None else _left(until)):
+            raise BrokerUnavailableError("the server did not answer in time those who asked before")
+        try:
+            patience = self._patience if until is None else replace(self._patience, longest_s=_left(until))
+            return persist_noting(self.connection, make(), patience=patience)[0]
+        finally:
+            self._lock.release()
 
     def execute_once(self, operation: Operation[T]) -> T:
         with self._lock:
@@ -37,19 +48,6 @@ class SharedLine:
         """The answer, and whether an earlier try may have done it already, its own answer lost."""
         with self._lock:
             return persist_noting(self.connection, operation, patience=self._patience)
-
-    @contextmanager
-    def turn(self, until: float | None = None) -> Iterator[Patience]:
-        """The connection is this thread's alone, to be used with the patience that is given.
-
-        Raises `BrokerUnavailableError` if other threads keep it until then.
-        """
-        if not self._lock.acquire(timeout=-1 if until is None else _left(until)):
-            raise BrokerUnavailableError("the server did not answer in time those who asked before")
-        try:
-            yield self._patience if until is None else replace(self._patience, longest_s=_left(until))
-        finally:
-            self._lock.release()
 
 
 def _left(until: float) -> float:

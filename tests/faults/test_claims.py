@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+
+import pytest
 
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
@@ -18,17 +21,19 @@ from tests.support.stage import Stage
 WORK = Queue(name="work")
 
 
-def make_stage(server: Server, namespace: str) -> Stage:
+@pytest.fixture
+def stage(server: Server, namespace: str) -> Iterator[Stage]:
     connection = BlockingRedisConnection.open(parse_address(server.url))
-    return Stage(
+    yield Stage(
         make_topology(namespace, WORK), RedisBroker(namespace), connection.execute, connection, server.url
     )
+    connection.close()
 
 
 async def test_of_many_workers_that_claim_the_same_message_one_gets_it(
-    server: Server, namespace: str, figures: Figures
+    server: Server, stage: Stage, figures: Figures
 ):
-    stage, rounds = make_stage(server, namespace), 20
+    rounds = 20
     address = parse_address(server.url)
     claimers = [await AsyncRedisConnection.open(address) for _ in range(50)]
     wins: Counter[int] = Counter()
@@ -51,9 +56,8 @@ async def test_of_many_workers_that_claim_the_same_message_one_gets_it(
 
 
 def test_one_lapsed_lease_among_thousands_is_found_within_one_sweep(
-    server: Server, namespace: str, figures: Figures
+    server: Server, stage: Stage, figures: Figures
 ):
-    stage = make_stage(server, namespace)
     for start in range(0, 5000, 500):
         stage.send("work", *(f"m{number}" for number in range(start, start + 500)))
     held = stage.fetch("work", count=5000)
