@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Operation, SendResult, Told, tell
 from leanmq_topology.client.confirmed import Levels
@@ -63,6 +63,10 @@ class _SingleLine:
         task = asyncio.ensure_future(tell(self.execute(operation), told))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
+
+    def begin_all(self, begun: Iterable[tuple[Operation[Any], Told[Any]]]) -> None:
+        for operation, told in begun:
+            self.begin(operation, told)
 
     async def close(self) -> None:
         if self._connection is not None:

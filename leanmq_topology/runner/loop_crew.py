@@ -24,9 +24,9 @@ from leanmq_topology.runner.stepping import Step, as_step, go_on
 
 TURN_SECONDS = 0.002
 """How long handlers may run in a row before other work of the loop gets its turn."""
-ROUNDS = 3
+ROUNDS = 2
 """Of the loop between two turns: an answer that has arrived is read in the first, whoever waited for it goes
-on in the second, and what they ask for then is written in the third."""
+on in the second, and what they ask for then is written at once."""
 GRACE_SECONDS = 1.0
 """How long a handler that was told to end may take to do so."""
 

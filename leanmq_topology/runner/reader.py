@@ -13,10 +13,10 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Receiver
+from leanmq_topology.brokers.protocol import AsyncConnection, Receiver, carry_out_all
 from leanmq_topology.errors import BrokerError, BrokerUnavailableError, TopologyNotAppliedError
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.runner.lane import Lane
@@ -161,7 +161,7 @@ class Reader:
             self._waiting = False
         failures = []
         for read, arrived in zip(reads, answers, strict=True):
-            if isinstance(arrived, BaseException):
+            if isinstance(arrived, Exception):
                 failures.append(arrived)
             else:
                 self._hand_out(read, arrived)
@@ -189,7 +189,7 @@ class Reader:
             self._said = failure.message
             logger.error("reading failed: %s", failure, extra={"event": "read_failed"})
 
-    async def _fetch(self, reads: Sequence[Read]) -> Sequence[Arrived | BaseException]:
+    async def _fetch(self, reads: Sequence[Read]) -> Sequence[Arrived | Exception]:
         """Carry the reads out, in one write. One that failed does not take along what others brought."""
         operations = [
             self._broker.fetch(
@@ -197,14 +197,12 @@ class Reader:
             )
             for read in reads
         ]
-        if len(operations) == 1:
-            return [await self._connection.execute(operations[0])]
-        return await asyncio.gather(*map(self._connection.execute, operations), return_exceptions=True)
+        return await carry_out_all(self._connection, operations)
 
     def _hand_out(self, read: Read, arrived: Arrived) -> None:
-        by_queue: defaultdict[str, list[Delivered | Undecodable]] = defaultdict(list)
-        for item in arrived:
-            by_queue[item.queue].append(item)
+        by_queue: Mapping[str, Arrived] = {read.lanes[0].name: arrived}
+        if len(read.lanes) > 1:
+            by_queue = _sort_by_queue(arrived)
         for lane in read.lanes:
             brought = by_queue.get(lane.name, ())
             lane.backlogged = len(brought) >= read.count
@@ -223,3 +221,10 @@ class Reader:
                 lane.suspend(SUSPENDED_SECONDS)  # what was on it is gone with it
                 self._look_soon()
         self._suspect = False
+
+
+def _sort_by_queue(arrived: Arrived) -> Mapping[str, Arrived]:
+    found: defaultdict[str, list[Delivered | Undecodable]] = defaultdict(list)
+    for item in arrived:
+        found[item.queue].append(item)
+    return found

@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Operation
+from leanmq_topology.brokers.protocol import AsyncConnection, Operation, carry_out_all
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.errors import BrokerFullError, BrokerUnavailableError, LeanMQError
 from leanmq_topology.messages.envelope import Delivered, Undecodable
@@ -123,7 +123,7 @@ class Settlements:
         operations: list[Operation[Any]] = [each.operation for each in acknowledgements]
         operations += [each.operation for each in steps]
         operations += [each.errand.operation(self._broker, self._consumer, each.producer) for each in errands]
-        answers = iter(await self._execute(operations))
+        answers = iter(await carry_out_all(self._connection, operations))
         self._is_cut_off = False
         put_off = [self._conclude_acknowledgement(each, next(answers), repeated) for each in acknowledgements]
         put_off += [self._conclude_step(each, next(answers), repeated) for each in steps]
@@ -191,15 +191,6 @@ class Settlements:
         if errand.settled:
             self._settled(errand.delivered.queue, (errand.delivered.entry_id,))
         return True
-
-    async def _execute(self, operations: Sequence[Operation[Any]]) -> Sequence[Any]:
-        """All in one write; an answer may be an error."""
-        if len(operations) > 1:
-            return await asyncio.gather(*map(self._connection.execute, operations), return_exceptions=True)
-        try:
-            return [await self._connection.execute(operations[0])]
-        except LeanMQError as failure:
-            return [failure]
 
 
 def _report_failure(operation: Operation[Any], failure: LeanMQError) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from leanmq_topology.brokers.protocol import carry_out_all
 from leanmq_topology.brokers.redis.address import Address, parse_address
 from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 from leanmq_topology.brokers.redis.broker import RedisBroker
@@ -225,6 +226,20 @@ async def test_what_is_begun_needs_no_task_and_its_answer_or_error_is_told(serve
     misread = await begin(connection, Call("echo", "ECHO", (), ("a",), lambda reply: reply.nonsense))
     assert isinstance(misread, AttributeError)
     assert await begin(connection, echo("in step")) == b"in step"
+    await connection.close()
+
+
+async def test_several_are_carried_out_without_a_task_each_and_an_error_stands_in_its_place(server: Server):
+    connection = await AsyncRedisConnection.open(parse_address(server.url))
+    assert await carry_out_all(connection, []) == []
+    tasks = asyncio.all_tasks()
+    calls = [echo("a"), Call("nonsense", "NONSENSE", (), (), bytes), echo("b")]
+    answering = asyncio.ensure_future(carry_out_all(connection, calls))
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() - tasks == {answering}
+    first, refused, last = await answering
+    assert (first, last) == (b"a", b"b")
+    assert isinstance(refused, BrokerError)
     await connection.close()
 
 

@@ -41,6 +41,7 @@ from leanmq_topology.brokers.protocol.operation import (
     BlockingConnection,
     Operation,
     Told,
+    carry_out_all,
     tell,
 )
 from leanmq_topology.brokers.protocol.pairing import ByHand, Declared, Expired, Pair, PairKeeper
@@ -135,5 +136,6 @@ __all__ = [
     "WaitingEntry",
     "WorkerState",
     "Written",
+    "carry_out_all",
     "tell",
 ]

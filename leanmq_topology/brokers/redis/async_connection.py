@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, Self, TypeVar, cast
 
 import hiredis
@@ -88,11 +88,25 @@ class AsyncRedisConnection:
 
         One that falls back to a task may be overtaken by a later one that does not.
         """
+        pipe = self._queue(operation, told)
+        if pipe is not None:
+            pipe.write_now()
+
+    def begin_all(self, begun: Iterable[tuple[Operation[Any], Told[Any]]]) -> None:
+        """Several, as `begin` does it, in one write."""
+        pipes = {self._queue(operation, told) for operation, told in begun}
+        for pipe in pipes:
+            if pipe is not None:
+                pipe.write_now()
+
+    def _queue(self, operation: Operation[T], told: Told[T]) -> RespPipe | None:
+        """The pipe that has it written with the next write; None: a task carries it out."""
         call, pipe = as_call(operation), self._pipe
         if pipe is None or pipe.failure is not None or pipe.is_crowded or call.followers:
             self._tell(self.execute(operation), told)
-        else:
-            pipe.call_now(call.words(), self._limit_s(call), _Beginning(self, pipe, call, told))
+            return None
+        pipe.queue(call.words(), self._limit_s(call), _Beginning(self, pipe, call, told))
+        return pipe
 
     def take_refusal(self, pipe: RespPipe, call: Call[T], text: str, told: Told[T]) -> None:
         """An error reply to what was begun; what there is to do about it takes a task."""

@@ -74,12 +74,17 @@ class RespPipe(asyncio.Protocol):
             return answer
         if not self._unwritten:
             self._loop.call_soon(self._write)
-        self._queue(words, limit_s, answer)
+        self.queue(words, limit_s, answer)
         return answer
 
-    def call_now(self, words: tuple[Word, ...], limit_s: float, answer: Answer) -> None:
-        """Write one command at once, behind whatever this turn has queued so far. Not for an ended pipe."""
-        self._queue(words, limit_s, answer)
+    def queue(self, words: tuple[Word, ...], limit_s: float, answer: Answer) -> None:
+        """Have one command written with the next write. Not for an ended pipe."""
+        exchange = _Exchange(pack_words(words), answer, limit_s)
+        self._unwritten.append(exchange)
+        self.outstanding += exchange.size
+
+    def write_now(self) -> None:
+        """Write what has been queued so far, without waiting for this turn of the loop to end."""
         self._write()
 
     @property
@@ -137,11 +142,6 @@ class RespPipe(asyncio.Protocol):
             self.abort(connection_lost(f"unreadable answer: {failure}", where=self._where, unknown=True))
 
     # -- inside -----------------------------------------------------------------------------------------
-
-    def _queue(self, words: tuple[Word, ...], limit_s: float, answer: Answer) -> None:
-        exchange = _Exchange(pack_words(words), answer, limit_s)
-        self._unwritten.append(exchange)
-        self.outstanding += exchange.size
 
     def _write(self) -> None:
         """Everything queued since, in one write: once a loop turn, unless something is to leave at once."""

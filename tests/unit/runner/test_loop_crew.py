@@ -203,13 +203,12 @@ async def test_when_a_turn_is_over_and_more_waits_that_is_told(short_turns: None
 
 
 async def test_between_two_turns_an_answer_comes_in_and_what_it_leads_to_goes_out():
-    """The way of an answer: its future, whoever waited for it, and the write that this one asks for."""
+    """The way of an answer: its future, and whoever waited for it."""
     loop, way = asyncio.get_running_loop(), list[str]()
     answer = loop.create_future()
 
     async def waiter() -> None:
         way.append(await answer)
-        loop.call_soon(way.append, "written")
 
     async def handler(number: int) -> None:
         if number == 0:
@@ -223,7 +222,7 @@ async def test_between_two_turns_an_answer_comes_in_and_what_it_leads_to_goes_ou
     shift.give(0, 1)
     await shift.until_over(2)
     await waiting
-    assert way == ["run 0", "answered", "written", "run 1"]
+    assert way == ["run 0", "answered", "run 1"]
 
 
 async def test_members_that_go_on_in_one_round_of_the_loop_share_a_turn():

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
+from leanmq_topology.brokers.protocol import Told, tell
 from leanmq_topology.messages.envelope import Delivered, Envelope
 from leanmq_topology.runner.reader import BLOCK_MS, LARGEST_READ, Reader, plan_reads
 from leanmq_topology.upkeep.outage import Outage
@@ -62,6 +64,9 @@ class Server:
 
     def end_fetch(self, connection_id: int) -> str:
         return "end"
+
+    def begin_all(self, begun: Iterable[tuple[Any, Told[Any]]]) -> None:
+        self.telling = [asyncio.ensure_future(tell(self.execute(one), told)) for one, told in begun]
 
     async def execute(self, operation: str) -> Any:
         if operation == "end":

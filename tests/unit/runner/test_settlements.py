@@ -1,14 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from leanmq_topology.brokers.protocol import Dying, Retrying
+from leanmq_topology.brokers.protocol import Dying, Retrying, Told, tell
 from leanmq_topology.errors import BrokerError, BrokerUnavailableError, TopologyNotAppliedError
 from leanmq_topology.messages.envelope import Delivered, Envelope, Undecodable
 from leanmq_topology.messages.outcome import (
@@ -77,6 +77,10 @@ class FakeConnection:
     """How many entries an acknowledgement finds; None: all."""
     seen: list[Asked] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    telling: list[asyncio.Future[None]] = field(default_factory=list)
+
+    def begin_all(self, begun: Iterable[tuple[Any, Told[Any]]]) -> None:
+        self.telling = [asyncio.ensure_future(tell(self.execute(one), told)) for one, told in begun]
 
     async def execute(self, operation: Asked) -> Any:
         self.seen.append(operation)
