@@ -24,7 +24,7 @@ class Employer:
     stuck: Callable[[str], None]
     """Hears of a run that goes on although it was given up."""
     turned: Callable[[], None]
-    """Called when handlers have run in the loop for a while and more waits."""
+    """Called when handlers have run in the loop for a while."""
 
     def hire(self, handler: LoadedHandler, finish: Finish, forget: Forget, succeed: Succeed) -> Crew:
         """A crew for this handler; it reports to these."""

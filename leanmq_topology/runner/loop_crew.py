@@ -64,7 +64,7 @@ class LoopCrew(Generic[U, V]):
 
     A handler that runs longer than `limit_seconds` is cancelled, and its run has failed with `TimeoutError`
     whatever comes after. One that does not end even then is given up; `stuck` hears of that.
-    `turned` is called when handlers have run for a turn and more waits.
+    `turned` is called when handlers have run for a turn, or as long as there was something to run.
     """
 
     def __init__(
@@ -181,7 +181,6 @@ class LoopCrew(Generic[U, V]):
 
     async def _give_way(self) -> None:
         """Let out what this turn has brought about, and in what has arrived meanwhile."""
-        self._turned()
         for _ in range(ROUNDS):
             await asyncio.sleep(0)
 
@@ -197,6 +196,7 @@ class LoopCrew(Generic[U, V]):
             now = time.monotonic()
             if not self._waiting or now >= self._turn_ends or (task is not None and task.cancelling()):
                 self._running -= 1
+                self._turned()
                 return None
 
     def _run(self, unit: U, steps: Steps[U, V], now: float) -> _Begun | None:

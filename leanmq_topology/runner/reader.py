@@ -20,6 +20,7 @@ from leanmq_topology.brokers.protocol import AsyncConnection, Receiver, carry_ou
 from leanmq_topology.errors import BrokerError, BrokerUnavailableError, TopologyNotAppliedError
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.runner.lane import Lane
+from leanmq_topology.runner.prefetch import LARGEST
 from leanmq_topology.upkeep.outage import Outage, Pauses
 from leanmq_topology.upkeep.recovery import recover_own
 from leanmq_topology.upkeep.steps import carry_out_async
@@ -27,7 +28,9 @@ from leanmq_topology.upkeep.steps import carry_out_async
 logger = logging.getLogger("leanmq.runner")
 
 BLOCK_MS = 5_000
-LARGEST_READ = 256
+LARGEST_READ = LARGEST // 2
+"""Half of what a worker holds at most of a queue: one half is run while the other is on its way. With the
+whole in one read, server and worker would wait for each other in turns."""
 SUSPENDED_SECONDS = 1.0
 """How long a queue that could not be read is left out of the reads, unless a look at it says more."""
 UNBLOCK_SECONDS = 0.05

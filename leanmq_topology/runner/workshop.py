@@ -30,7 +30,7 @@ from leanmq_topology.topology.model import Topology
 
 class Workshop:
     """`now_ms` is the server's time. `forgotten` hears of each message left to others, `stuck` of a run that
-    goes on although it was given up. `turned` is called when handlers have run for a while and more waits."""
+    goes on although it was given up. `turned` is called when handlers have run for a while."""
 
     def __init__(
         self,

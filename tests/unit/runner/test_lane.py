@@ -18,6 +18,8 @@ from leanmq_topology.runner.lane import Lane
 from leanmq_topology.runner.middleware.counters import Counters
 from leanmq_topology.runner.middleware.event_log import EventLog
 from leanmq_topology.runner.pipeline import SUCCEEDED, Pipeline, Verdict
+from leanmq_topology.runner.prefetch import LARGEST
+from leanmq_topology.runner.reader import LARGEST_READ
 from leanmq_topology.topology.model import Handler, OnFalse, Queue
 
 DECLARED = Handler(name="charge", queue="billing", call="shop:charge")
@@ -143,3 +145,22 @@ def test_a_set_prefetch_caps_all_that_is_not_acknowledged_what_runs_and_what_wai
     assert (lane.room, lane.hungry) == (0, False)
     lane.settled(["1-0"])
     assert lane.room == 1
+
+
+def test_the_next_read_goes_out_while_what_the_last_one_brought_is_run():
+    class Crew:
+        unstarted = running = in_hand = 0
+
+    lane = make_lane([])
+    lane.crew = crew = cast(Any, Crew())
+    quick = make_message(lease_seconds=60)
+    quick.started_at = time.monotonic()
+    lane.finish(quick, SUCCEEDED)
+    lane.held = {f"{number}-0": make_message(lease_seconds=60) for number in range(LARGEST_READ)}
+    crew.unstarted = crew.in_hand = LARGEST_READ
+    assert (lane.room, lane.hungry) == (LARGEST_READ, True)
+    crew.unstarted = crew.in_hand = LARGEST_READ + 1
+    assert not lane.hungry
+    lane.held = {f"{number}-0": make_message(lease_seconds=60) for number in range(2 * LARGEST)}
+    crew.unstarted = crew.in_hand = 0
+    assert not lane.hungry, "the server is to take acknowledgements first"

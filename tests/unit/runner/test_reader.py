@@ -7,6 +7,7 @@ from typing import Any
 
 from leanmq_topology.brokers.protocol import Told, tell
 from leanmq_topology.messages.envelope import Delivered, Envelope
+from leanmq_topology.runner.prefetch import LARGEST
 from leanmq_topology.runner.reader import BLOCK_MS, LARGEST_READ, Reader, plan_reads
 from leanmq_topology.upkeep.outage import Outage
 
@@ -32,12 +33,12 @@ def test_without_room_nothing_is_read():
 
 
 def test_a_backlog_is_read_in_full_beside_queues_with_little_room():
-    reads = planned(lane("a", 200, backlogged=True), lane("b", 1), lane("c", 2))
-    assert reads == [(["a"], 200, 0), (["b", "c"], 1, 0)]
+    reads = planned(lane("a", 100, backlogged=True), lane("b", 1), lane("c", 2))
+    assert reads == [(["a"], 100, 0), (["b", "c"], 1, 0)]
 
 
 def test_a_lone_backlog_may_wait_because_nothing_waits_for_it():
-    assert planned(lane("a", 200, backlogged=True)) == [(["a"], 200, BLOCK_MS)]
+    assert planned(lane("a", 100, backlogged=True)) == [(["a"], 100, BLOCK_MS)]
 
 
 def test_two_backlogs_are_two_reads_that_do_not_wait():
@@ -47,6 +48,10 @@ def test_two_backlogs_are_two_reads_that_do_not_wait():
 
 def test_one_read_brings_no_more_than_a_bounded_batch():
     assert planned(lane("a", 1024)) == [(["a"], LARGEST_READ, BLOCK_MS)]
+
+
+def test_a_read_brings_half_of_the_most_that_is_held_so_that_the_other_half_is_run_meanwhile():
+    assert 2 * LARGEST_READ == LARGEST
 
 
 class Server:
