@@ -29,7 +29,7 @@ class Counters:
 
     @property
     def total(self) -> int:
-        return sum(self._counts.values())
+        return sum(self._counts.values()) + self.successes
 
     def as_dict(self) -> dict[str, int]:
         """Every name with its count, zeros too."""
