@@ -7,7 +7,6 @@ it. Codes are never reused: 1xx reading, 2xx schema, 3xx references, 4xx policy,
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -97,6 +96,8 @@ def list_codes() -> list[str]:
 
 @cache
 def _read_codes() -> dict[str, dict[str, str]]:
+    import tomllib  # who runs handlers never asks
+
     tables = sorted(files("leanmq_topology").joinpath("codes").iterdir(), key=lambda item: item.name)
     return {
         code: entry

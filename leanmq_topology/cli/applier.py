@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import getpass
-import platform
+import os
 import subprocess
 
 from leanmq_topology.topology.model import Topology
@@ -17,7 +17,7 @@ def name_applier() -> str:
         user = getpass.getuser()
     except (OSError, KeyError):  # a container's user may have no name
         user = "unknown"
-    return f"{user}@{platform.node() or 'localhost'}"
+    return f"{user}@{os.uname().nodename or 'localhost'}"
 
 
 def find_commit(topology: Topology) -> str | None:

@@ -38,14 +38,21 @@ class _ImportTooSlowError(BaseException):
     """Raised into an import that takes too long; a BaseException, so that `except Exception` lets it pass."""
 
 
+_found: set[tuple[str, Path]] = set()
+"""Packages that are in one place only, by the topology's folder: Python looks for each once, and so do we."""
+
+
 def import_module(
     name: str, folder: Path, *, limit_seconds: float = IMPORT_LIMIT_SECONDS
 ) -> ModuleType | ImportProblem:
     """Import a module, looked for in `folder` first and then among what is installed."""
     put_first(folder)
-    clash = find_clash(name.partition(".")[0], folder)
-    if clash is not None:
-        return clash
+    package = name.partition(".")[0]
+    if (package, folder) not in _found:
+        clash = find_clash(package, folder)
+        if clash is not None:
+            return clash
+        _found.add((package, folder))
     process = os.getpid()
     try:
         with contextlib.redirect_stdout(sys.stderr), _limited(limit_seconds):

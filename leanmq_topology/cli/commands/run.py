@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -180,6 +179,8 @@ def run_handlers(call: Invocation, topology: Topology, only: Sequence[str], runn
 
 
 def serve_probes(supervisor: Supervisor, port: tuple[str, int]) -> socket.socket:
+    from importlib.metadata import version
+
     from leanmq_topology.runner.supervisor.probes import Probes, listen
 
     listening = listen(*port)
