@@ -39,6 +39,9 @@ bench: $(INSTALLED) ## the measurements behind the figures in the documents
 	$(BIN)/python -m tests.benchmarks.topology_10k
 	$(BIN)/python -m tests.benchmarks.delivery
 	$(BIN)/python -m tests.benchmarks.starting
+	$(BIN)/python -m tests.benchmarks.requests
+	$(BIN)/python -m tests.benchmarks.latency
+	$(BIN)/python -m tests.benchmarks.crowd
 
 soak: $(INSTALLED) ## all faults at length, about twenty minutes; the table of docs/reliability.md
 	$(BIN)/python -m tests.faults.report --long --write
