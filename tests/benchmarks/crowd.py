@@ -1,11 +1,11 @@
 """What a program of many tasks sends, and what fan-out costs: `python -m tests.benchmarks.crowd`.
 
 32 tasks each await one send after the other. Ours validates, and its sends of one turn travel together.
-By its side FastStream's publisher (PyPI `faststream[redis]`, on uvloop where that is installed) sends the same
-body to a stream; it is no requirement of this project and is left out where it cannot be imported: install it
-into a folder of its own and name that in PYTHONPATH. Fan-out to five queues is compared with five XADD in one
-write over a bare socket, one call at a time. Each side is a process of its own, and they take turns; medians
-over the rounds. Trust the ratios: the machine is shared.
+By its side FastStream's publisher (PyPI `faststream[redis]`, on uvloop where that is installed) sends the
+same body to a stream; it is no requirement of this project and is left out where it cannot be imported:
+install it into a folder of its own and name that in PYTHONPATH. Fan-out to five queues is compared with five
+XADD in one write over a bare socket, one call at a time. Each side is a process of its own, and they take
+turns; medians over the rounds. Trust the ratios: the machine is shared.
 """
 
 from __future__ import annotations
