@@ -49,6 +49,8 @@ class AppliedView:
         self._topology, self._undeclared = topology, undeclared
         self.plain_forms: dict[str, Form] = {}
         """What sends without options of their own have in common, by target; kept by who sends."""
+        self.request_forms: dict[str, Form] = {}
+        """The same of requests, by route."""
         self._destinations: dict[str, Destination] = {}
         self._schemas: dict[str, MessageSchema] = {}
         self._declared: dict[str, Contract] = {}

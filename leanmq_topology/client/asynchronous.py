@@ -40,7 +40,14 @@ from leanmq_topology.client.requesting import (
     write_request,
 )
 from leanmq_topology.client.requesting_tasks import Requester, read_in_time
-from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
+from leanmq_topology.client.sender import (
+    MOST_REFRESHES,
+    Batch,
+    Slices,
+    keeps_changing,
+    write_batch,
+    write_single,
+)
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
 from leanmq_topology.errors import LeanMQError
@@ -118,7 +125,7 @@ class Client:
             correlation_id=correlation_id,
             durability=durability,
         )
-        return (await self._send(self._write(target, (data,), options)))[0]
+        return (await self._send(write_single(target, data, options, now_ms=self._clock())))[0]
 
     async def send_many(
         self,

@@ -11,12 +11,14 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
 from leanmq_topology.brokers.protocol import Arrived, Duplicate, Reply, SendResult
 from leanmq_topology.client.applied import AppliedView
-from leanmq_topology.client.options import read_duration, read_options
-from leanmq_topology.client.sender import Batch, write_batch
+from leanmq_topology.client.handling import being_handled
+from leanmq_topology.client.options import SendOptions, read_duration, read_options
+from leanmq_topology.client.sender import Batch, Form, write_draft
 from leanmq_topology.contracts.payload import decode_data
 from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError, SettingError
 from leanmq_topology.messages.message import HEADER_REPLY_TO, HEADER_ROUTE
@@ -132,6 +134,13 @@ class Request(Batch):
 
     __slots__ = ()
 
+    def find_form(self, destination: Destination, view: AppliedView) -> Form:
+        """Requests without options of their own share one form, as plain sends do."""
+        form = view.request_forms.get(destination.name)
+        if form is None or form.destination is not destination or form.options is not self.options:
+            form = view.request_forms[destination.name] = Form(destination, self.options, view)
+        return form
+
     @property
     def id(self) -> str:
         return self.drafts[0].id
@@ -188,11 +197,22 @@ def write_request(
     now_ms: int,
 ) -> Request:
     """A request as it is sent. It expires when nobody waits for its reply any more."""
-    options = read_options(id=id, ttl=timeout_ms / 1000, headers=headers, correlation_id=correlation_id)
-    ours = {HEADER_REPLY_TO: inbox, HEADER_ROUTE: destination.name}
-    marked = replace(options, headers={**options.headers, **ours})
-    batch = write_batch(destination.name, (data,), marked, now_ms=now_ms)
-    return Request(batch.target, batch.options, batch.now_ms, batch.drafts)
+    if id is None and not headers and correlation_id is None and being_handled.get() is None:
+        options = _plain_options(inbox, destination.name, timeout_ms)
+    else:
+        asked = read_options(id=id, ttl=timeout_ms / 1000, headers=headers, correlation_id=correlation_id)
+        options = replace(asked, headers={**asked.headers, **_mark(inbox, destination.name)})
+    return Request(destination.name, options, now_ms, (write_draft(data, options),))
+
+
+@lru_cache(maxsize=256)
+def _plain_options(inbox: str, route: str, timeout_ms: int) -> SendOptions:
+    """One object for all that ask alike, so that what follows from it is worked out once."""
+    return SendOptions(ttl_ms=timeout_ms, headers=_mark(inbox, route))
+
+
+def _mark(inbox: str, route: str) -> dict[str, str]:
+    return {HEADER_REPLY_TO: inbox, HEADER_ROUTE: route}
 
 
 def read_reply(destination: Destination, reply: Reply) -> Any:

@@ -11,7 +11,7 @@ import contextlib
 import copy
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -105,26 +105,16 @@ class Requester:
             async with limit:
                 request = write(inbox=await self.open())
                 message_id = request.id
-                with self.expect(message_id) as answer:
+                answer = self._expect(message_id)
+                try:
                     await send(request)
                     return await answer
+                finally:
+                    self._box.waiting.pop(message_id, None)
         except TimeoutError:
             if not limit.expired():
                 raise
             raise RequestTimeoutError(route, message_id, seconds) from None
-
-    @contextlib.contextmanager
-    def expect(self, request_id: str) -> Iterator[asyncio.Future[Reply]]:
-        """The future of a reply; nobody waits for it any more once the block is left."""
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._box.add(request_id, answer)
-        try:
-            if not self._is_reading:
-                self._is_reading = True
-                self._read_on()
-            yield answer
-        finally:
-            self._box.waiting.pop(request_id, None)
 
     async def close(self) -> None:
         """Delete the inbox. Whoever still waits is told that no reply will come."""
@@ -137,6 +127,15 @@ class Requester:
             with contextlib.suppress(LeanMQError, TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._connection.execute(self._broker.close_inbox(self._box.name))
+
+    def _expect(self, request_id: str) -> asyncio.Future[Reply]:
+        """The future of a reply, for as long as it is among those who wait."""
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._box.add(request_id, answer)
+        if not self._is_reading:
+            self._is_reading = True
+            self._read_on()
+        return answer
 
     async def _keep(self) -> None:
         """Make the inbox, or renew it; one that is gone is followed by another."""

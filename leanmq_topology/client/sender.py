@@ -57,7 +57,7 @@ class Batch:
 
         Raises `InvalidMessageError`, or `BatchTooLargeError` for more than one atomic step may write.
         """
-        form = _find_form(destination, self.options, view)
+        form = self.find_form(destination, view)
         headers = form.write_headers(self.now_ms)
         try:
             sends = [form.address(draft, headers) for draft in self.drafts]
@@ -66,6 +66,15 @@ class Batch:
             raise
         check_size(sends)
         return sends
+
+    def find_form(self, destination: Destination, view: AppliedView) -> Form:
+        """Sends without options of their own share one form for as long as their destination is current."""
+        if self.options is not PLAIN:
+            return Form(destination, self.options, view)
+        form = view.plain_forms.get(destination.name)
+        if form is None or form.destination is not destination:
+            form = view.plain_forms[destination.name] = Form(destination, self.options, view)
+        return form
 
     def level(self, destination: Destination) -> Durability:
         """How durable these sends are to be. Raises `SettingError` for less than the target declares."""
@@ -111,6 +120,21 @@ def write_batch(target: str, items: Iterable[Any], options: SendOptions, *, now_
         return Batch(target, options, now_ms, (Draft(options.id or new_message_id(), given[0], raws[0]),))
     ids = new_message_ids(len(raws))
     return Batch(target, options, now_ms, list(map(Draft, ids, given, raws)))
+
+
+def write_single(target: str, data: Any, options: SendOptions, *, now_ms: int) -> Batch:
+    """What `write_batch` makes of one message, for less."""
+    return Batch(target, options, now_ms, (write_draft(data, options),))
+
+
+def write_draft(data: Any, options: SendOptions) -> Draft:
+    """Encode one message. Raises `InvalidMessageError` for what JSON cannot carry unchanged."""
+    try:
+        raw = encode_data(data)
+    except InvalidMessageError as failure:
+        failure.index = 0
+        raise
+    return Draft(options.id or new_message_id(), data, raw)
 
 
 def choose_durability(target: str, least: Durability, asked: Durability | None) -> Durability:
@@ -174,14 +198,14 @@ class Form:
         "_contract",
         "_is_marked",
         "_is_named",
-        "_options",
         "_type",
         "_written",
         "destination",
+        "options",
     )
 
     def __init__(self, destination: Destination, options: SendOptions, view: AppliedView) -> None:
-        self.destination, self._options = destination, options
+        self.destination, self.options = destination, options
         self._type = choose_type(destination, options.type)
         self._chosen = destination.narrow(options.topic, self._type)
         self._contract = find_contract(self._type, destination, view)
@@ -195,7 +219,7 @@ class Form:
         """Headers of a message sent now: one object a millisecond, so that they are encoded once."""
         written = self._written  # replaced as a whole: threads share a form
         if written[0] != now_ms:
-            headers = encode_headers(self._options, format_time(now_ms), self._contract)
+            headers = encode_headers(self.options, format_time(now_ms), self._contract)
             written = self._written = (now_ms, headers)
         return written[1]
 
@@ -217,8 +241,8 @@ class Form:
             destination.digest,
             queues,
             Envelope(draft.id, self._type, draft.raw, headers),
-            self._options.ttl_ms,
-            self._options.delay_ms,
+            self.options.ttl_ms,
+            self.options.delay_ms,
             self._mark(draft, queues) if self._is_marked else (),
             destination.plain,
         )
@@ -246,16 +270,6 @@ class Form:
         if self._is_named and not decides_alone:
             marks.insert(0, mark_named(draft.id))
         return tuple(marks)
-
-
-def _find_form(destination: Destination, options: SendOptions, view: AppliedView) -> Form:
-    """Sends without options of their own share one form for as long as their destination is current."""
-    if options is not PLAIN:
-        return Form(destination, options, view)
-    form = view.plain_forms.get(destination.name)
-    if form is None or form.destination is not destination:
-        form = view.plain_forms[destination.name] = Form(destination, options, view)
-    return form
 
 
 def weigh(sends: Sequence[Outgoing]) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any
 from leanmq_topology.brokers.protocol import SendResult
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.options import read_options
-from leanmq_topology.client.sender import Batch, check_size, raise_unconfirmed, write_batch
+from leanmq_topology.client.sender import Batch, check_size, raise_unconfirmed, write_single
 from leanmq_topology.clock import Clock
 from leanmq_topology.errors import InvalidMessageError, SettingError, TransactionError
 from leanmq_topology.messages.envelope import Outgoing
@@ -62,7 +62,7 @@ class Transaction:
             correlation_id=correlation_id,
             durability=durability,
         )
-        return self.add(write_batch(target, (data,), options, now_ms=self._clock()))
+        return self.add(write_single(target, data, options, now_ms=self._clock()))
 
     def add(self, batch: Batch) -> str:
         """Add a message that was written before; returns its id."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from leanmq_topology.brokers.protocol import AppliedRecord
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.options import SendOptions, read_options
-from leanmq_topology.client.sender import MOST_BYTES, MOST_COPIES, Batch, weigh, write_batch
+from leanmq_topology.client.sender import MOST_BYTES, MOST_COPIES, Batch, weigh, write_single
 from leanmq_topology.clock import Clock, system_clock
 from leanmq_topology.errors import (
     BatchTooLargeError,
@@ -42,7 +42,7 @@ class OutputWriter:
 
     def write(self, target: str, data: Any, options: SendOptions) -> Output:
         """Validate and address a message. Raises what a send raises before it leaves."""
-        batch = write_batch(target, (data,), options, now_ms=self._clock())
+        batch = write_single(target, data, options, now_ms=self._clock())
         return Output(batch, self.address(batch))
 
     def address(self, batch: Batch) -> list[Outgoing]:

@@ -9,11 +9,13 @@ import pytest
 
 from leanmq_topology.brokers.protocol import Arrived, Reply
 from leanmq_topology.client import requesting
+from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.requesting import (
     LIFETIME_MS,
     RENEW_SECONDS,
     TRIM_AFTER,
     Mailbox,
+    Request,
     choose_timeout_ms,
     foresee_timeout_ms,
     read_reply,
@@ -176,3 +178,21 @@ def test_how_long_a_request_may_take_is_foreseen_from_the_call_or_from_the_file(
     assert foresee_timeout_ms(topology, "ask", "2s") == 2000
     assert foresee_timeout_ms(topology, "ask", None) == 700
     assert foresee_timeout_ms(topology, "not declared here", None) is None
+
+
+def test_requests_that_ask_alike_share_what_follows_from_it_and_others_do_not():
+    view = AppliedView(make_topology("shop"))
+    destination = Destination("ask", "d", (), {"answer": ANSWER}, reply=ANSWER)
+
+    def ask(**asked: Any) -> Request:
+        plain = {"inbox": "i", "timeout_ms": 9, "id": None, "headers": None, "correlation_id": None}
+        return write_request(destination, {"n": 1}, now_ms=0, **{**plain, **asked})
+
+    first = ask().find_form(destination, view)
+    assert ask().find_form(destination, view) is first
+    for other in ({"inbox": "j"}, {"timeout_ms": 8}, {"id": "r-1"}, {"headers": {"a": "b"}}):
+        request = ask(**other)
+        form = request.find_form(destination, view)
+        assert form is not first
+        assert form.options is request.options
+    assert ask().find_form(replace(destination, digest="e"), view).destination.digest == "e"
