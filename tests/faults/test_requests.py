@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable
 from pathlib import Path
+
+import pytest
 
 from leanmq_topology import Topology
 from tests.faults.catalogue import Figures
@@ -26,6 +31,7 @@ routes:
   ask: {{type: request, request: number, reply: number, queue: work}}
 """
 WAITS, ANSWERED = 0, 1
+CLIENTS, KILLED, CROWD_LIFETIME_MS = 100, 20, 5_000
 
 
 def start_caller(path: Path, url: str, number: int) -> subprocess.Popen[str]:
@@ -90,6 +96,82 @@ async def test_callers_that_are_killed_leave_nothing_behind(
     )
     assert (state.counters["acked"], state.counters["late_replies"], state.dead) == (4, 2, 0)
     assert place.command("KEYS", f"{{{namespace}}}:r:*") == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+async def test_of_a_hundred_clients_of_which_twenty_are_killed_no_key_is_left(
+    server: Server, namespace: str, tmp_path: Path, figures: Figures
+):
+    """Ten are killed while they wait, ten after they were answered; eighty ask once and close."""
+    path = tmp_path / "topology.yaml"
+    path.write_text(TOPOLOGY.format(namespace=namespace))
+    place = Place(server, Topology.load(path))
+    await asyncio.to_thread(place.apply)
+    before = set(place.command("KEYS", f"{{{namespace}}}:*"))
+    waiting, goes_on = asyncio.Event(), asyncio.Event()
+    waiters: set[int] = set()
+
+    async def handler(data: dict[str, int]) -> dict[str, int]:
+        if data["n"] < KILLED // 2:
+            waiters.add(data["n"])
+            if len(waiters) == KILLED // 2:
+                waiting.set()
+            await goes_on.wait()
+        return data
+
+    crowd = start_crowd(path, server.url)
+    pids: dict[int, int] = {}
+    try:
+        async with working(place, load(handler, concurrency=KILLED)):
+            answered = await asyncio.to_thread(hear_crowd, crowd, pids)
+            assert answered == set(range(KILLED // 2, CLIENTS))
+            await happens(waiting)
+            for number in range(KILLED):
+                os.kill(pids[number], signal.SIGKILL)
+            assert await asyncio.to_thread(say, crowd) == f"ended {CLIENTS - KILLED} {KILLED}"
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while place.command("KEYS", f"{{{namespace}}}:r:*"):
+                    await asyncio.sleep(0.02)  # a server has no way to signal that a key expired
+            goes_on.set()
+            state = await place.until_settled()
+    finally:
+        end_crowd(crowd, pids)
+    assert state.counters is not None
+    assert (state.counters["acked"], state.counters["late_replies"]) == (CLIENTS, KILLED // 2)
+    left = {key.split(b":")[1] for key in set(place.command("KEYS", f"{{{namespace}}}:*")) - before}
+    # The last flush of each producer is remembered for ten minutes; `upkeep` is the namespace's own.
+    assert left <= {b"p", b"upkeep"}
+    figures.report(
+        "F55", server=server.kind, clients=CLIENTS, killed=KILLED, late_replies=KILLED // 2, leaked=0
+    )
+
+
+def start_crowd(path: Path, url: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "tests.support.calling_crowd", str(path), url]
+    numbers = map(str, (CROWD_LIFETIME_MS, CLIENTS, KILLED))
+    return subprocess.Popen([*words, *numbers], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def hear_crowd(crowd: subprocess.Popen[str], pids: dict[int, int]) -> set[int]:
+    """Which of them were answered, once all are that can be; notes who they are."""
+    answered: set[int] = set()
+    while len(answered) < CLIENTS - KILLED // 2 or len(pids) < CLIENTS:
+        kind, *words = say(crowd).split()
+        if kind == "caller":
+            pids[int(words[0])] = int(words[1])
+        else:
+            answered.add(int(words[0]))
+    return answered
+
+
+def end_crowd(crowd: subprocess.Popen[str], pids: dict[int, int]) -> None:
+    """Whatever the test met: nobody stays."""
+    if crowd.poll() is None:
+        for pid in pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        crowd.kill()
+    crowd.communicate()
 
 
 async def test_a_cancelled_request_gets_nobody_elses_answer_and_leaves_no_waiter(
