@@ -44,9 +44,14 @@ class SendOptions:
     durability: Durability | None = None
     topic: str | None = None
 
+    @property
+    def adds_only_headers(self) -> bool:
+        """As what a handler sends by a client does, which refers to the message being handled."""
+        return (self.type, self.id, self.ttl_ms, self.delay_ms, self.durability, self.topic) == _NOTHING[:6]
 
-PLAIN: Final = SendOptions()
+
 _NOTHING: Final = (None,) * 8
+PLAIN: Final = SendOptions()
 
 
 def read_options(

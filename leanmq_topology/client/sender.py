@@ -59,6 +59,8 @@ class Batch:
         """
         form = self.find_form(destination, view)
         headers = form.write_headers(self.now_ms)
+        if form.options is not self.options:  # it is shared: these headers are of this batch alone
+            headers = {**headers, **self.options.headers}
         try:
             sends = [form.address(draft, headers) for draft in self.drafts]
         except InvalidMessageError as failure:
@@ -68,12 +70,12 @@ class Batch:
         return sends
 
     def find_form(self, destination: Destination, view: AppliedView) -> Form:
-        """Sends without options of their own share one form for as long as their destination is current."""
-        if self.options is not PLAIN:
+        """Sends without options but headers share one form for as long as their destination is current."""
+        if self.options is not PLAIN and not self.options.adds_only_headers:
             return Form(destination, self.options, view)
         form = view.plain_forms.get(destination.name)
         if form is None or form.destination is not destination:
-            form = view.plain_forms[destination.name] = Form(destination, self.options, view)
+            form = view.plain_forms[destination.name] = Form(destination, PLAIN, view)
         return form
 
     def level(self, destination: Destination) -> Durability:

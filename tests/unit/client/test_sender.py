@@ -10,6 +10,7 @@ import pytest
 
 from leanmq_topology.brokers.protocol import Duplicate, Full, Stale, Stored
 from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.handling import being_handled
 from leanmq_topology.client.options import read_options
 from leanmq_topology.client.sender import MOST_COPIES, Batch, Slices, write_batch
 from leanmq_topology.errors import (
@@ -19,7 +20,7 @@ from leanmq_topology.errors import (
     QueueFullError,
     TopologyNotAppliedError,
 )
-from leanmq_topology.messages.envelope import Once
+from leanmq_topology.messages.envelope import Envelope, Once
 from leanmq_topology.messages.routing import Destination
 from leanmq_topology.topology.model import Deduplication, FanoutRoute, Queue, Target
 from leanmq_topology.topology.specs import address_digests, digest, resource_specs
@@ -234,3 +235,41 @@ def test_what_is_wrong_in_a_later_step_is_counted_from_the_first():
         under_way.next()
     under_way.goes_on(caught.value)
     assert caught.value.index == MOST_COPIES + 1
+
+
+# -- what sends have in common --------------------------------------------------------------------------
+
+
+def test_sends_that_add_only_headers_share_what_is_worked_out_for_all_and_keep_their_own(view: AppliedView):
+    destination = learn(view, "billing")
+    first, second, plain = (
+        write("billing", {}, **options).address(destination, view)[0].envelope.headers
+        for options in ({"correlation_id": "a"}, {"headers": {"tenant": "b"}}, {})
+    )
+    form = view.plain_forms["billing"]
+    assert (first["correlationid"], second["tenant"]) == ("a", "b")
+    assert set(first) - {"correlationid"} == set(second) - {"tenant"} == set(plain)
+    write("billing", {}, headers={"tenant": "c"}).address(destination, view)
+    assert view.plain_forms["billing"] is form
+
+
+def test_sends_with_other_options_leave_the_common_form_alone(view: AppliedView):
+    destination = learn(view, "billing")
+    [delayed] = write("billing", {}, delay=5).address(destination, view)
+    [plain] = write("billing", {}).address(destination, view)
+    assert (delayed.delay_ms, plain.delay_ms) == (5000, None)
+
+
+def test_what_is_sent_while_a_message_is_handled_shares_the_common_form(view: AppliedView):
+    destination = learn(view, "billing")
+    write("billing", {}).address(destination, view)
+    form = view.plain_forms["billing"]
+    token = being_handled.set(Envelope("cause", "t", b"{}"))
+    try:
+        batch = write("billing", {})
+    finally:
+        being_handled.reset(token)
+    [outgoing] = batch.address(destination, view)
+    assert outgoing.envelope.headers["causationid"] == "cause"
+    assert batch.options.adds_only_headers
+    assert view.plain_forms["billing"] is form
