@@ -44,7 +44,8 @@ FAULTS: Final[dict[str, Entry]] = {
         "a handler leaves a thread behind that never ends", "the process is gone soon after its drain"
     ),
     "F66": Entry(
-        "a worker has no descriptors left", "it ends or recovers; its messages are run, none is lost"
+        "no descriptors, memory or room for output in a worker; a full disk under the embedded broker",
+        "it ends or recovers; its messages are run, none is lost; the broker stays until it has written all",
     ),
     "F67": Entry("a handler forks, and the copy comes back from it", "the worker goes on; no second worker"),
     "F12": Entry(

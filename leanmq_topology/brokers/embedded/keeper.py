@@ -12,7 +12,7 @@ Requests and answers on the control socket are one JSON object a line:
     {"do": "release"}                  count me no longer, and say whether the server ends now
     {"do": "status"}                   facts about the server
     {"do": "pin"}                      keep it without users
-    {"do": "stop", "force": false}     unpin, and stop unless others still use it
+    {"do": "stop", "force": false}     unpin, and stop unless others still use it, or it has no room to write
 Answered with the facts, or with {"error": {"message", "hint"}} if the server cannot start.
 
 It imports a few small modules of the standard library, so it starts fast and stays small.
@@ -86,6 +86,8 @@ class Keeper:
         self.callers: list[Caller] = []
         self.pinned = False
         self.ending = False
+        self.unwritten = False
+        """The disk had no room for what the server answered for when it was last to end."""
         self.linger_ms = DEFAULT_LINGER_MS
         self.idle_since = time.monotonic()
         self.crashes = 0
@@ -121,6 +123,8 @@ class Keeper:
     def _patience(self) -> float:
         if self._is_used():
             return TICK_SECONDS
+        if self.unwritten:
+            return TICK_SECONDS
         return min(TICK_SECONDS, max(0.0, self.idle_since + self.linger_ms / 1000 - time.monotonic()))
 
     def _is_used(self) -> bool:
@@ -131,10 +135,17 @@ class Keeper:
         if self._is_used():
             self.idle_since = now
         elif now >= self.idle_since + self.linger_ms / 1000:
-            self.ending = True
+            self._end_unless_unwritten()
         if os.fstat(self.lock).st_nlink == 0:  # the folder was deleted: nobody can find this server again
             self.ending = True
         self.server.log.bound()
+
+    def _end_unless_unwritten(self) -> None:
+        """Nobody needs the server. While its disk is full it stays, or what it answered for would be lost."""
+        before, self.unwritten = self.unwritten, not self.server.has_written()
+        self.ending = self.ending or not self.unwritten
+        if self.unwritten and not before:
+            print("keeper: the disk is full: staying until all is written", file=sys.stderr, flush=True)  # noqa: T201
 
     def _revive_if_dead(self) -> None:
         """A server that died under its users comes back on the same socket, unless it keeps dying."""
@@ -192,7 +203,8 @@ class Keeper:
         caller.holds = None
         if not self._is_used():
             self.idle_since, self.linger_ms = time.monotonic(), caller.linger_ms
-            self.ending = self.ending or not self.linger_ms
+            if not self.linger_ms:
+                self._end_unless_unwritten()
 
     def _serve_request(self, caller: Caller, line: bytes) -> None:
         try:
@@ -215,7 +227,10 @@ class Keeper:
             case "stop":
                 self.pinned = False
                 others = any(other.holds for other in self.callers if other is not caller)
-                self.ending = self.ending or bool(request["force"]) or not others
+                if request["force"]:
+                    self.ending = True
+                elif not others:
+                    self._end_unless_unwritten()
 
     # -- what it knows ----------------------------------------------------------------------------------
 
@@ -230,13 +245,15 @@ class Keeper:
             "server_version": info.get("valkey_version") or info.get("redis_version", "unknown"),
             "started_at": self.started_at,
             "pinned": self.pinned,
+            "unwritten": self.unwritten,
             "holders": [caller.holds for caller in self.callers if caller.holds],
         }
 
     def record(self) -> None:
         """Tell later commands where everything is."""
         runtime = os.path.dirname(self.server.socket_path)  # noqa: PTH120
-        kept = {key: value for key, value in self.facts().items() if key not in {"pinned", "holders"}}
+        passing = {"pinned", "unwritten", "holders"}
+        kept = {key: value for key, value in self.facts().items() if key not in passing}
         try:
             write_record(f"{self.state}/server.json", {"format": 1, "runtime": runtime, **kept})
         except OSError as failure:

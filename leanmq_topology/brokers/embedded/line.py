@@ -38,6 +38,8 @@ class ServerFacts:
     """`pid` and `name` of each command that uses it."""
     ending: bool
     """The keeper stops the server now; the line closes when all is gone."""
+    unwritten: bool = False
+    """Its disk has no room for what it answered for: it stays until there is."""
 
     @classmethod
     def from_answer(cls, answer: dict[str, Any]) -> ServerFacts:

@@ -18,6 +18,8 @@ START_SECONDS = 20.0
 """How long a server may take until it answers at all; reading its data back may take longer."""
 STOP_SECONDS = 10.0
 """How long a clean stop may take before SIGKILL."""
+WRITE_SECONDS = 2.5
+"""How long what was answered for may take to be written; a write waits 2 s for a sync under way at most."""
 LOG_LIMIT_BYTES = 1 << 20
 LOG_KEPT_BYTES = 1 << 16
 ERROR_LINES = 8
@@ -46,13 +48,15 @@ class ServerFailedError(Exception):
         self.hint = hint
 
 
-def ask_server(path: str, timeout: float = 2.0) -> tuple[dict[str, str], bool] | None:
+def ask_server(
+    path: str, section: str = "server", timeout: float = 2.0
+) -> tuple[dict[str, str], bool] | None:
     """What INFO says of the server on this socket, and if it has read its data; None: nothing answers."""
     try:
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(timeout)
             probe.connect(path)
-            probe.sendall(b"INFO server\r\nPING\r\n")
+            probe.sendall(f"INFO {section}\r\nPING\r\n".encode())
             stream = probe.makefile("rb")
             head = stream.readline(64)
             body = stream.read(int(head[1:]) + 2) if head.startswith(b"$") else b""
@@ -187,6 +191,21 @@ class Server:
             self.pid = 0
             self._release_guard()
         return not self.pid
+
+    def has_written(self) -> bool:
+        """Whether its append-only file holds all that it answered for; waits while it writes.
+
+        A disk that is full leaves the rest in its memory, from where it tries again each second; told to end,
+        it would give that up. Nothing can be kept for a server that does not answer.
+        """
+        deadline = time.monotonic() + WRITE_SECONDS
+        while time.monotonic() < deadline and (answer := ask_server(self.socket_path, "persistence")):
+            if answer[0].get("aof_last_write_status", "ok") != "ok":
+                return False
+            if answer[0].get("aof_buffer_length", "0") == "0":
+                return True
+            time.sleep(0.01)  # it waits for a sync of its own, which nothing signals
+        return True
 
     def stop(self, first: signal.Signals = signal.SIGTERM) -> None:
         """End it: SIGTERM writes and syncs the append-only file; SIGKILL follows if that takes too long."""

@@ -58,10 +58,10 @@ def status(call: Invocation) -> None:
 
 
 @command.command("stop")
-@click.option("--force", is_flag=True, help="Stop it even while other commands use it.")
+@click.option("--force", is_flag=True, help="Stop it even while other commands use it, or its disk is full.")
 @common_options()
 def stop(call: Invocation, force: bool) -> None:
-    """Stop it; while other commands use it, it stops when they end."""
+    """Stop it; while other commands use it, or its disk is full, it stops when that ends."""
     from leanmq_topology.brokers.embedded.launcher import stop as stop_server
 
     folder = find_folder(call)
@@ -73,6 +73,12 @@ def stop(call: Invocation, force: bool) -> None:
         call.output.data("server", describe_stopped(folder), "stopped")
     else:
         call.output.data("server", describe(facts), "")
+        if facts.unwritten:
+            call.output.note(
+                f"the disk of {folder} is full: it stays until all it was sent is written\n"
+                "  make room, or give that up with `leanmq server stop --force`"
+            )
+            return
         call.output.note(
             f"still used by {_name_holders(facts)}; it stops when they end\n"
             "  stop it now with `leanmq server stop --force`"
@@ -164,6 +170,8 @@ def render(facts: ServerFacts) -> str:
     from leanmq_topology.topology.values import format_size
 
     stays = "until `leanmq server stop`" if facts.pinned else "while commands use it"
+    if facts.unwritten:
+        stays = "until its disk has room for all it was sent"
     rows = {
         "url": facts.url,
         "server": f"{facts.server_name.capitalize()} {facts.server_version}, pid {facts.server_pid}",

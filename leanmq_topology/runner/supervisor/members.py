@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from leanmq_topology.runner.marks import Board
 from leanmq_topology.runner.supervisor.process import Downward, Main
-from leanmq_topology.runner.supervisor.wire import Ended, Facts, Failed, Ready
+from leanmq_topology.runner.supervisor.wire import NO_MEMORY_EXIT, Ended, Facts, Failed, Ready
 
 FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 5.0
@@ -121,6 +121,8 @@ class Backoff:
 
 def describe_status(status: int) -> str:
     """What `waitpid` says, in words: `exit code 1`, `SIGSEGV`."""
+    if status == NO_MEMORY_EXIT:
+        return f"no memory was left in it (exit code {status})"
     if status >= 0:
         return f"exit code {status}"
     try:

@@ -11,6 +11,8 @@ from leanmq_topology.diagnostics import Diagnostic
 from leanmq_topology.errors import InvalidTopologyError, LeanMQError
 
 BUG_EXIT = 70
+NO_MEMORY_EXIT = 71
+"""Of a worker process that found no memory for its own work."""
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):

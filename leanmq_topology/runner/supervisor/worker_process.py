@@ -16,6 +16,7 @@ from leanmq_topology.brokers.protocol import Part
 from leanmq_topology.runner import forks
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.marks import Marks
+from leanmq_topology.runner.supervisor import starvation
 from leanmq_topology.runner.supervisor.members import Birth, Role
 from leanmq_topology.runner.supervisor.process import Main, Upward
 from leanmq_topology.runner.supervisor.staff import AFTER_DRAIN_SECONDS
@@ -112,6 +113,8 @@ async def _serve(
             idle = IdleEnd(worker)
             worker.on_suspected = idle.note_suspects
             beside.append(asyncio.create_task(idle.run(), name="idle"))
+        for task in beside:
+            starvation.watch(task)
         try:
             ended = await worker.run(ready)
         finally:
@@ -151,6 +154,7 @@ def _obey(upward: Upward, worker: Worker, drain_seconds: float) -> None:
     """Drain when told to, by the supervisor, by its end, or by a signal to this very process."""
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, worker.stop)
+    starvation.end_where_memory_ends(loop)
     forks.guard(loop, upward.leave)
 
     def stop(orphaned: bool) -> None:
