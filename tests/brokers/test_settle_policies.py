@@ -22,7 +22,7 @@ from leanmq_topology.upkeep.recovery import recover_own
 from leanmq_topology.upkeep.steps import carry_out
 from tests.support.factories import make_topology, write_topology
 from tests.support.servers import Server
-from tests.support.stage import COLOURS, Stage, open_carrier
+from tests.support.stage import COLOURS, Stage, count_calls, open_carrier
 
 BOOM = Failure("ValueError", "boom")
 DAY_MS = 24 * 3600 * 1000
@@ -518,6 +518,22 @@ def test_a_late_acknowledgement_is_taken_and_counted_as_late(stage: Stage):
 
 def send_from(stage: Stage, delivered: Delivered, flush: Flush, consumer: str = "me") -> OutputsSent:
     return stage.carry(stage.broker.ack_with_outputs(consumer, delivered, flush))
+
+
+def test_plain_outputs_go_the_short_way_unless_the_server_knows_better(stage: Stage):
+    stage.send("dated", "m0", "m1", "m2")
+    first, second, third = stage.fetch("dated")
+    send_from(stage, first, stage.flush(stage.outgoing("plain", "o0")))  # the script is loaded by then
+    before = count_calls(stage)
+    flush = stage.flush(stage.outgoing("plain", "o1"))
+    answers = [send_from(stage, second, flush) for _ in range(2)]  # the second time as after a lost answer
+    made = count_calls(stage) - before
+    assert answers == [OutputsSent(True, (Stored("o1", 1),))] * 2
+    assert (made["evalsha"], made["type"], made["hget"]) == (2, 0, 2)
+    stage.raw("HSET", stage.keys.meta("plain"), "max_length", 2)
+    flush = stage.flush(stage.outgoing("plain", "o2"))
+    assert send_from(stage, third, flush) == OutputsSent(True, (Full("plain", 2),))
+    assert (stage.look("plain").ready, stage.look("dated").in_flight) == (2, 1)
 
 
 @pytest.mark.parametrize("kind", ["meta", "acked"])

@@ -7,7 +7,15 @@ from typing import Any, Final
 
 import msgspec
 
-from leanmq_topology.brokers.protocol import Dying, Flush, HandedBack, OutputsSent, Reply, Retrying
+from leanmq_topology.brokers.protocol import (
+    Dying,
+    Flush,
+    HandedBack,
+    OutputsSent,
+    Reply,
+    Retrying,
+    SendResult,
+)
 from leanmq_topology.brokers.redis import sending
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, SUSPECTS, Keys
@@ -39,9 +47,21 @@ def ack_with_outputs(
     keys: Keys, consumer: str, delivered: Delivered, flush: Flush, reply: Reply | None
 ) -> Call[OutputsSent]:
     """Success, what the handler sends, and its reply, in one step."""
-    sends = (
-        sending.send_fully(keys, msgspec.structs.replace(flush, all_or_none=True)) if flush.sends else None
-    )
+    flush = msgspec.structs.replace(flush, all_or_none=True)
+    sends = sending.send(keys, flush) if flush.sends else None
+    return _ack_and_send(keys, consumer, delivered, flush, reply, sends)
+
+
+def _ack_and_send(
+    keys: Keys,
+    consumer: str,
+    delivered: Delivered,
+    flush: Flush,
+    reply: Reply | None,
+    sends: Call[list[SendResult]] | None,
+) -> Call[OutputsSent]:
+    """The step around what sends the flush; in its place, the one around what is sent in place of that."""
+    longer = sends.otherwise if sends else None
 
     def read(reply: Any) -> OutputsSent:
         ours = reply[0] == 1
@@ -59,11 +79,12 @@ def ack_with_outputs(
         (
             *(GROUP, consumer, *_lease(delivered)),
             *reply_words(reply),
-            *(flush.sequence, sending.MARKER_LIFE_MS),
+            *(flush.sequence, sending.MARKER_LIFE_MS, int(longer is not None)),
             *(sends.arguments if sends else ()),
         ),
         read,
         read_error=not_applied(keys, [delivered.queue]),
+        otherwise=longer and (lambda: _ack_and_send(keys, consumer, delivered, flush, reply, longer())),
     )
 
 

@@ -1,12 +1,13 @@
 -- Acknowledge one delivery, and reply to its request or store what its handler sends, in one step: all or nothing.
 --
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:a:<queue>   4 {ns}:c:<queue>   5 {ns}:t:<queue>
---        6 {ns}:r:<client>   7 {ns}:p:<producer>   then those of `send`, if anything is sent
+--        6 {ns}:r:<client>   7 {ns}:p:<producer>   then those of `send` or `send_plain`, if anything is sent
 -- ARGV   1 group   2 consumer   3 entry id   4 delivery count
 --        5 id of the request, '' for no reply   6 type   7 data   8 error of the reply
---        9 sequence   10 life of the producer's marker in ms
---        then those of `send`, if anything is sent, for a flush that is all or none
--- Returns {1, what `send` returns}: done, unless a send was refused: then nothing was; or {0}: somebody else's by now
+--        9 sequence   10 life of the producer's marker in ms   11 '1': what is sent goes by `send_plain`
+--        then those of `send` or `send_plain`, if anything is sent, for a flush that is all or none
+-- Returns {1, what it was sent by returns}: done, unless a send was refused: then nothing was
+--        | {0}: somebody else's by now | nil: nothing was done, as `send_plain` will not do
 --
 -- What a former owner sends would be sent twice, so here ownership counts. The producer's marker tells a repeated
 -- call that the first one did it. A client that waits no more is no reason to hold anything back. Each output takes
@@ -18,13 +19,17 @@
 -- include ownership
 -- include replies
 
-local ACK_KEYS, ACK_VALUES = 7, 10
+local ACK_KEYS, ACK_VALUES = 7, 11
 local stream, inbox, producer = KEYS[1], KEYS[6], KEYS[7]
 local group, id = ARGV[1], ARGV[3]
 local sends, replies = #KEYS > ACK_KEYS, ARGV[5] ~= ''
 
 local function send(KEYS, ARGV)
 -- embed send
+end
+
+local function send_plain(KEYS, ARGV)
+-- embed send_plain
 end
 
 local function rest(list, first)
@@ -54,9 +59,13 @@ if replies then
 end
 redis.call('XACK', stream, group, '0-0')
 if sends then
-  results = send(rest(KEYS, ACK_KEYS + 1), rest(ARGV, ACK_VALUES + 1))
+  local store = ARGV[11] == '1' and send_plain or send
+  results = store(rest(KEYS, ACK_KEYS + 1), rest(ARGV, ACK_VALUES + 1))
 end
-for _, result in ipairs(results) do
+if not results then
+  return false
+end
+for _, result in ipairs(type(results) == 'table' and results or {}) do
   if is_refused(result) then
     return {1, results}
   end

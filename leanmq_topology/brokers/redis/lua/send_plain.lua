@@ -1,5 +1,5 @@
 -- Store a flush the short way: sends to one address, each with a copy in the same queues, which nothing delays, limits
--- or remembers. Most flushes are such, and `send` takes the server half as long again for them.
+-- or remembers. Most flushes are such, and `send` takes the server twice as long for them.
 --
 -- KEYS   1 {ns}:topology   2 {ns}:p:<producer>   then {ns}:m:<queue>, {ns}:q:<queue> of each queue
 -- ARGV   1 sequence   2 life of the producer's marker in ms   3 the address's field in {ns}:topology   4 its digest
