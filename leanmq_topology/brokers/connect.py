@@ -71,6 +71,14 @@ class BlockingLink:
         """One more connection, for a blocking read; closed with this link at the latest."""
         return _connect_blocking(self._target, self._open)
 
+    def prepare_another(self) -> BlockingConnection:
+        """As `open_another`, but it connects when first used: within the time of that use."""
+        from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+
+        connection = BlockingRedisConnection(self._target.address, client_name=self._target.client_name)
+        self._open.callback(connection.close)
+        return connection
+
     def open_listener(self) -> BlockingListener:
         """One that hears channels. It connects when first used; whoever opened it closes it."""
         from leanmq_topology.brokers.redis.listening import BlockingRedisListener

@@ -65,6 +65,7 @@ class SyncClient:
         connection: BlockingConnection,
         confirmer: SyncConfirmer,
         open_connection: Callable[[], BlockingConnection],
+        prepare_connection: Callable[[], BlockingConnection],
         open_listener: Callable[[], BlockingListener],
         *,
         clock: Clock = system_clock,
@@ -82,7 +83,7 @@ class SyncClient:
             topology, broker, self._line.execute_once, self.execute, self._view, open_listener, clock
         )
         self._consumer = SyncConsumer(topology, broker, self._line.execute_noting, open_connection)
-        self._requester = SyncRequester(broker, self._line.execute, open_connection)
+        self._requester = SyncRequester(broker, self._line.execute, prepare_connection)
 
     def send(
         self,
@@ -366,6 +367,7 @@ def connect_sync(
             link.connection,
             SyncConfirmer(levels, link.open_another),
             link.open_another,
+            link.prepare_another,
             link.open_listener,
             undeclared=undeclared,
             patience=patience,

@@ -133,10 +133,10 @@ class _LazyLine:
     def connection_id(self) -> int:
         return 0 if self._connection is None else self._connection.connection_id
 
-    def execute(self, operation: Operation[T]) -> T:
+    def execute(self, operation: Operation[T], within_s: float | None = None) -> T:
         if self._connection is None:
             self._connection = self._open()
-        return self._connection.execute(operation)
+        return self._connection.execute(operation, within_s)
 
     def close(self) -> None:
         if self._connection is not None:

@@ -26,7 +26,7 @@ def persist_noting(
     """The answer, and whether an earlier try may have done it already, its own answer lost."""
     began = time.monotonic()
     try:
-        return connection.execute(operation), False
+        return connection.execute(operation, patience.longest_s), False
     except LeanMQError as failure:
         return _persist_further(connection, operation, failure, began=began, patience=patience)
 
@@ -52,9 +52,16 @@ def _persist_further(
         tries += 1
         time.sleep(wait_s)
         try:
-            return connection.execute(operation), unknown
+            return connection.execute(operation, _left(patience, began)), unknown
         except LeanMQError as met:
             failure = met
+
+
+def _left(patience: Patience, began: float) -> float | None:
+    """Seconds that one more try may take, where patience has an end."""
+    if patience.longest_s is None:
+        return None
+    return max(patience.longest_s - (time.monotonic() - began), 0.0)
 
 
 async def persist_async(

@@ -24,6 +24,7 @@ from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError
 from leanmq_topology.messages.message import HEADER_REPLY_TO, HEADER_ROUTE
 from leanmq_topology.messages.outcome import EXPIRED
 from leanmq_topology.messages.routing import Contract, Destination
+from leanmq_topology.topology.durability import MEMORY, Durability
 from leanmq_topology.topology.model import DAY_MS, RequestRoute, Topology
 
 W = TypeVar("W")
@@ -144,6 +145,10 @@ class Request(Batch):
     @property
     def id(self) -> str:
         return self.drafts[0].id
+
+    def level(self, destination: Destination) -> Durability:
+        """What confirms a request is its reply: waiting for a disk before would only take its time."""
+        return MEMORY
 
     def read(self, results: Sequence[SendResult], view: AppliedView) -> list[str] | None:
         """As of any batch; but a request that was not stored is not answered. Raises `SettingError` then."""

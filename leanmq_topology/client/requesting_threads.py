@@ -21,6 +21,8 @@ from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
 
 PAUSE_SECONDS: Final = 0.05
 """Before the inbox is read again after a break."""
+MARGIN_SECONDS: Final = 0.25
+"""How much later than asked the server may answer that no reply came."""
 RENEWAL_SECONDS: Final = 1.0
 """How long a renewal may keep the inbox from being read."""
 CLOSE_SECONDS: Final = 1.0
@@ -47,7 +49,10 @@ class SyncRequester:
         *,
         lifetime_ms: int = LIFETIME_MS,
     ) -> None:
-        """`execute` carries out what may be repeated, on the client's own connection, until then at most."""
+        """`execute` carries out what may be repeated, on the client's own connection, until then at most.
+
+        What `open_connection` gives connects when first used.
+        """
         self._broker, self._execute = broker, execute
         self._open_connection, self._lifetime_ms = open_connection, lifetime_ms
         self._line: BlockingConnection | None = None
@@ -153,7 +158,7 @@ class SyncRequester:
             if self._line is None:
                 self._line = self._open_connection()
             read = self._broker.read_inbox(name, box.read_to, count=READ_AT_ONCE, block_ms=left_ms)
-            arrived = self._line.execute(read)
+            arrived = self._line.execute(read, left_ms / 1000 + MARGIN_SECONDS)
         except BrokerUnavailableError:
             time.sleep(min(PAUSE_SECONDS, left_ms / 1000))
             return

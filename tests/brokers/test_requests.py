@@ -50,6 +50,8 @@ ANSWER = MessageType(
 )
 AN_OUTAGE = LONGEST_S
 """Seconds that whoever may go on goes on in one."""
+A_BREAK = 5.0
+"""Seconds that a connection gives a server which says nothing, where nobody says otherwise."""
 LONG = 30.0
 """Seconds that no reply of these tests takes."""
 Here = Callable[..., Place]
@@ -123,6 +125,39 @@ def test_a_blocking_request_in_an_outage_ends_in_its_time_and_so_does_closing(he
             with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
                 client.request("ask", {"n": 1}, timeout=0.5)
         assert time.monotonic() - began < AN_OUTAGE / 2
+
+
+@pytest.mark.parametrize("known", ["nothing", "route", "inbox", "all"])
+def test_a_blocking_request_to_a_server_that_says_nothing_ends_in_its_time(here: Here, known: str):
+    place = here()
+    with ChaosProxy(place.server.socket_path) as proxy:
+        with connect_sync(place.topology, url=proxy.url) as client:
+            if known != "nothing":
+                client.read_destination("ask")
+            if known in ("inbox", "all"):
+                client._requester.open(time.monotonic() + PATIENCE_SECONDS)
+            if known == "all":
+                with pytest.raises(RequestTimeoutError):
+                    client.request("ask", {"n": 1}, timeout=0.05)
+            proxy.hold_answers()
+            began = time.monotonic()
+            with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
+                client.request("ask", {"n": 1}, timeout=0.5)
+            took = time.monotonic() - began
+            assert took < A_BREAK / 2
+        proxy.release_answers()
+
+
+async def test_a_request_to_a_server_that_says_nothing_ends_in_its_time(here: Here):
+    place = here()
+    with ChaosProxy(place.server.socket_path) as proxy:
+        async with connect(place.topology, url=proxy.url) as client:
+            proxy.hold_answers()
+            began = time.monotonic()
+            with pytest.raises(RequestTimeoutError, match=r"0\.5 s"):
+                await client.request("ask", {"n": 1}, timeout=0.5)
+            assert time.monotonic() - began < A_BREAK / 2
+        proxy.release_answers()
 
 
 def test_a_blocking_request_does_not_wait_for_those_who_wait_for_the_server_longer(here: Here):

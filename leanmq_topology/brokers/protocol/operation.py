@@ -38,7 +38,13 @@ class BlockingConnection(Protocol):
         """The server's number for this connection, which `Receiver.end_fetch` takes."""
         ...
 
-    def execute(self, operation: Operation[T]) -> T: ...
+    def execute(self, operation: Operation[T], within_s: float | None = None) -> T:
+        """Raises `BrokerUnavailableError` once that takes longer than `within_s`, connecting included.
+
+        None: as long as the connection allows an answer to take.
+        """
+        ...
+
     def close(self) -> None: ...
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from math import inf
 from typing import Any, Self, TypeVar, cast
 
 import hiredis
@@ -64,12 +66,13 @@ class BlockingRedisConnection:
     def address(self) -> Address:
         return self._address
 
-    def execute(self, operation: Operation[T]) -> T:
+    def execute(self, operation: Operation[T], within_s: float | None = None) -> T:
         """Carry one operation out. Every error is one of `leanmq_topology.errors`."""
         call = as_call(operation)
-        wire = self._connected()
+        until = inf if within_s is None else time.monotonic() + within_s
+        wire = self._connected(until)
         limit_ms = call.block_ms + BLOCK_MARGIN_MS if call.block_ms else self._address.timeout_ms
-        limit_s = limit_ms / 1000
+        limit_s = _shorten(limit_ms, until)
         try:
             reply = _converse(wire, call, call.words(), limit_s)
             if isinstance(reply, hiredis.ReplyError) and is_forgotten(call, str(reply)):
@@ -87,7 +90,7 @@ class BlockingRedisConnection:
         if isinstance(reply, hiredis.ReplyError):
             raise self._refuse(call, str(reply))
         if reply is None and call.otherwise is not None:
-            return cast(T, self.execute(call.otherwise()))
+            return cast(T, self.execute(call.otherwise(), within_s))
         return cast(T, call.read(reply))
 
     def close(self) -> None:
@@ -95,21 +98,21 @@ class BlockingRedisConnection:
         self._closed = True
         self._drop()
 
-    def _connected(self) -> Wire:
+    def _connected(self, until: float = inf) -> Wire:
         if self._process != os.getpid():
             # A forked child must not speak on its parent's socket; dropping the descriptor is enough.
             self._process, self._wire = os.getpid(), None
         if self._closed:
             raise cannot_connect("this connection was closed", where=self._address.masked)
         if self._wire is None:
-            self._wire, self._greeting = self._connect()
+            self._wire, self._greeting = self._connect(until)
         return self._wire
 
-    def _connect(self) -> tuple[Wire, Greeting]:
+    def _connect(self, until: float) -> tuple[Wire, Greeting]:
         address, where = self._address, self._address.masked
         try:
-            wire = dial(address)
-            return wire, self._enter(wire)
+            wire = dial(address, _shorten(address.connect_timeout_ms, until))
+            return wire, self._enter(wire, _shorten(address.timeout_ms, until))
         except LeanMQError:
             raise
         except TimeoutError as failure:
@@ -117,9 +120,8 @@ class BlockingRedisConnection:
         except (OSError, ValueError, hiredis.HiredisError) as failure:
             raise refuse_tls(failure, where=where) or cannot_connect(failure, where=where) from failure
 
-    def _enter(self, wire: Wire) -> Greeting:
+    def _enter(self, wire: Wire, limit_s: float) -> Greeting:
         words = [*entrance_words(self._address, self._client_name), GREETING]
-        limit_s = self._address.timeout_ms / 1000
         try:
             wire.write(b"".join(map(pack_words, words)), limit_s)
             replies = [wire.read(limit_s) for _ in words]
@@ -139,6 +141,11 @@ class BlockingRedisConnection:
         wire, self._wire = self._wire, None
         if wire is not None and self._process == os.getpid():
             wire.close()
+
+
+def _shorten(limit_ms: int, until: float) -> float:
+    """Seconds that something may take, and no longer than `until` (monotonic seconds)."""
+    return max(min(limit_ms / 1000, until - time.monotonic()), 0.0)
 
 
 def _converse(wire: Wire, call: Call[Any], words: tuple[Word, ...], limit_s: float) -> Any:

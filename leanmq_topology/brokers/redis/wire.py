@@ -23,6 +23,7 @@ from leanmq_topology.brokers.redis.address import Address
 
 MOMENT_MS: Final = 5
 """How long the kernel waits for an answer by itself; long beside a round trip, short beside any limit."""
+LEAST_S: Final = 0.001
 BUFFER_BYTES: Final = 64 * 1024
 
 
@@ -125,13 +126,15 @@ class TlsWire(Wire):
             return self._socket.recv_into(self._buffer)
 
 
-def dial(address: Address) -> Wire:
-    """Connect. Raises `OSError` (`ssl.SSLError` of TLS), `ValueError` for a host that cannot be one, and
-    `SettingError` for a file that TLS cannot use.
+def dial(address: Address, limit_s: float) -> Wire:
+    """Connect, within that time.
+
+    Raises `OSError` (`ssl.SSLError` of TLS), `ValueError` for a host that cannot be one, and `SettingError`
+    for a file that TLS cannot use.
     """
     context = address.tls_context() if address.tls else None
     with contextlib.ExitStack() as undo:
-        connected = _connect(address)
+        connected = _connect(address, limit_s)
         undo.callback(connected.close)
         if context is None:
             wire = Wire(connected)
@@ -143,8 +146,8 @@ def dial(address: Address) -> Wire:
         return wire
 
 
-def _connect(address: Address) -> socket.socket:
-    limit_s = address.connect_timeout_ms / 1000
+def _connect(address: Address, limit_s: float) -> socket.socket:
+    limit_s = max(limit_s, LEAST_S)  # 0 would mean not to wait, and so another error
     if address.path is None:
         connected = socket.create_connection((address.host, address.port), limit_s)
         tune(connected)

@@ -25,6 +25,7 @@ from leanmq_topology.contracts.schemas import compile_schema
 from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError, SettingError
 from leanmq_topology.messages.outcome import Failure
 from leanmq_topology.messages.routing import Contract, Destination
+from leanmq_topology.topology.durability import MEMORY, Durability
 from leanmq_topology.topology.model import RequestRoute
 from tests.support.factories import make_topology
 
@@ -196,3 +197,11 @@ def test_requests_that_ask_alike_share_what_follows_from_it_and_others_do_not():
         assert form is not first
         assert form.options is request.options
     assert ask().find_form(replace(destination, digest="e"), view).destination.digest == "e"
+
+
+def test_what_confirms_a_request_is_its_reply_however_durable_its_queue_is():
+    safe = replace(ASK, durability=Durability(disk=True, replicas=2))
+    request = write_request(
+        safe, {}, inbox="i", timeout_ms=5, id=None, headers=None, correlation_id=None, now_ms=1
+    )
+    assert request.level(safe) == MEMORY
