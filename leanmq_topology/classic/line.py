@@ -63,7 +63,7 @@ class Line:
         """One more connection, which waits for messages; closed with this line."""
         with translated():
             client = self.client
-            return Doorbell(client.broker, client.open_another(), client.execute)
+            return Doorbell(client.broker, client.open_another(), client.execute, self._patience)
 
     def forget(self, queue: str, entry_ids: Iterable[str]) -> None:
         """These were settled: their leases are renewed no longer."""
