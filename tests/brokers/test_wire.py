@@ -19,7 +19,7 @@ from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.wire import BUFFER_BYTES, TlsWire, Wire
-from tests.support.certificates import OPENSSL, Authority
+from tests.support.certificates import Authority
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.servers import Server
 
@@ -152,8 +152,6 @@ def test_an_interrupted_call_leaves_its_answer_to_nobody(server: Server):
 
 
 def test_two_threads_write_and_read_one_tls_connection(tmp_path: Path):
-    if OPENSSL is None:
-        pytest.skip("the openssl command is not installed")
     authority = Authority(tmp_path).make()
     certificate = authority.sign("server", "DNS:localhost")
     served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
