@@ -18,12 +18,13 @@ from leanmq_topology.brokers.protocol import (
     Inspector,
     LockHeld,
     LockLost,
+    NotEmpty,
     OwnedByAnother,
     QueueState,
 )
 from leanmq_topology.clock import Clock, system_clock
 from leanmq_topology.errors import BlockedChangeError, BrokerError, ConcurrentApplyError
-from leanmq_topology.plan.changes import Blocked, Plan, Write
+from leanmq_topology.plan.changes import Blocked, Plan, Pruning, Write
 from leanmq_topology.plan.diff import diff, queue_name
 from leanmq_topology.plan.hazards import Surroundings, find_hazards
 from leanmq_topology.plan.live_state import LiveState, build_live_state
@@ -63,7 +64,7 @@ class AppliedPlan:
     """Of the namespace now."""
 
 
-def plan_changes(link: Link, topology: Topology) -> Plan:
+def plan_changes(link: Link, topology: Topology, pruning: Pruning | None = None) -> Plan:
     """What `apply_changes` would do now. Takes no lock, writes nothing.
 
     Raises `BlockedChangeError` when the namespace belongs to a topology of another name.
@@ -71,7 +72,7 @@ def plan_changes(link: Link, topology: Topology) -> Plan:
     desired = resource_specs(topology)
     live = inspect_namespace(link, topology, desired)
     around = Surroundings(desired, live, {handler.queue: name for name, handler in topology.handlers.items()})
-    return find_hazards(diff(desired, live), around)
+    return find_hazards(diff(desired, live, pruning), around)
 
 
 def inspect_namespace(link: Link, topology: Topology, desired: Mapping[str, Spec]) -> LiveState:
@@ -96,22 +97,25 @@ def apply_changes(
     clock: Clock = system_clock,
     approve: Callable[[Write], bool] = lambda change: False,
     planned: Plan | None = None,
+    pruning: Pruning | None = None,
     lock_ms: int = LOCK_MS,
 ) -> AppliedPlan:
     """Make the server match `topology`. With nothing to do it writes nothing, not even a lock.
 
     `approve` is asked for each risky change, under the lock; by default none is approved. `planned` saves the
-    look before the lock when the caller has just planned. Killed at any point, the next apply completes it.
+    look before the lock when the caller has just planned. With `pruning`, what is no longer declared goes.
+    Killed at any point, the next apply completes it.
 
-    Raises `BlockedChangeError` for a blocked or unapproved change (nothing was written),
-    `ConcurrentApplyError` when another apply is under way or took over (nothing more was written).
+    Raises `BlockedChangeError` for a blocked or unapproved change (nothing was written), or when a queue that
+    was to be deleted got messages meanwhile (it stays, all else was applied); `ConcurrentApplyError` when
+    another apply is under way or took over (nothing more was written).
     """
-    planned = planned or plan_changes(link, topology)
+    planned = planned or plan_changes(link, topology, pruning)
     refuse_unapproved(planned, approve)
     if not planned.has_work:
         return AppliedPlan(planned, (), planned.generation)
     with _locked(link, topology, who, lock_ms) as lock:
-        plan = plan_changes(link, topology)
+        plan = plan_changes(link, topology, pruning)
         refuse_unapproved(plan, approve)
         if not plan.has_work:
             link.connection.execute(link.broker.release_lock(lock))
@@ -119,7 +123,7 @@ def apply_changes(
         if not link.connection.execute(link.broker.renew_lock(lock)):
             raise ConcurrentApplyError("the lock lapsed while the server was looked at", hint=_GO_ON)
         revision = build_revision(plan, owner=topology.name, by=who, at_ms=clock(), commit=git_commit)
-        return AppliedPlan(plan, tuple(_carry_out(link, lock, revision)), revision.generation)
+        return AppliedPlan(plan, _carry_out(link, lock, revision), revision.generation)
 
 
 def refuse_unapproved(plan: Plan, approve: Callable[[Write], bool]) -> None:
@@ -137,15 +141,24 @@ def refuse_unapproved(plan: Plan, approve: Callable[[Write], bool]) -> None:
         )
 
 
-def _carry_out(link: Link, lock: ApplyLock, revision: Revision) -> Iterator[str]:
+def _carry_out(link: Link, lock: ApplyLock, revision: Revision) -> tuple[str, ...]:
+    done: list[str] = []
+    kept: list[NotEmpty] = []
     for step in link.broker.write_revision(lock, revision):
         match link.connection.execute(step):
             case LockLost(reason):
                 raise ConcurrentApplyError(reason, hint=_GO_ON)
             case OwnedByAnother(owner):
                 refuse_owner(owner, revision.owner, revision.owner)
+            case NotEmpty() as queue:
+                kept.append(queue)
             case written:
-                yield from written.addresses
+                done.extend(written.addresses)
+    if kept:
+        counts = ", ".join(f"{queue.messages:,} in {queue.address}" for queue in kept)
+        came = f"messages came while it was applied ({counts}): kept, all else is applied"
+        raise BlockedChangeError([queue.address for queue in kept], came, hint="look at the plan again")
+    return tuple(done)
 
 
 @contextmanager

@@ -100,6 +100,48 @@ class Update:
         return _risk_of(self.hazards)
 
 
+class Removal(StrEnum):
+    """How something leaves that is no longer declared. Of a queue, `lifecycle.on_remove` says it."""
+
+    DELETE = "delete"
+    """With all that is recorded of it."""
+    DRAIN = "drain"
+    """It takes no more messages; once workers have emptied it, it is deleted."""
+    RETAIN = "retain"
+    """It stays with its messages, and belongs to nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pruning:
+    """What no longer is declared shall go."""
+
+    allowed_losses: frozenset[str] = frozenset()
+    """Addresses of queues that may go with the messages in them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remove:
+    """On the server, ours, no longer in the file, and to go."""
+
+    address: str
+    before: Spec
+    step: Removal
+    may_lose: bool = False
+    """Whether messages in it may go too."""
+    backlog: Backlog | None = None
+    hazards: tuple[Diagnostic, ...] = ()
+    after: None = None
+    reason: None = None
+
+    @property
+    def action(self) -> str:
+        return "orphan" if self.step is Removal.RETAIN else "delete"
+
+    @property
+    def risk(self) -> Risk:
+        return _risk_of(self.hazards)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Orphan:
     """On the server, ours, and no longer in the file. Kept as it is."""
@@ -109,8 +151,9 @@ class Orphan:
     address: str
     before: Spec
     backlog: Backlog | None = None
+    reason: str | None = None
+    """Where it is on its way out already: how far it came."""
     after: None = None
-    reason: None = None
     hazards: tuple[Diagnostic, ...] = ()
 
 
@@ -120,7 +163,7 @@ class Blocked:
 
     action: ClassVar[str] = "blocked"
     risk: ClassVar[Risk] = Risk.BLOCKED
-    wanted: Create | Update
+    wanted: Create | Update | Remove
     hazards: tuple[Diagnostic, ...]
 
     @property
@@ -132,7 +175,7 @@ class Blocked:
         return self.wanted.before
 
     @property
-    def after(self) -> Spec:
+    def after(self) -> Spec | None:
         return self.wanted.after
 
     @property
@@ -144,12 +187,12 @@ class Blocked:
         return self.wanted.backlog
 
 
-Write = Create | Update
+Write = Create | Update | Remove
 """What apply carries out."""
 
-Change = Create | Update | Orphan | Blocked
+Change = Create | Update | Remove | Orphan | Blocked
 
-W = TypeVar("W", Create, Update)
+W = TypeVar("W", Create, Update, Remove)
 
 
 def with_hazards(change: W, found: Iterable[Diagnostic]) -> W | Blocked:
@@ -185,7 +228,17 @@ class Plan:
 
     @property
     def writes(self) -> tuple[Write, ...]:
+        return tuple(change for change in self.changes if isinstance(change, Create | Update | Remove))
+
+    @property
+    def made(self) -> tuple[Create | Update, ...]:
+        """The writes after which something is on the server as the file has it."""
         return tuple(change for change in self.changes if isinstance(change, Create | Update))
+
+    @property
+    def removed(self) -> tuple[Remove, ...]:
+        """The writes that take away what the file no longer has."""
+        return tuple(change for change in self.changes if isinstance(change, Remove))
 
     @property
     def blocked(self) -> tuple[Blocked, ...]:

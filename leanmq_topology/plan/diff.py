@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from leanmq_topology.plan.changes import Backlog, Change, Create, Orphan, Plan, Update, gather_backlog
+from leanmq_topology.plan.changes import (
+    Backlog,
+    Create,
+    Orphan,
+    Plan,
+    Pruning,
+    Removal,
+    Remove,
+    Update,
+    gather_backlog,
+)
 from leanmq_topology.plan.live_state import AppliedResource, Damage, LiveState, QueueState
 from leanmq_topology.topology.specs import Spec, address_digests, fingerprint, resource_digests
 
@@ -15,24 +25,29 @@ _LOST = {
     Damage.WRONG_TYPE: "something else lies under one of its keys",
 }
 
+_RETURNS = "it was on its way out; it takes messages again"
 
-def diff(desired: Mapping[str, Spec], live: LiveState) -> Plan:
+
+def diff(desired: Mapping[str, Spec], live: LiveState, pruning: Pruning | None = None) -> Plan:
     """What makes `live` match `desired`, in the order of `desired`; what is only on the server comes last.
 
     Resources are compared by the digest of their canonical form, so spelling and defaults never differ.
+    Without `pruning` nothing is taken away.
     """
     own = resource_digests(desired)
     orphans = {address: live.resources[address] for address in sorted(live.resources.keys() - desired.keys())}
-    changes = [*_declared_changes(desired, own, live), *_show_orphans(orphans, live)]
+    declared, left = list(_declared_changes(desired, own, live)), list(_leave(orphans, live, pruning))
+    gone = {change.address for change in left if isinstance(change, Remove) and _forgets(change)}
+    kept = {address: resource for address, resource in orphans.items() if address not in gone}
     goal = address_digests(
-        {**{address: resource.spec for address, resource in orphans.items()}, **desired},
-        {**{address: resource.hash for address, resource in orphans.items()}, **own},
+        {**{address: resource.spec for address, resource in kept.items()}, **desired},
+        {**{address: resource.hash for address, resource in kept.items()}, **own},
     )
     stale = {name: known for name, known in goal.items() if live.addresses.get(name) != known}
     target = fingerprint(desired, own)
     return Plan(
-        changes=tuple(changes),
-        unchanged=len(desired) - sum(1 for change in changes if not isinstance(change, Orphan)),
+        changes=(*declared, *left),
+        unchanged=len(desired) - len(declared),
         fingerprint=live.fingerprint,
         generation=live.generation,
         goal_fingerprint=target,
@@ -50,7 +65,7 @@ def queue_name(address: str) -> str | None:
 
 def _declared_changes(
     desired: Mapping[str, Spec], own: Mapping[str, str], live: LiveState
-) -> Iterator[Change]:
+) -> Iterator[Create | Update]:
     for address, spec in desired.items():
         change = _compare(address, spec, own[address], live)
         if change is not None:
@@ -66,9 +81,10 @@ def _compare(address: str, spec: Spec, known: str, live: LiveState) -> Create | 
     damage = state.damage if state else None
     if damage is Damage.MISSING:
         return Create(address=address, after=spec, reason=_LOST[damage], backlog=_backlog(state))
-    if damage is None and applied.hash == known:
+    returns = state is not None and state.is_leaving
+    if damage is None and applied.hash == known and not returns:
         return None
-    reason = _LOST[damage] if damage else None
+    reason = _LOST[damage] if damage else _RETURNS if returns else None
     return Update(address=address, before=applied.spec, after=spec, reason=reason, backlog=_backlog(state))
 
 
@@ -79,11 +95,44 @@ def _found_already(state: QueueState | None) -> str | None:
     return "the server already holds a queue of this name; its messages stay"
 
 
-def _show_orphans(orphans: Mapping[str, AppliedResource], live: LiveState) -> Iterator[Orphan]:
+def _leave(
+    orphans: Mapping[str, AppliedResource], live: LiveState, pruning: Pruning | None
+) -> Iterator[Orphan | Remove]:
     for address, resource in orphans.items():
         name = queue_name(address)
-        backlog = _backlog(live.queue(name) if name else None)
-        yield Orphan(address=address, before=resource.spec, backlog=backlog)
+        state = live.queue(name) if name else None
+        step = _choose_step(resource.spec, state) if pruning else None
+        if step is None or pruning is None:
+            reason = _tell_leaving(state)
+            yield Orphan(address=address, before=resource.spec, backlog=_backlog(state), reason=reason)
+        else:
+            may_lose = address in pruning.allowed_losses
+            yield Remove(
+                address=address, before=resource.spec, step=step, may_lose=may_lose, backlog=_backlog(state)
+            )
+
+
+def _choose_step(spec: Spec, state: QueueState | None) -> Removal | None:
+    """None: it is draining, and there is nothing to do but wait."""
+    if state is None or state.damage is Damage.MISSING:
+        return Removal.DELETE
+    declared = Removal(spec.get("lifecycle", {}).get("on_remove", Removal.DELETE))
+    if declared is not Removal.DRAIN or not gather_backlog([state]).total:
+        return Removal.DELETE if declared is Removal.DRAIN else declared
+    return None if state.is_leaving else Removal.DRAIN
+
+
+def _forgets(change: Remove) -> bool:
+    """Whether it is gone from the record afterwards; a queue that drains is ours until it is empty."""
+    return change.step is not Removal.DRAIN
+
+
+def _tell_leaving(state: QueueState | None) -> str | None:
+    if state is None or not state.is_leaving:
+        return None
+    if gather_backlog([state]).total:
+        return "draining: it takes no more messages, and goes once it is empty"
+    return "drained: `leanmq apply --prune` deletes it"
 
 
 def _backlog(state: QueueState | None) -> Backlog | None:

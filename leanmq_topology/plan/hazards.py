@@ -11,9 +11,19 @@ from typing import Any
 
 from leanmq_topology.contracts.compatibility import Answer, Verdict, compare
 from leanmq_topology.diagnostics import Diagnostic, Severity
-from leanmq_topology.plan.changes import Backlog, Change, Create, Plan, Update, gather_backlog, with_hazards
+from leanmq_topology.plan.changes import (
+    Backlog,
+    Change,
+    Create,
+    Plan,
+    Remove,
+    Update,
+    gather_backlog,
+    with_hazards,
+)
 from leanmq_topology.plan.diff import queue_name
 from leanmq_topology.plan.live_state import Damage, LiveState
+from leanmq_topology.plan.removal_hazards import find_removal_hazards
 from leanmq_topology.topology.specs import Spec
 
 
@@ -56,6 +66,8 @@ def find_hazards(plan: Plan, around: Surroundings) -> Plan:
 def _examine(change: Change, around: Surroundings) -> Change:
     if isinstance(change, Create):
         return with_hazards(change, find_foreign_key(change, around))
+    if isinstance(change, Remove):
+        return with_hazards(change, [*find_foreign_key(change, around), *find_removal_hazards(change)])
     if not isinstance(change, Update):
         return change
     kind = change.address.partition(".")[0]
@@ -78,7 +90,7 @@ def _with_concerned_backlog(change: Update, around: Surroundings) -> Update:
 # -- queues ------------------------------------------------------------------------------------------------
 
 
-def find_foreign_key(change: Create | Update, around: Surroundings) -> Iterator[Diagnostic]:
+def find_foreign_key(change: Create | Update | Remove, around: Surroundings) -> Iterator[Diagnostic]:
     """LMQ508: something that is not a queue lies under one of its keys."""
     name = queue_name(change.address)
     state = around.live.queue(name) if name else None

@@ -50,6 +50,11 @@ class QueueState:
     damage: Damage | None = None
 
     @property
+    def is_leaving(self) -> bool:
+        """It takes no more messages: it was removed from the file, and is to be drained."""
+        return self.state in {"draining", "retired"}
+
+    @property
     def waiting(self) -> int:
         """Messages that still have to be handled: all but the dead letters."""
         return self.ready + self.in_flight + self.delayed
@@ -115,6 +120,7 @@ class LiveState:
                 {address: resource.hash for address, resource in self.resources.items()},
                 dict(self.addresses),
                 {name: state.damage for name, state in self.queues.items() if state.damage},
+                sorted(name for name, state in self.queues.items() if state.is_leaving),
                 self.unfinished,
             ]
         )

@@ -8,12 +8,28 @@ from textwrap import wrap
 from typing import Any
 
 from leanmq_topology.diagnostics import Diagnostic
-from leanmq_topology.plan.changes import ACTIONS, Backlog, Blocked, Change, Create, Orphan, Plan, Update
+from leanmq_topology.plan.changes import (
+    ACTIONS,
+    Backlog,
+    Blocked,
+    Change,
+    Create,
+    Orphan,
+    Plan,
+    Removal,
+    Remove,
+    Update,
+)
 from leanmq_topology.plan.fields import FieldChange, compare_fields
 from leanmq_topology.topology.specs import Spec
 
-SYMBOLS = {"create": "+", "update": "~", "orphan": "-", "blocked": "!"}
-_COLORS = {"create": "32", "update": "33", "orphan": "36", "blocked": "31"}
+SYMBOLS = {"create": "+", "update": "~", "delete": "-", "orphan": "-", "blocked": "!"}
+_COLORS = {"create": "32", "update": "33", "delete": "31", "orphan": "36", "blocked": "31"}
+_REMOVALS = {
+    Removal.DELETE: "no longer in the file; deleted",
+    Removal.DRAIN: "no longer in the file; takes no more messages, and goes once it is empty",
+    Removal.RETAIN: "no longer in the file; kept with its messages, and owned by nobody from then on",
+}
 _INDENT = " " * 10
 _WIDEST_ADDRESS = 44
 _WIDTH = 100
@@ -66,7 +82,12 @@ def summary_line(plan: Plan) -> str:
 
 
 def _count(action: str, count: int) -> str:
-    words = {"create": "to create", "update": "to update", "orphan": "orphan" if count == 1 else "orphans"}
+    words = {
+        "create": "to create",
+        "update": "to update",
+        "delete": "to delete",
+        "orphan": "orphan" if count == 1 else "orphans",
+    }
     return f"{count:,} {words.get(action, action)}"
 
 
@@ -90,8 +111,12 @@ def describe_change(change: Change) -> str:
     match change:
         case Create(reason=None):
             return _describe_new(change.address, change.after)
-        case Orphan():
+        case Orphan(reason=None):
             return "no longer in the file; kept as it is"
+        case Remove(step=step):
+            return _REMOVALS[step]
+        case Blocked(wanted=Remove()):
+            return "no longer in the file"
         case _:
             return change.reason or ""
 

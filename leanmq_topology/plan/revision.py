@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from leanmq_topology.plan.changes import Plan
+from leanmq_topology.plan.changes import Plan, Removal, Write
 from leanmq_topology.topology.specs import Spec, digest
 
 
@@ -16,6 +16,16 @@ class ResourceWrite:
     address: str
     spec: Spec
     hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRemoval:
+    """One resource to be taken away, or to be put on its way out."""
+
+    address: str
+    step: Removal
+    may_lose: bool
+    """False: a queue that turns out not to be empty stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +42,8 @@ class Revision:
     by: str
     at_ms: int
     commit: str | None = None
+    removals: tuple[ResourceRemoval, ...] = ()
+    """Routes, then queues, then messages: nothing goes before what needs it."""
 
     @property
     def generation(self) -> int:
@@ -51,13 +63,21 @@ def build_revision(plan: Plan, *, owner: str, by: str, at_ms: int, commit: str |
         fingerprint=plan.goal_fingerprint,
         resources=tuple(
             ResourceWrite(change.address, change.after, digest(change.after))
-            for change in sorted(plan.writes, key=lambda change: _ORDER[change.address.partition(".")[0]])
+            for change in sorted(plan.made, key=_order)
         ),
         addresses=plan.stale_addresses,
         by=by,
         at_ms=at_ms,
         commit=commit,
+        removals=tuple(
+            ResourceRemoval(change.address, change.step, change.may_lose)
+            for change in sorted(plan.removed, key=_order, reverse=True)
+        ),
     )
+
+
+def _order(change: Write) -> int:
+    return _ORDER[change.address.partition(".")[0]]
 
 
 _ORDER = {"messages": 0, "queues": 1, "routes": 2}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from leanmq_topology.plan.changes import Plan, Write
+from leanmq_topology.plan.changes import Create, Plan, Removal, Remove, Update
 from leanmq_topology.plan.diff import queue_name
 from leanmq_topology.plan.live_state import AppliedResource, LiveState, QueueState
 from leanmq_topology.topology.specs import digest
@@ -15,11 +15,9 @@ def simulate(plan: Plan, live: LiveState) -> LiveState:
     if plan.blocked or not plan.has_work:
         return live
     generation = live.generation + 1
-    written = {change.address: _applied(change, generation) for change in plan.writes}
-    queues = {
-        name: _mended(live.queue(name)) for change in plan.writes if (name := queue_name(change.address))
-    }
-    return replace(
+    written = {change.address: _applied(change, generation) for change in plan.made}
+    queues = {name: _mended(live.queue(name)) for change in plan.made if (name := queue_name(change.address))}
+    after = replace(
         live,
         generation=generation,
         applied_fingerprint=plan.goal_fingerprint,
@@ -28,12 +26,30 @@ def simulate(plan: Plan, live: LiveState) -> LiveState:
         queues={**live.queues, **queues},
         unfinished=None,
     )
+    for change in plan.removed:
+        after = _without(after, change)
+    return after
 
 
-def _applied(change: Write, generation: int) -> AppliedResource:
+def _without(live: LiveState, change: Remove) -> LiveState:
+    name = change.address.partition(".")[2]
+    if change.step is Removal.DRAIN:
+        return replace(live, queues={**live.queues, name: replace(live.queue(name), state="draining")})
+    left = {address: known for address, known in live.resources.items() if address != change.address}
+    after = replace(live, resources=left)
+    if change.address.startswith("messages."):
+        return after
+    after = replace(after, addresses={known: at for known, at in live.addresses.items() if known != name})
+    if queue_name(change.address) is None or change.step is Removal.RETAIN:
+        return after
+    return replace(after, queues={known: state for known, state in live.queues.items() if known != name})
+
+
+def _applied(change: Create | Update, generation: int) -> AppliedResource:
     return AppliedResource(spec=change.after, hash=digest(change.after), generation=generation)
 
 
 def _mended(state: QueueState) -> QueueState:
     """Whatever was wrong is right again; whatever messages there were, are."""
-    return replace(state, exists=True, problem=None, damage=None)
+    state = replace(state, exists=True, problem=None, damage=None)
+    return replace(state, state="active") if state.is_leaving else state

@@ -36,21 +36,7 @@ class Unsupported:
 
 _LEAVE_OUT = "leave it out"
 
-
-def _queue_key(
-    *path: str, meanwhile: str = _LEAVE_OUT, values: frozenset[str] | None = None
-) -> tuple[Unsupported, ...]:
-    """A key of queues is a key of `defaults.queue` too."""
-    return (
-        Unsupported(("queues", ANY, *path), meanwhile, values),
-        Unsupported(("defaults", "queue", *path), meanwhile, values),
-    )
-
-
-UNSUPPORTED: tuple[Unsupported, ...] = (
-    *_queue_key("lifecycle", "on_remove"),
-    Unsupported(("moved",), _LEAVE_OUT),
-)
+UNSUPPORTED: tuple[Unsupported, ...] = (Unsupported(("moved",), _LEAVE_OUT),)
 
 
 def check_support(document: Document) -> list[Diagnostic]:

@@ -7,11 +7,21 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leanmq_topology.plan.changes import Orphan
+from leanmq_topology.plan.changes import Orphan, Pruning, gather_backlog
 from leanmq_topology.plan.diff import diff
+from leanmq_topology.plan.hazards import Surroundings, find_hazards
 from leanmq_topology.plan.live_state import Damage, LiveState, QueueState
 from leanmq_topology.plan.simulate import simulate
-from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Retry, Target, Topology
+from leanmq_topology.topology.model import (
+    FanoutRoute,
+    Lifecycle,
+    MessageType,
+    OnRemove,
+    Queue,
+    Retry,
+    Target,
+    Topology,
+)
 from leanmq_topology.topology.specs import fingerprint, resource_specs
 from tests.support.factories import make_topology
 from tests.support.live_states import make_live_state, make_plan
@@ -32,6 +42,7 @@ queues = st.builds(
     ttl_ms=limits,
     max_length=limits,
     visibility_timeout_ms=st.sampled_from([1000, 30_000]),
+    lifecycle=st.builds(Lifecycle, prevent_delete=st.booleans(), on_remove=st.sampled_from(OnRemove)),
     retry=st.builds(Retry, steps_ms=st.lists(st.integers(1, 3), max_size=2).map(tuple)),
 )
 routes = st.builds(
@@ -63,6 +74,7 @@ states = st.builds(
     in_flight=st.integers(0, 3),
     delayed=st.integers(0, 3),
     dead=st.integers(0, 3),
+    state=st.sampled_from(["active", "active", "paused", "draining"]),
     damage=st.sampled_from([None, None, Damage.MISSING, Damage.GROUP_GONE, Damage.RECORD_GONE]),
 )
 
@@ -96,6 +108,28 @@ def test_a_plan_reaches_its_goal(topology: Topology, live: LiveState):
     assert all(isinstance(change, Orphan) for change in again.changes)
     assert after.applied_fingerprint == fingerprint(desired)
     assert {address: after.resources[address].spec for address in desired} == desired
+
+
+@given(topologies, live_states(), st.sets(st.sampled_from([f"queues.{name}" for name in NAMES])))
+def test_a_plan_that_prunes_leaves_nothing_undeclared_but_what_still_drains(
+    topology: Topology, live: LiveState, allowed: set[str]
+):
+    desired, pruning = resource_specs(topology), Pruning(frozenset(allowed))
+    plan = find_hazards(diff(desired, live, pruning), Surroundings(desired, live))
+
+    after = simulate(plan, live)
+
+    if plan.blocked:
+        assert after == live
+        return
+    assert not diff(desired, after, pruning).has_work
+    for address in after.resources.keys() - desired.keys():
+        state = after.queue(address.removeprefix("queues."))
+        assert state.is_leaving
+        assert gather_backlog([state]).total
+    for name, state in live.queues.items():
+        if gather_backlog([state]).total and state.damage is not Damage.MISSING:
+            assert name in after.queues or f"queues.{name}" in allowed, "messages went that nobody gave up"
 
 
 @given(topologies, live_states())

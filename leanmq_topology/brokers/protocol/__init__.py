@@ -13,6 +13,7 @@ from leanmq_topology.brokers.protocol.applying import (
     ApplyLock,
     LockHeld,
     LockLost,
+    NotEmpty,
     OwnedByAnother,
     Written,
 )
@@ -103,6 +104,7 @@ __all__ = [
     "MessagePlace",
     "Moved",
     "NoRoom",
+    "NotEmpty",
     "OldEntry",
     "Operation",
     "Operator",

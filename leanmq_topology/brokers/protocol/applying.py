@@ -44,8 +44,16 @@ class LockLost:
 
 
 @dataclass(frozen=True, slots=True)
+class NotEmpty:
+    """A queue that was to be deleted got messages meanwhile; it was left alone."""
+
+    address: str
+    messages: int
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
-    """One step of an apply is done: these resources are made and recorded."""
+    """One step of an apply is done: these resources are made and recorded, or taken away."""
 
     addresses: tuple[str, ...] = ()
     generation: int | None = None
@@ -69,7 +77,7 @@ class Applier(Protocol):
 
     def write_revision(
         self, lock: ApplyLock, revision: Revision
-    ) -> Iterator[Operation[Written | LockLost | OwnedByAnother]]:
+    ) -> Iterator[Operation[Written | NotEmpty | LockLost | OwnedByAnother]]:
         """The steps of one apply, each atomic and bounded, to be carried out in this order and to the end.
 
         The last one makes the new generation visible and lets the lock go.

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from leanmq_topology.brokers.protocol import ApplyLock, LockHeld, LockLost, OwnedByAnother, Written
+from leanmq_topology.brokers.protocol import ApplyLock, LockHeld, LockLost, NotEmpty, OwnedByAnother, Written
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
 from leanmq_topology.brokers.redis.record import (
@@ -17,7 +17,7 @@ from leanmq_topology.brokers.redis.record import (
     queue_meta,
 )
 from leanmq_topology.errors import BrokerError
-from leanmq_topology.plan.revision import ResourceWrite, Revision
+from leanmq_topology.plan.revision import ResourceRemoval, ResourceWrite, Revision
 from leanmq_topology.topology.model import Queue
 from leanmq_topology.topology.specs import read_resource
 
@@ -26,7 +26,7 @@ MOST_RESOURCES = 200
 MOST_BYTES = 1024 * 1024
 """Record bytes a step writes, unless one resource alone has more."""
 
-StepResult = Written | LockLost | OwnedByAnother
+StepResult = Written | NotEmpty | LockLost | OwnedByAnother
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,12 @@ class RedisApplier:
         return Call("release_lock", load_script("lock_release"), (self.keys.lock,), (lock.value,), bool)
 
     def write_revision(self, lock: ApplyLock, revision: Revision) -> Iterator[Call[StepResult]]:
-        """Begin, chunks, commit. Encoded one by one, so ten thousand queues never lie in memory twice."""
+        """Begin, chunks, removals, commit, encoded one by one: many queues never lie in memory twice."""
         yield self._begin(lock, revision)
         for chunk in _split(revision):
             yield self._write_chunk(lock, revision, chunk)
+        for removal in revision.removals:
+            yield self._remove(lock, revision, removal)
         yield self._commit(lock, revision)
 
     def _begin(self, lock: ApplyLock, revision: Revision) -> Call[StepResult]:
@@ -95,6 +97,29 @@ class RedisApplier:
             (self.keys.lock, self.keys.topology, *made),
             tuple(arguments),
             lambda reply: _read_step(reply, written),
+        )
+
+    def _remove(self, lock: ApplyLock, revision: Revision, removal: ResourceRemoval) -> Call[StepResult]:
+        keys, (kind, _, name) = self.keys, removal.address.partition(".")
+        places = [] if kind == "messages" else [keys.meta(name)]
+        if kind == "queues":
+            homes = (keys.queue, keys.dead, keys.delayed, keys.bodies, keys.crashes, keys.acked, keys.purges)
+            places += [home(name) for home in homes]
+        arguments = (
+            lock.value,
+            lock.lifetime_ms,
+            revision.base_generation,
+            removal.step.value,
+            removal.address,
+            name,
+            int(removal.may_lose),
+        )
+        return Call(
+            "apply_remove",
+            load_script("apply_remove"),
+            (keys.lock, keys.topology, keys.pairs, keys.due, keys.upkeep, *places),
+            arguments,
+            lambda reply: _read_step(reply, Written((removal.address,)), removal.address),
         )
 
     def _commit(self, lock: ApplyLock, revision: Revision) -> Call[StepResult]:
@@ -169,8 +194,10 @@ def _read_lock(reply: Any, lifetime_ms: int) -> ApplyLock | LockHeld | OwnedByAn
     raise BrokerError(f"take_lock: unexpected answer {reply!r}")
 
 
-def _read_step(reply: Any, written: Written = Written()) -> StepResult:  # noqa: B008  frozen
+def _read_step(reply: Any, written: Written = Written(), removed: str = "") -> StepResult:  # noqa: B008  frozen
     match reply:
+        case [b"not_empty", int(messages)]:
+            return NotEmpty(removed, messages)
         case [b"done"]:
             return written
         case [b"done", int(generation)]:

@@ -21,6 +21,7 @@ from leanmq_topology.brokers.protocol import (
     LockLost,
     Moved,
     NoRoom,
+    NotEmpty,
     OldEntry,
     OutputsSent,
     OverdueStretch,
@@ -375,5 +376,5 @@ class RedisBroker:
 
     def write_revision(
         self, lock: ApplyLock, revision: Revision
-    ) -> Iterator[Call[Written | LockLost | OwnedByAnother]]:
+    ) -> Iterator[Call[Written | NotEmpty | LockLost | OwnedByAnother]]:
         return self._applier.write_revision(lock, revision)

@@ -11,33 +11,44 @@ from leanmq_topology.cli.applier import find_commit, name_applier
 from leanmq_topology.cli.commands.plan import BLOCKED_EXIT, show_plan
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.clock import system_clock
-from leanmq_topology.plan.changes import Plan, Write
+from leanmq_topology.plan.changes import Plan, Pruning, Write
 
 
 @click.command("apply")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--yes", is_flag=True, help="Approve risky changes; without it a terminal is asked.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and stop: nothing is written.")
+@click.option("--prune", is_flag=True, help="Remove what is no longer in the file, as its `on_remove` says.")
+@click.option(
+    "--allow-data-loss",
+    "losses",
+    metavar="ADDRESS",
+    multiple=True,
+    help="With --prune: this queue (queues.NAME) may be deleted with the messages in it. May be repeated.",
+)
 @common_options()
-def command(call: Invocation, file: Path | None, yes: bool, dry_run: bool) -> None:
+def command(
+    call: Invocation, file: Path | None, yes: bool, dry_run: bool, prune: bool, losses: tuple[str, ...]
+) -> None:
     """Make the server match the file.
 
     Creations and live updates are carried out at once; a change that messages or senders would feel asks
-    first (or needs --yes). Queues that are no longer in the file are kept. If it is killed half-way, apply
-    again completes it.
+    first (or needs --yes). What is no longer in the file is kept, or goes with --prune: a queue only when it
+    is empty, unless its messages may be lost. If it is killed half-way, apply again completes it.
     """
     from leanmq_topology.brokers.connect import open_blocking
     from leanmq_topology.brokers.examination import insist
     from leanmq_topology.operations.assurance import assure
     from leanmq_topology.reconciler import apply_changes, plan_changes, refuse_unapproved
 
+    pruning = _read_pruning(prune, losses)
     call = call.with_file(file)
     topology = call.load_topology()
     url, namespace = call.broker_url(topology), topology.broker.namespace
     with open_blocking(url, namespace=namespace, folder=topology.folder) as link:
         examination = link.connection.execute(link.broker.examine(system_clock()))
         insist(examination, (), where=link.url)
-        plan = plan_changes(link, topology)
+        plan = plan_changes(link, topology, pruning)
         if not call.output.is_json:
             show_plan(call, topology, plan, assure(topology, examination))
         if dry_run:
@@ -56,8 +67,18 @@ def command(call: Invocation, file: Path | None, yes: bool, dry_run: bool) -> No
             git_commit=find_commit(topology),
             approve=approve,
             planned=plan,
+            pruning=pruning,
         )
     _finish(call, done.plan, done.applied, done.generation)
+
+
+def _read_pruning(prune: bool, losses: tuple[str, ...]) -> Pruning | None:
+    if losses and not prune:
+        raise click.UsageError("--allow-data-loss is about what --prune deletes; say --prune, too")
+    for address in losses:
+        if not address.startswith("queues."):
+            raise click.UsageError(f"--allow-data-loss takes an address such as queues.old, not {address!r}")
+    return Pruning(frozenset(losses)) if prune else None
 
 
 def _ask(call: Invocation, plan: Plan) -> set[str]:

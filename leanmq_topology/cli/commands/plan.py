@@ -11,7 +11,7 @@ import click
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.cli.output import wants_color
 from leanmq_topology.clock import system_clock
-from leanmq_topology.plan.changes import Plan
+from leanmq_topology.plan.changes import Plan, Pruning
 from leanmq_topology.topology.model import Topology
 
 DIFFERS_EXIT = 2
@@ -25,8 +25,9 @@ BLOCKED_EXIT = 4
     is_flag=True,
     help="Exit 2 when server and file differ (an orphan is a difference), 0 when they match.",
 )
+@click.option("--prune", is_flag=True, help="Plan to remove what is no longer in the file, too.")
 @common_options(formats=("text", "json", "markdown"))
-def command(call: Invocation, file: Path | None, detailed_exitcode: bool) -> None:
+def command(call: Invocation, file: Path | None, detailed_exitcode: bool, prune: bool) -> None:
     """Show what apply would change, and which messages are concerned.
 
     Takes no lock and writes nothing. Exits 4 when a change is blocked.
@@ -39,7 +40,7 @@ def command(call: Invocation, file: Path | None, detailed_exitcode: bool) -> Non
     topology = call.load_topology()
     url, namespace = call.broker_url(topology), topology.broker.namespace
     with open_blocking(url, namespace=namespace, folder=topology.folder) as link:
-        plan = plan_changes(link, topology)
+        plan = plan_changes(link, topology, Pruning() if prune else None)
         assurance = assure(topology, link.connection.execute(link.broker.examine(system_clock())))
     show_plan(call, topology, plan, assurance)
     if plan.blocked:

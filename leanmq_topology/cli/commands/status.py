@@ -83,6 +83,7 @@ def _describe_queue(status: Status, name: str) -> dict[str, Any]:
         "oldest_age_seconds": state.oldest_age_seconds,
         "consumers": state.consumers,
         "paused": state.state == "paused",
+        "draining": state.is_leaving,
         "paused_workers": len(status.workers_that_paused(name)),
         "workers": len(status.workers_of(name)),
         **{name: counters.get(name, 0) for name in (*COUNTERS, *RARE_COUNTERS)},
@@ -143,6 +144,8 @@ def render(status: Status, *, alarm: str = "!") -> Iterator[str]:
             yield f"{name}: {state.parked:,} parked: its dead-letter queue is full; replay or discard some"
         if state.state == "paused":
             yield f"{name}: paused, {_tell_obedience(status, name)}"
+        if state.is_leaving:
+            yield f"{name}: {_tell_draining(state)}"
         if state.problem:
             yield f"{name}: {state.problem}"
     if any(is_alarming(status.queues[name], status.states[name]) for name in status.queues):
@@ -176,6 +179,14 @@ def _tell_obedience(status: Status, queue: str) -> str:
     if not workers:
         return "and no worker reads it"
     return f"and {obeying:,} of {workers:,} worker{'' if workers == 1 else 's'} stopped reading it"
+
+
+def _tell_draining(state: QueueState) -> str:
+    left = state.waiting + state.parked + state.dead
+    if not left:
+        return "drained: `leanmq apply --prune` deletes it"
+    dead = f", {state.dead:,} of them dead" if state.dead else ""
+    return f"draining: takes no more messages, {left:,} left{dead}"
 
 
 def _tell_overdue(status: Status, queue: str) -> str:

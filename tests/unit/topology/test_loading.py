@@ -22,9 +22,9 @@ queues:
   a: {ttl: 10 minutes, max_delivries: 3}
   b: {accepts: [payed], retry: {delay: 10m, max_delay: ${UNSET}}}
   b: {}
-  c: {lifecycle: {on_remove: drain}}
 routes:
   r: {type: fanout, to: {d: {}}}
+moved: {queues.old: queues.a}
 """
     found = [item for item in check(tmp_path, text.replace("${UNSET}", '"${UNSET}"')) if item.is_error]
 
@@ -37,8 +37,8 @@ routes:
         ("LMQ304", 8),
         ("LMQ114", 8),
         ("LMQ107", 9),
-        ("LMQ401", 10),
-        ("LMQ305", 12),
+        ("LMQ305", 11),
+        ("LMQ401", 12),
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from leanmq_topology.document.json_schema import topology_schema
+from leanmq_topology.topology import support
 from leanmq_topology.topology.support import ANY, UNSUPPORTED, Unsupported, without_unsupported
 from tests.unit.topology.drafts import HEADER, check, errors, load
 
@@ -52,21 +53,13 @@ def test_every_entry_is_a_key_of_the_published_schema(entry: Unsupported):
 
 
 REFUSED = {
-    ("queues", ANY, "lifecycle", "on_remove"): "queues: {q: {lifecycle: {on_remove: retain}}}",
     ("moved",): "queues: {new: {}}\nmoved: {queues.old: queues.new}",
 }
 """A file for each key that is refused. Whoever makes one work takes out its row there and here."""
 
 
-def own_path(entry: Unsupported) -> tuple[str, ...]:
-    """The entry's path at the resource itself, for those in `defaults`."""
-    if entry.path[0] == "defaults":
-        return (f"{entry.path[1]}s", ANY, *entry.path[2:])
-    return entry.path
-
-
 def test_there_is_a_file_for_every_entry_and_none_too_many():
-    assert {own_path(entry) for entry in UNSUPPORTED} == set(REFUSED)
+    assert {entry.path for entry in UNSUPPORTED} == set(REFUSED)
 
 
 @pytest.mark.parametrize("path", REFUSED, ids=".".join)
@@ -77,50 +70,47 @@ def test_a_key_that_does_not_work_yet_is_refused_and_nothing_else_is(path: tuple
     assert [(code, where) for code, where, _ in found] == [("LMQ401", address)]
 
 
-@pytest.mark.parametrize(
-    "path", [entry.path for entry in UNSUPPORTED if entry.path[0] == "defaults"], ids=".".join
-)
-def test_a_default_that_does_not_work_yet_is_refused_where_it_stands(path: tuple[str, ...], tmp_path: Path):
-    values = {
-        "on_remove": "retain",
-    }
-    text = values[path[-1]]
-    for key in reversed(path):
-        text = f"{{{key}: {text}}}"
-    found = errors(check(tmp_path, f"{HEADER}queues: {{a: {{}}}}\n{text[1:-1]}"))
-
-    assert [(code, where) for code, where, _ in found] == [("LMQ401", ".".join(path))]
-
-
 def test_values_that_do_work_are_not_refused(tmp_path: Path):
     text = """
 broker: {durability: replicated:1}
 queues:
   a: {overflow: drop_oldest, max_length: 5, deduplication: {window: 1m}}
-  b: {keep_acked: 1d, dead_letter: {ttl: 1d, max_length: 5}}
+  b: {keep_acked: 1d, lifecycle: {on_remove: drain}, dead_letter: {ttl: 1d, max_length: 5}}
 routes: {r: {type: fanout, to: {a: {}}}}
 """
     assert errors(check(tmp_path, HEADER + text)) == []
 
 
+@pytest.fixture
+def without_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A version that does not know one value of one key, in whatever queue."""
+    missing = Unsupported(("queues", ANY, "lifecycle", "on_remove"), "leave it out", frozenset({"drain"}))
+    monkeypatch.setattr(support, "UNSUPPORTED", (*UNSUPPORTED, missing))
+
+
+@pytest.mark.usefixtures("without_drain")
 def test_only_the_chosen_environment_is_judged(tmp_path: Path):
     text = "queues: {a: {}}\nenvironments: {prod: {queues: {a: {lifecycle: {on_remove: drain}}}}}"
 
     assert errors(check(tmp_path, HEADER + text)) == []
     found = errors(check(tmp_path, HEADER + text, environment="prod"))
-    assert found == [("LMQ401", "queues.a.lifecycle.on_remove", "on_remove")]
+    assert [(code, where) for code, where, _ in found] == [("LMQ401", "queues.a.lifecycle.on_remove")]
 
 
+@pytest.mark.usefixtures("without_drain")
 def test_what_is_left_out_of_a_copy_is_exactly_what_is_refused():
     values = {
         "broker": {"namespace": "shop"},
         "moved": {"queues.b": "queues.a"},
-        "queues": {"a": {"ttl": "1d", "lifecycle": {"on_remove": "drain"}}},
+        "queues": {
+            "a": {"ttl": "1d", "lifecycle": {"on_remove": "drain"}},
+            "b": {"lifecycle": {"on_remove": "retain"}},
+        },
     }
 
     assert without_unsupported(values) == {
         "broker": {"namespace": "shop"},
-        "queues": {"a": {"ttl": "1d", "lifecycle": {}}},
+        "queues": {"a": {"ttl": "1d", "lifecycle": {}}, "b": {"lifecycle": {"on_remove": "retain"}}},
     }
     assert values["queues"]["a"]["lifecycle"], "the original must stay as it was"
 

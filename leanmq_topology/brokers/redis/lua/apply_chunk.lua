@@ -7,7 +7,7 @@
 --        then those of each queue, in the order of KEYS; then field, value of {ns}:topology to the end
 -- Returns {'done'} | {'lost', lock value or ''} | {'moved', generation} | {'wrong_type', key, its type}
 --
--- State and counters of a queue that exists are left alone. A group starts at 0: a stream holds only what is not
+-- Counters of a queue that exists are left alone, and so is its state, unless it was on its way out. A group starts at 0: a stream holds only what is not
 -- acknowledged, so a group that was lost and is made again hands out exactly the unfinished work.
 
 local FIRST_QUEUE = 3
@@ -37,7 +37,10 @@ for at = FIRST_QUEUE, #KEYS, 2 do
     return made
   end
   redis.call('HSET', KEYS[at + 1], unpack(ARGV, value, value + width - 1))
-  redis.call('HSETNX', KEYS[at + 1], 'state', 'active')
+  local state = redis.call('HGET', KEYS[at + 1], 'state')
+  if not state or state == 'draining' or state == 'retired' then
+    redis.call('HSET', KEYS[at + 1], 'state', 'active')
+  end
   value = value + width
 end
 for at = value, #ARGV, 2 do

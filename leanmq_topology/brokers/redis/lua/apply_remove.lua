@@ -1,0 +1,63 @@
+-- Take away one resource that is no longer declared, or put a queue on its way out.
+-- Done twice it is the same, so the next apply can always start over.
+--
+-- KEYS   1 {ns}:lock   2 {ns}:topology   3 {ns}:pairs   4 {ns}:due   5 {ns}:upkeep
+--        then m of a route or queue, and q d z b c a t of a queue
+-- ARGV   1 lock value   2 lock lifetime in ms   3 generation this apply was planned from
+--        4 'delete', 'drain' or 'retain'   5 address   6 name   7 '1': a queue goes with what it holds
+-- Returns {'done'} | {'lost', lock value or ''} | {'moved', generation} | {'not_empty', how many messages}
+--
+-- A queue is looked at in the step that deletes it, so that nothing is lost that came after the plan. One that is
+-- retained becomes a pair that no topology declares. UNLINK takes the same time however much it is.
+
+-- include clock
+
+local META, STREAM, DEAD, DELAYED = 6, 7, 8, 9
+
+local held = redis.call('GET', KEYS[1])
+if held ~= ARGV[1] then
+  return {'lost', held or ''}
+end
+local generation = redis.call('HGET', KEYS[2], 'generation') or '0'
+if generation ~= ARGV[3] then
+  return {'moved', generation}
+end
+
+local step, address, name = ARGV[4], ARGV[5], ARGV[6]
+local is_queue = KEYS[STREAM] ~= nil
+
+local function count_messages()
+  return redis.call('XLEN', KEYS[STREAM]) + redis.call('XLEN', KEYS[DEAD]) + redis.call('ZCARD', KEYS[DELAYED])
+end
+
+local function forget()
+  redis.call('HDEL', KEYS[2], address)
+  if KEYS[META] then
+    redis.call('HDEL', KEYS[2], '@' .. name)
+  end
+end
+
+if step == 'drain' then
+  if redis.call('EXISTS', KEYS[META]) == 1 then
+    redis.call('HSET', KEYS[META], 'state', 'draining')
+  end
+elseif step == 'retain' then
+  redis.call('HSETNX', KEYS[3], name, string.format('%.0f', read_clock()) .. ' pair')
+  forget()
+else
+  local count = is_queue and ARGV[7] ~= '1' and count_messages() or 0
+  if count > 0 then
+    return {'not_empty', count}
+  end
+  for at = META, #KEYS do
+    redis.call('UNLINK', KEYS[at])
+  end
+  if is_queue then
+    redis.call('ZREM', KEYS[4], name)
+    redis.call('HDEL', KEYS[5], 'checked:' .. name)
+    redis.call('HDEL', KEYS[3], name)
+  end
+  forget()
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return {'done'}

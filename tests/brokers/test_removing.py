@@ -1,0 +1,224 @@
+"""Taking away what is no longer declared, on real servers: nothing is lost that nobody gave up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leanmq_topology import connect_sync
+from leanmq_topology.brokers.connect import BlockingLink, open_blocking
+from leanmq_topology.errors import BlockedChangeError, ConcurrentApplyError, TopologyNotAppliedError
+from leanmq_topology.plan.changes import Pruning
+from leanmq_topology.reconciler import AppliedPlan, apply_changes, plan_changes
+from leanmq_topology.topology.model import (
+    FanoutRoute,
+    Lifecycle,
+    MessageType,
+    OnRemove,
+    Queue,
+    Target,
+    Topology,
+)
+from tests.brokers.test_apply import Interrupting
+from tests.support.dying_apply import WrappedLink
+from tests.support.factories import make_topology, run
+from tests.support.servers import Server
+
+KEPT = Queue(name="kept")
+
+
+@pytest.fixture
+def link(server: Server, namespace: str) -> Iterator[BlockingLink]:
+    with open_blocking(server.url, namespace=namespace, folder=Path()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def before(link: BlockingLink, namespace: str) -> Callable[..., Topology]:
+    """Applies a topology with a queue `old`, and a route to it, that the next one does not have."""
+
+    def make(on_remove: OnRemove = OnRemove.DELETE) -> Topology:
+        old = Queue(name="old", lifecycle=Lifecycle(on_remove=on_remove))
+        route = FanoutRoute(name="events", to=(Target(queue="old"),))
+        topology = make_topology(
+            namespace, KEPT, old, routes=(route,), messages=(MessageType(name="placed"),)
+        )
+        apply_changes(link, topology, who="ada")
+        return topology
+
+    return make
+
+
+def prune(link: Any, namespace: str, *allowed: str) -> AppliedPlan:
+    pruning = Pruning(frozenset(allowed))
+    smaller = make_topology(namespace, KEPT)
+    return apply_changes(link, smaller, who="ada", approve=lambda change: True, pruning=pruning)
+
+
+def send(server: Server, topology: Topology, target: str = "old") -> str:
+    with connect_sync(topology, url=server.url) as mq:
+        return mq.send(target, {})
+
+
+def keys_of(link: BlockingLink, namespace: str, part: str) -> set[str]:
+    return {key.decode() for key in run(link.connection, "KEYS", f"*{namespace}*:{part}*")}
+
+
+def test_what_is_no_longer_declared_goes_without_a_trace(server: Server, link, namespace, before):
+    topology = before()
+    with connect_sync(topology, url=server.url) as mq:
+        mq.send("events", {})
+        mq.send("old", {}, delay=1000)
+        for delivery in mq.receive("old", wait=5):
+            delivery.reject("no")
+    lost = prune(link, namespace, "queues.old")
+
+    assert lost.applied == ("routes.events", "queues.old", "messages.placed")
+    record = link.connection.execute(link.broker.read_record())
+    assert set(record.resources) == {"queues.kept"}
+    assert set(record.addresses) == {"kept"}
+    left = {key for key in keys_of(link, namespace, "") if key.endswith((":old", ":events"))}
+    assert left == set()
+    assert run(link.connection, "ZSCORE", link.broker.keys.due, "old") is None
+    assert not plan_changes(link, make_topology(namespace, KEPT), Pruning()).differs
+    with pytest.raises(TopologyNotAppliedError):
+        send(server, topology)
+    with pytest.raises(TopologyNotAppliedError):
+        send(server, topology, "events")
+
+
+@pytest.mark.parametrize("place", ["ready", "in flight", "delayed", "dead"])
+def test_a_queue_that_is_not_empty_stays_and_nothing_of_the_plan_is_applied(
+    server: Server, link, namespace, before, place: str
+):
+    topology = before()
+    with connect_sync(topology, url=server.url) as mq:
+        mq.send("old", {}, delay=1000 if place == "delayed" else 0)
+        if place == "in flight":
+            run(
+                link.connection,
+                "XREADGROUP",
+                "GROUP",
+                "g",
+                "me",
+                "STREAMS",
+                link.broker.keys.queue("old"),
+                ">",
+            )
+        if place == "dead":
+            for delivery in mq.receive("old", wait=5):
+                delivery.reject("no")
+
+    with pytest.raises(BlockedChangeError, match="holds 1 message") as refused:
+        prune(link, namespace)
+
+    assert refused.value.addresses == ("queues.old",)
+    assert link.connection.execute(link.broker.read_record()).generation == 1
+
+
+def test_a_message_that_comes_after_the_look_saves_its_queue(server: Server, link, namespace, before):
+    topology = before()
+    meddling = Interrupting(link, "apply_remove", lambda: send(server, topology))
+
+    with pytest.raises(BlockedChangeError, match=r"messages came while it was applied \(1 in queues.old\)"):
+        prune(WrappedLink(link.broker, meddling), namespace)
+
+    [state] = link.connection.execute(link.broker.inspect_queues(["old"]))
+    assert (state.ready, state.exists) == (1, True)
+    record = link.connection.execute(link.broker.read_record())
+    assert set(record.resources) == {"queues.kept", "queues.old"}, "all else went"
+    assert (record.generation, record.unfinished) == (2, None)
+    assert prune(link, namespace, "queues.old").applied == ("queues.old",)
+
+
+def test_a_removal_without_the_lock_removes_nothing(link, namespace, before):
+    before()
+    meddling = Interrupting(link, "apply_remove", lambda: run(link.connection, "DEL", link.broker.keys.lock))
+
+    with pytest.raises(ConcurrentApplyError):
+        prune(WrappedLink(link.broker, meddling), namespace)
+
+    assert "queues.old" in link.connection.execute(link.broker.read_record()).resources
+    assert run(link.connection, "EXISTS", link.broker.keys.queue("old")) == 1
+    prune(link, namespace)
+    assert not plan_changes(link, make_topology(namespace, KEPT), Pruning()).differs
+
+
+def test_a_queue_drains_takes_no_more_and_goes_once_it_is_empty(server: Server, link, namespace, before):
+    topology = before(OnRemove.DRAIN)
+    send(server, topology)
+
+    assert prune(link, namespace).applied == ("routes.events", "queues.old", "messages.placed")
+    with pytest.raises(TopologyNotAppliedError):
+        send(server, topology)
+    assert prune(link, namespace).applied == (), "there is nothing to do but wait"
+    [state] = link.connection.execute(link.broker.inspect_queues(["old"]))
+    assert (state.state, state.ready) == ("draining", 1)
+
+    with connect_sync(topology, url=server.url) as mq:
+        for delivery in mq.receive("old", wait=5):
+            delivery.ack()
+    assert prune(link, namespace).applied == ("queues.old",)
+    assert run(link.connection, "EXISTS", link.broker.keys.queue("old")) == 0
+
+
+def test_a_draining_queue_still_retries_and_dead_letters_what_it_has(server: Server, link, namespace, before):
+    topology = before(OnRemove.DRAIN)
+    send(server, topology)
+    prune(link, namespace)
+    with connect_sync(topology, url=server.url) as mq:
+        for delivery in mq.receive("old", wait=5):
+            delivery.nack(delay=0)
+        for delivery in mq.receive("old", wait=5):
+            assert delivery.attempt == 2
+            delivery.reject("no")
+    [state] = link.connection.execute(link.broker.inspect_queues(["old"]))
+    assert (state.state, state.waiting, state.dead) == ("draining", 0, 1)
+    assert prune(link, namespace).applied == (), "a dead letter is a message"
+
+
+def test_declaring_a_draining_queue_again_undoes_its_removal(server: Server, link, namespace, before):
+    topology = before(OnRemove.DRAIN)
+    send(server, topology)
+    prune(link, namespace)
+
+    done = apply_changes(link, topology, who="ada")
+
+    assert done.applied == ("messages.placed", "queues.old", "routes.events")
+    send(server, topology)
+    [state] = link.connection.execute(link.broker.inspect_queues(["old"]))
+    assert (state.state, state.ready) == ("active", 2)
+
+
+def test_a_pause_outlives_an_apply_that_changes_the_queue(link, namespace):
+    apply_changes(link, make_topology(namespace, KEPT), who="ada")
+    link.connection.execute(link.broker.pause(["kept"]))
+    apply_changes(link, make_topology(namespace, replace(KEPT, max_length=5)), who="ada")
+    [state] = link.connection.execute(link.broker.inspect_queues(["kept"]))
+    assert state.state == "paused"
+
+
+def test_a_retained_queue_is_a_pair_that_nobody_declares_until_somebody_does_again(
+    server: Server, link, namespace, before
+):
+    topology = before(OnRemove.RETAIN)
+    send(server, topology)
+
+    prune(link, namespace)
+
+    assert "queues.old" not in link.connection.execute(link.broker.read_record()).resources
+    assert not plan_changes(link, make_topology(namespace, KEPT), Pruning()).differs
+    assert run(link.connection, "HGET", link.broker.keys.pairs, "old").endswith(b" pair")
+    [state] = link.connection.execute(link.broker.inspect_queues(["old"]))
+    assert (state.ready, state.state) == (1, "active")
+
+    [again] = [row for row in plan_changes(link, topology).changes if row.address == "queues.old"]
+    assert again.reason == "the server already holds a queue of this name; its messages stay"
+    apply_changes(link, topology, who="ada")
+    send(server, topology)
+    [state] = link.connection.execute(link.broker.inspect_queues(["old"]))
+    assert state.ready == 2
