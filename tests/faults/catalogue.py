@@ -26,6 +26,10 @@ FAULTS: Final[dict[str, Entry]] = {
     "F3": Entry(
         "worker dies after the work, before the acknowledgement", "exactly one more run, redelivered"
     ),
+    "F4": Entry(
+        "worker and server get SIGKILL together while the acknowledgement's script runs, or right after it",
+        "all of it happened or nothing; lost 0",
+    ),
     "F5": Entry(
         "worker gets SIGSTOP for three leases, then SIGCONT", "taken over; its late settlements harmless"
     ),
