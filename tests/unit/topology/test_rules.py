@@ -168,7 +168,6 @@ ERRORS = [
         [
             ("LMQ304", "routes.r.request", "x.a"),
             ("LMQ304", "routes.r.reply", "x.b"),
-            ("LMQ401", "routes.r.error", "error"),
             ("LMQ304", "routes.r.error", "x.c"),
             ("LMQ305", "routes.r.queue", "q"),
         ],
