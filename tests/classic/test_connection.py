@@ -13,6 +13,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -60,12 +61,18 @@ def test_a_closed_one_stays_closed_and_says_so(place: Place):
             use()
 
 
-def test_closing_leaves_no_thread_and_no_consumer_behind(place: Place):
-    before = set(threading.enumerate())
+def test_closing_leaves_no_connection_no_thread_and_no_consumer_behind(place: Place):
+    def connections() -> int:
+        mine = psutil.Process().net_connections("tcp")
+        return sum(bool(one.raddr) and one.raddr.port == place.port for one in mine)
+
+    before, open_before = set(threading.enumerate()), connections()
     with LeanMQ(**place.options) as mq:
         queue, _ = mq.create_queue_pair("orders")
         queue.send_message({})
         queue.acknowledge_messages([queue.get_messages()[0].id])
+        assert connections() > open_before
+    assert connections() == open_before
     wait_until(lambda: set(threading.enumerate()) <= before, "the end of its threads")
     with redis.Redis(port=place.port) as raw:
         key = f"{{{place.prefix.removesuffix(':')}}}:q:orders"
@@ -251,12 +258,16 @@ def test_a_request_is_answered_by_a_worker_or_times_out_as_programs_expect(
         worker.wait()
 
 
-def test_a_declared_queue_cannot_be_deleted_by_a_call(place: Place, apply: Apply):
+def test_a_declared_queue_is_listed_and_cannot_be_deleted_by_a_call(place: Place, apply: Apply):
     apply("queues:\n  orders: {}\n")
     with LeanMQ(**place.options) as mq:
         with pytest.raises(exceptions.QueueError, match="declared"):
             mq.delete_queue("orders")
         assert mq.get_queue("orders") is not None
+        assert [(info.name, info.is_dlq) for info in mq.list_queues()] == [
+            (f"{place.prefix}orders", False),
+            (f"{place.prefix}orders:dlq", True),
+        ]
 
 
 def test_a_pair_that_is_declared_later_keeps_its_messages_and_follows_the_declaration(

@@ -213,7 +213,7 @@ def test_a_server_that_stays_away_is_a_classic_error_once_max_retries_are_used_u
     class Gone:
         tries = 0
 
-        def execute(self, operation: object) -> None:
+        def execute(self, operation: object, within: float | None = None) -> None:
             self.tries += 1
             raise BrokerUnavailableError("gone")
 
