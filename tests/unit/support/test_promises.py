@@ -34,9 +34,10 @@ def test_a_missing_compiler_does_so(
         preloads.compile_preload("clock", tmp_path)
 
 
-def test_missing_rights_do_so(ending: type[BaseException], monkeypatch: pytest.MonkeyPatch):
+def test_missing_rights_skip_everywhere(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CI", "true")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(ending, match="not root"):
+    with pytest.raises(pytest.skip.Exception, match="not root"):
         require_root()
 
 
