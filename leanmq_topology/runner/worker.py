@@ -109,7 +109,7 @@ class Worker:
         self._stop = asyncio.Event()
         self._empty = asyncio.Event()
         self._settlements = Settlements(
-            self._broker, self._connection, self.name, self._outage, self._note_settled
+            self._broker, self._connection, self.name, self._outage, self._note_settled, self._more_comes
         )
         self._workshop = Workshop(
             topology, handlers, link, marker, self._clock.now_ms,
@@ -298,6 +298,9 @@ class Worker:
             lane.settled(entry_ids)
         self._empty.set()
         self._make_room_known()
+
+    def _more_comes(self) -> bool:
+        return any(lane.crew.unstarted for lane in self._lanes.values())
 
     def _make_room_known(self) -> None:
         if self._reader is not None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,8 @@ from leanmq_topology.messages.outcome import (
     Released,
     RetryLater,
 )
-from leanmq_topology.runner.settlements import Settlements
+from leanmq_topology.runner import settlements as module
+from leanmq_topology.runner.settlements import ENOUGH, LARGE_BATCH, Settlements
 from leanmq_topology.upkeep import outage
 from leanmq_topology.upkeep.outage import Outage
 
@@ -113,11 +114,11 @@ class Settling:
 
 
 @asynccontextmanager
-async def settling(**told: Any) -> AsyncIterator[Settling]:
+async def settling(more_comes: Callable[[], bool] = lambda: False, **told: Any) -> AsyncIterator[Settling]:
     connection, over = FakeConnection(**told), list[str]()
     broker: Any = FakeBroker()
     heard: Any = lambda queue, entry_ids: over.extend(entry_ids)  # noqa: E731
-    under_test = Settlements(broker, connection, "me", Outage(), heard)  # type: ignore[arg-type]
+    under_test = Settlements(broker, connection, "me", Outage(), heard, more_comes)  # type: ignore[arg-type]
     task = asyncio.create_task(under_test.run())
     yield Settling(under_test, connection, over, task)
     task.cancel()
@@ -132,6 +133,57 @@ async def test_what_is_decided_in_one_turn_is_one_call():
     [call] = at.connection.seen
     assert (call.name, call.items) == ("ack", tuple(f"{number}-0" for number in range(200)))
     assert len(at.over) == 200
+
+
+async def test_after_a_large_batch_acknowledgements_gather_while_more_comes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "GATHER_SECONDS", 600)
+    more = [True]
+    async with settling(lambda: more[0]) as at:
+        for number in range(LARGE_BATCH):
+            at.add(number, Done())
+        await at.drained()
+        for number in range(ENOUGH - 1):
+            at.add(number, Done())
+        await turn_the_loop()
+        assert len(at.connection.seen) == 1  # they wait for the one that makes them enough
+        at.add(ENOUGH, Done())
+        await at.drained()
+        assert len(at.connection.seen[1].items) == ENOUGH
+        more[0] = False
+        at.add(0, Done())
+        await at.drained()
+        assert len(at.connection.seen) == 3
+
+
+async def test_acknowledgements_gather_for_milliseconds_at_most():
+    async with settling(lambda: True) as at:
+        for number in range(LARGE_BATCH):
+            at.add(number, Done())
+        await at.drained()
+        at.add(0, Done())
+        await at.drained()
+    assert [len(call.items) for call in at.connection.seen] == [LARGE_BATCH, 1]
+
+
+@pytest.mark.parametrize("outcome", [Released(), RetryLater(5, WHY)])
+async def test_nothing_else_waits_for_acknowledgements_to_gather(
+    monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+):
+    monkeypatch.setattr(module, "GATHER_SECONDS", 600)
+    async with settling(lambda: True) as at:
+        for number in range(LARGE_BATCH):
+            at.add(number, Done())
+        await at.drained()
+        at.add(0, Done())
+        await turn_the_loop()
+        at.add(1, outcome)
+        await at.drained()
+    assert len(at.connection.seen) == 3
+
+
+async def turn_the_loop() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def test_what_is_decided_while_a_call_is_under_way_gathers_behind_it():
