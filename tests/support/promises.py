@@ -25,6 +25,6 @@ def require_program(name: str, *, what_for: str) -> str:
 
 
 def require_root() -> None:
-    """For what only root can set up: files that belong to somebody else. A user is no tool CI could install."""
+    """For what only root can set up. CI does not promise it: who runs a test is no tool to install."""
     if os.geteuid() != 0:
         pytest.skip("this is not root, and only root can make what belongs to another")
