@@ -44,8 +44,9 @@ def encode_headers(headers: Mapping[str, str]) -> bytes:
 
 
 def encode_failure(failure: Failure) -> bytes:
-    """The `error` field of a dead letter."""
-    return _write_json({"type": failure.type, "message": failure.message[:MAX_FAILURE_TEXT]})
+    """The `error` field of a dead letter. What a handler gave as its text becomes Unicode, whatever it is."""
+    text = str(failure.message)[:MAX_FAILURE_TEXT]
+    return _write_json({"type": failure.type, "message": text.encode(errors="backslashreplace").decode()})
 
 
 def decode_failure(raw: bytes) -> Failure:

@@ -75,7 +75,15 @@ def decide_failure(raised: BaseException, delivered: Delivered, queue: Queue, ch
 
 def describe_failure(raised: BaseException) -> Failure:
     """Class name and text of an exception, the text cut to what is kept."""
-    return Failure(type(raised).__qualname__, str(raised)[:MAX_FAILURE_TEXT])
+    return Failure(type(raised).__qualname__, _read_text(raised)[:MAX_FAILURE_TEXT])
+
+
+def _read_text(raised: BaseException) -> str:
+    """An exception that cannot say what it means must not keep its message from being settled."""
+    try:
+        return str(raised)
+    except Exception as failure:
+        return f"its text cannot be had ({type(failure).__qualname__})"
 
 
 def _retry(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from leanmq_topology.errors import SettingError
+
 
 class DeadReason(StrEnum):
     """Why a message lies in the dead-letter queue."""
@@ -72,12 +74,18 @@ class Released:
 Outcome = Done | RetryLater | MoveToDeadLetters | Dropped | Released
 
 MAX_FAILURE_TEXT: Final = 2048
+LONGEST_AFTER_SECONDS: Final = 365 * 24 * 60 * 60
 
 
 class Retry(Exception):  # noqa: N818  these four are verdicts a handler raises, not errors
-    """Raised by a handler: deliver again, after `after` seconds (by the queue's backoff if None)."""
+    """Raised by a handler: deliver again, after `after` seconds (by the queue's backoff if None).
+
+    Raises `SettingError` where it is made for an `after` that is no number of seconds, up to a year.
+    """
 
     def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+        if after is not None and not _is_some_time(after):
+            raise SettingError("after", f"{after!r} is not a number of seconds, up to a year")
         super().__init__(reason)
         self.reason, self.after = reason, after
 
@@ -110,3 +118,7 @@ class Decline(Exception):  # noqa: N818
     def __init__(self, data: Any, reason: str = "") -> None:
         super().__init__(reason)
         self.data, self.reason = data, reason
+
+
+def _is_some_time(after: object) -> bool:
+    return isinstance(after, int | float) and abs(after) <= LONGEST_AFTER_SECONDS

@@ -12,6 +12,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from leanmq_topology.messages.decision import describe_failure
 from leanmq_topology.messages.message import HEADER_CORRELATION
 from leanmq_topology.messages.outcome import (
     Decline,
@@ -94,7 +95,7 @@ class EventLog:
             return "the handler returned False"
         if isinstance(raised, Retry | Reject | Discard | Decline):
             return f"{type(raised).__name__}: {raised.reason}" if raised.reason else type(raised).__name__
-        text = _first_line(str(raised))
+        text = _first_line(describe_failure(raised).message)
         place = self._place(raised)
         return f"{type(raised).__name__}{f': {text}' if text else ''}{f' ({place})' if place else ''}"
 

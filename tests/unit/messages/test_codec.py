@@ -10,6 +10,7 @@ from leanmq_topology.messages.codec import (
     FIELDS,
     UndecodableError,
     decode_dead_letter,
+    decode_failure,
     decode_fields,
     encode_failure,
     encode_fields,
@@ -70,6 +71,13 @@ GOOD = [b"m", b"t", b"{}", b"", b"0", b""]
 def test_an_entry_without_readable_fields_says_what_is_wrong(flat: list[bytes], reason: str):
     with pytest.raises(UndecodableError, match=reason):
         decode_fields(flat)
+
+
+def test_a_failure_is_kept_whatever_its_text_is():
+    failure = Failure("OSError", "no such file: caf\udce9")  # a name that is not Unicode
+    assert decode_failure(encode_failure(failure)).message == "no such file: caf\\udce9"
+    told_oddly = Failure("Discard", ValueError("gone"))  # type: ignore[arg-type]  # `raise Discard(failure)`
+    assert decode_failure(encode_failure(told_oddly)) == Failure("Discard", "gone")
 
 
 def test_a_dead_letter_keeps_the_message_its_reason_and_a_bounded_error():

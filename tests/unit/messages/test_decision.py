@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from leanmq_topology.errors import SettingError
 from leanmq_topology.messages.decision import decide_failure, decide_return, decide_start
 from leanmq_topology.messages.envelope import Delivered, Envelope
 from leanmq_topology.messages.outcome import (
@@ -128,3 +129,20 @@ def test_a_message_past_its_limit_is_never_run_again():
     outcome = decide_start(deliver(attempt=1, count=3), QUEUE, 1000)
     assert isinstance(outcome, MoveToDeadLetters)
     assert outcome.reason is DeadReason.FAILED
+
+
+@pytest.mark.parametrize("after", ["5s", b"5", float("nan"), float("inf"), float("-inf"), 1e13, object()])
+def test_a_retry_after_no_time_is_refused_where_it_is_made(after: float):
+    with pytest.raises(SettingError, match=r"^after: .* is not a number of seconds"):
+        Retry("busy", after=after)
+
+
+def test_an_exception_that_cannot_say_what_it_means_is_a_failure_like_any_other():
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise KeyError("said")
+
+    outcome = decide_failure(MuteError(), deliver(), QUEUE, 0.5)
+    assert isinstance(outcome, RetryLater)
+    assert outcome.failure.type.endswith("MuteError")
+    assert outcome.failure.message == "its text cannot be had (KeyError)"

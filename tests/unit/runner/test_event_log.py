@@ -50,6 +50,15 @@ def failed(outcome: Outcome, failure: Exception) -> Verdict:
     return Verdict(outcome, raised(failure))
 
 
+def test_an_exception_without_a_text_to_be_had_is_told_by_its_class(caplog: pytest.LogCaptureFixture):
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise KeyError("said")
+
+    [record] = log_of(caplog, failed(RetryLater(1500, Failure("MuteError", "")), MuteError()))
+    assert "MuteError: its text cannot be had (KeyError)" in record.getMessage()
+
+
 def test_success_is_quiet(caplog: pytest.LogCaptureFixture):
     assert log_of(caplog, Verdict(Done())) == []
 
