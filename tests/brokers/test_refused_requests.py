@@ -214,6 +214,16 @@ def test_a_purge_tells_delayed_ones_too_and_a_bounded_number_of_them(stage: Stag
     assert (kinds.count("ready"), kinds.count("later")) == (990, 10)
 
 
+def test_a_purge_that_has_told_as_many_as_it_may_reads_no_delayed_ones(stage: Stage):
+    ask(stage, "plain", *(f"ready{n}" for n in range(1000)))
+    ask(stage, "plain", *(f"ready{n}" for n in range(1000, 1010)))
+    ask(stage, "plain", *(f"later{n}" for n in range(20)), delay_ms=60_000)
+    done = stage.carry(stage.broker.purge("plain", "p", keep_ms=60_000))
+    assert (done.ready, done.delayed) == (1010, 20)
+    found = stage.carry(stage.broker.read_inbox(INBOX, "0", count=2000, block_ms=0))
+    assert not [item for item in found if item.reply.request_id.startswith("later")]
+
+
 def test_headers_that_only_look_like_a_request_are_passed_over(stage: Stage):
     for headers in ('{"replyto":', '{"replyto":7}', '{"replyto":"a:b"}', '{"replyto":""}', '["replyto":1]'):
         words = ("id", "x", "type", "t", "data", "{}", "headers", headers, "attempt", "0", "expires", "")

@@ -69,7 +69,8 @@ local function find_requests()
     end
     after = '(' .. entries[SLICE][1]
   end
-  for _, member in ipairs(redis.call('ZRANGE', delayed, 0, math.max(MOST_TOLD - seen, 0) - 1)) do
+  local left = bytes < MOST_READ and math.max(MOST_TOLD - seen, 0) or 0
+  for _, member in ipairs(left > 0 and redis.call('ZRANGE', delayed, 0, left - 1) or {}) do
     local read, body = pcall(cmsgpack.unpack, redis.call('HGET', KEYS[6], member) or '')
     if read and type(body) == 'table' and not body[8] then -- who waits for a parked one was told
       note_request({'id', body[1], 'data', body[3], 'headers', body[4]})
