@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -204,6 +205,34 @@ async def test_a_closed_connection_stays_closed(server: Server):
     connection.close()
     with pytest.raises(BrokerUnavailableError, match="closed"):
         connection.execute(echo("x"))
+
+
+def test_what_is_carried_out_in_place_of_a_call_has_only_what_is_left_of_its_time(server: Server):
+    def wait(seconds: float, otherwise: Callable[[], Call[bytes]] | None = None) -> Call[bytes]:
+        return Call("wait", "BLPOP", (), ("nothing", str(seconds)), bytes, otherwise=otherwise)
+
+    connection = BlockingRedisConnection.open(parse_address(server.url))
+    began = time.monotonic()
+    with pytest.raises(BrokerUnavailableError, match="no answer"):
+        connection.execute(wait(0.5, lambda: wait(5)), 0.6)
+    assert time.monotonic() - began < 0.9
+    connection.close()
+
+
+async def test_one_that_is_closed_while_it_connects_leaves_nothing_open(
+    server: Server, admin: BlockingRedisConnection
+):
+    connection = AsyncRedisConnection(parse_address(server.url), client_name="too-late")
+    heard: asyncio.Future[bytes | Exception] = asyncio.get_running_loop().create_future()
+    connection.begin(echo("a"), heard.set_result)
+    await asyncio.sleep(0)
+    await connection.close()
+    assert isinstance(await heard, BrokerUnavailableError)
+    clients = run(admin, "CLIENT", "LIST").decode()
+    async with asyncio.timeout(5):
+        while "name=too-late" in clients:
+            await asyncio.sleep(0.01)
+            clients = run(admin, "CLIENT", "LIST").decode()
 
 
 async def begin(connection: AsyncRedisConnection, call: Call[bytes]) -> bytes | Exception:

@@ -157,11 +157,14 @@ class AsyncRedisConnection:
 
     async def _connected(self) -> RespPipe:
         async with self._connecting:
-            if self._closed:
-                raise cannot_connect("this connection was closed", where=self._address.masked)
+            self._refuse_closed()
             if self._pipe is None or self._pipe.failure is not None:
                 self._pipe, self._greeting = await self._connect()
             return self._pipe
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise cannot_connect("this connection was closed", where=self._address.masked)
 
     async def _connect(self) -> tuple[RespPipe, Greeting]:
         address, where = self._address, self._address.masked
@@ -175,7 +178,9 @@ class AsyncRedisConnection:
         except (OSError, ValueError) as failure:
             raise refuse_tls(failure, where=where) or cannot_connect(failure, where=where) from failure
         try:
-            return pipe, await self._enter(pipe)
+            greeting = await self._enter(pipe)
+            self._refuse_closed()  # nobody would close it any more
+            return pipe, greeting
         except BaseException:
             pipe.abort(connection_lost("it was not entered", where=where, unknown=False))
             raise

@@ -90,7 +90,8 @@ class BlockingRedisConnection:
         if isinstance(reply, hiredis.ReplyError):
             raise self._refuse(call, str(reply))
         if reply is None and call.otherwise is not None:
-            return cast(T, self.execute(call.otherwise(), within_s))
+            left_s = None if within_s is None else max(until - time.monotonic(), 0.0)
+            return cast(T, self.execute(call.otherwise(), left_s))
         return cast(T, call.read(reply))
 
     def close(self) -> None:
