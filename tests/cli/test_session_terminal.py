@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pty
 import select
@@ -66,6 +67,17 @@ class Screen:
         before, found, self._seen = self._seen.partition(text)
         return before + found
 
+    def interrupt(self, prompt: str) -> None:
+        """Ctrl-C, and the prompt that it brings. CPython loses one that comes while a word is completed, and
+        sees one between two looks at the keyboard with the next key only: a space, then Ctrl-C again."""
+        ends, keys = time.monotonic() + PATIENCE_SECONDS, itertools.cycle(["\x03", " "])
+        while prompt not in self._seen:
+            assert time.monotonic() < ends, f"{prompt!r} did not come, but {self._seen!r}"
+            self.type(next(keys))
+            while prompt not in self._seen and select.select([self._near], [], [], 2)[0]:
+                self._seen += os.read(self._near, 65536).decode()
+        self._seen = self._seen.partition(prompt)[2]
+
     def close(self) -> None:
         self.process.kill()
         self.process.wait()
@@ -114,8 +126,7 @@ def test_tab_completes_ctrl_c_clears_the_line_and_ctrl_d_ends_the_session(
     prompt = f"{namespace}> "
     screen.type("sub tick\t")
     screen.until("sub ticker")
-    screen.type("\x03")
-    screen.until(prompt)
+    screen.interrupt(prompt)
     screen.type("stats\n")
     screen.until("published")
     screen.until(prompt)
