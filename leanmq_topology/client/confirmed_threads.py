@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from leanmq_topology.brokers.protocol import BlockingConnection, Flush, Operation, SendResult
 from leanmq_topology.client.confirmed import ConfirmedSender, Levels
+from leanmq_topology.client.forked import renew_in_children
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.persistence import persist
 from leanmq_topology.client.sender import MOST_BYTES, MOST_COPIES, weigh
@@ -44,6 +45,11 @@ class SyncConfirmer:
         self._line = _LazyLine(open_connection)
         self._senders: dict[Durability, ConfirmedSender] = {}
         self._producer = Producer()
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In a forked child: what other threads of the parent wait for is the parent's to send."""
         self._parcels: deque[_Parcel] = deque()
         self._changed = threading.Condition()
         self._busy = False

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from leanmq_topology.brokers.protocol import BlockingConnection, Operation
+from leanmq_topology.client.forked import renew_in_children
 from leanmq_topology.client.patience import Patience
 from leanmq_topology.client.persistence import persist_noting
 from leanmq_topology.errors import BrokerUnavailableError
@@ -21,6 +22,11 @@ class SharedLine:
 
     def __init__(self, connection: BlockingConnection, patience: Patience) -> None:
         self.connection, self._patience = connection, patience
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """In a forked child: another thread of the parent may have had its turn."""
         self._lock = threading.Lock()
 
     def execute(self, operation: Operation[T], until: float | None = None) -> T:
