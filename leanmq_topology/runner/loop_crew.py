@@ -11,6 +11,7 @@ asked for while what is at hand is run. So worker and server work at the same ti
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -21,6 +22,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from leanmq_topology.runner.deadlines import Deadlines, timed_out
 from leanmq_topology.runner.pipeline import Steps, Unit
 from leanmq_topology.runner.stepping import Step, as_step, go_on
+
+logger = logging.getLogger("leanmq.runner")
 
 TURN_SECONDS = 0.002
 """How long handlers may run in a row before other work of the loop gets its turn."""
@@ -63,7 +66,8 @@ class LoopCrew(Generic[U, V]):
     """`finish` hears of all that was run or refused, `forget` of that whose lease was lost unrun.
 
     A handler that runs longer than `limit_seconds` is cancelled, and its run has failed with `TimeoutError`
-    whatever comes after. One that does not end even then is given up; `stuck` hears of that.
+    whatever comes after. One that does not end even then is given up; `stuck` hears of that, and of a message
+    that a mistake beside its handler leaves in hand.
     `turned` is called when handlers have run for a turn, or as long as there was something to run.
     """
 
@@ -144,11 +148,20 @@ class LoopCrew(Generic[U, V]):
         member: _Member[U, V] = _Member()
         self._members.add(member)
         member.task = asyncio.create_task(self._work(member))
-        member.task.add_done_callback(lambda _: self._left(member))
+        member.task.add_done_callback(lambda task: self._left(member, task))
 
-    def _left(self, member: _Member[U, V]) -> None:
+    def _left(self, member: _Member[U, V], task: asyncio.Task[None]) -> None:
         self._members.discard(member)
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            self._report_mistake(failure)
         self._wake_one()
+
+    def _report_mistake(self, failure: BaseException) -> None:
+        """Not of the handler: what it ran then is in hand, and nobody would ever finish it."""
+        logger.error(
+            "what runs handler %s failed", self.name, exc_info=failure, extra={"event": "crew_failed"}
+        )
+        self._stuck(f"what runs handler {self.name} failed ({type(failure).__name__})")
 
     async def _work(self, member: _Member[U, V]) -> None:
         task = asyncio.current_task()

@@ -283,6 +283,22 @@ async def test_a_call_that_raises_what_ends_coroutines_is_no_success():
     assert shift.outcomes == [RetryLater]
 
 
+async def test_a_mistake_beside_the_handler_is_reported_and_the_others_are_run():
+    async def handler(number: int) -> None:
+        pass
+
+    def stumble(message: Incoming) -> None:
+        if message.data == 1:
+            raise KeyError("a mistake")
+
+    shift = Shift(handler)
+    shift.pipeline = Pipeline(Queue(name="work"), OnFalse.DEAD_LETTER, shift.pipeline.invoke, (stumble,))
+    shift.give(0, 1, 2)
+    await shift.until_over(2)
+    assert [number for number, _ in shift.finished] == [0, 2]
+    assert shift.stuck == ["what runs handler charge failed (KeyError)"]
+
+
 async def test_what_has_not_started_can_be_taken_back():
     go_on = asyncio.Event()
 
