@@ -1,9 +1,9 @@
 """A process whose own work finds no memory cannot go on: it ends at once, and another one takes its place.
 
 That is not a handler's `MemoryError`, which is a failure like any other. But an event loop that cannot read
-what woke it is woken again at once, for ever, and a thread that finds no memory is gone, the one that renews
-leases too. Either would hold messages and run none. What the process had in hand goes the way of all that a
-worker leaves when it dies.
+what woke it is woken again at once, for ever; a connection that cannot read is lost as often as it is made;
+and a thread that finds no memory is gone, the one that renews leases too. Each would hold messages and run
+none. What the process had in hand goes the way of all that a worker leaves when it dies.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def watch(task: asyncio.Task[None]) -> None:
 
 
 def _note_callback(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    if "handle" in context:  # a callback; a task of the user's that nobody waited for is none of our work
+    # A callback, or a connection's read; a task of the user's that nobody waited for is none of our work.
+    if "handle" in context or "transport" in context:
         _end_if_starved(context.get("exception"))
     loop.default_exception_handler(context)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 
 import pytest
@@ -34,6 +35,23 @@ async def test_a_callback_of_the_loop_that_finds_no_memory_ends_the_process(exit
     starvation.end_where_memory_ends(loop)
     loop.call_soon(starve)
     await turn()
+    assert exits == [NO_MEMORY_EXIT]
+
+
+async def test_a_connection_that_finds_no_memory_for_what_it_reads_ends_the_process(exits: list[int]):
+    class Starving(asyncio.BufferedProtocol):
+        def get_buffer(self, sizehint: int) -> bytearray:
+            raise MemoryError
+
+    loop = asyncio.get_running_loop()
+    starvation.end_where_memory_ends(loop)
+    near, far = socket.socketpair()
+    transport, _ = await loop.create_connection(Starving, sock=near)
+    far.send(b"+PONG\r\n")
+    while not exits:
+        await asyncio.sleep(0)
+    transport.abort()
+    far.close()
     assert exits == [NO_MEMORY_EXIT]
 
 
