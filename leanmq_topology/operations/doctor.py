@@ -131,7 +131,7 @@ def _judge_record(record: AppliedRecord, topology: Topology) -> Iterable[Finding
         yield Finding("topology", Verdict.OK, f"applied as in the file, generation {record.generation}")
     if orphans:
         text = f"applied, and no longer in the file: {_list(orphans)}"
-        yield Finding("orphans", Verdict.WARNING, text, "declare them again, or empty them first")
+        yield Finding("orphans", Verdict.WARNING, text, "declare them again, or leanmq apply --prune")
 
 
 def _judge_damage(states: Mapping[str, QueueState]) -> Iterable[Finding]:

@@ -43,6 +43,8 @@ def diff(desired: Mapping[str, Spec], live: LiveState, pruning: Pruning | None =
         {**{address: resource.spec for address, resource in kept.items()}, **desired},
         {**{address: resource.hash for address, resource in kept.items()}, **own},
     )
+    if kept:  # a name that has changed its kind is what the file says
+        goal |= address_digests(desired, own)
     stale = {name: known for name, known in goal.items() if live.addresses.get(name) != known}
     target = fingerprint(desired, own)
     return Plan(

@@ -26,6 +26,8 @@ class ResourceRemoval:
     step: Removal
     may_lose: bool
     """False: a queue that turns out not to be empty stays."""
+    name_stays: bool = False
+    """Whether a queue or route of the same name is left: what belongs to that one stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +72,12 @@ def build_revision(plan: Plan, *, owner: str, by: str, at_ms: int, commit: str |
         at_ms=at_ms,
         commit=commit,
         removals=tuple(
-            ResourceRemoval(change.address, change.step, change.may_lose)
+            ResourceRemoval(
+                change.address,
+                change.step,
+                change.may_lose,
+                change.address.partition(".")[2] in plan.goal_addresses,
+            )
             for change in sorted(plan.removed, key=_order, reverse=True)
         ),
     )

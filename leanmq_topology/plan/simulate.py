@@ -27,11 +27,11 @@ def simulate(plan: Plan, live: LiveState) -> LiveState:
         unfinished=None,
     )
     for change in plan.removed:
-        after = _without(after, change)
+        after = _without(after, change, plan)
     return after
 
 
-def _without(live: LiveState, change: Remove) -> LiveState:
+def _without(live: LiveState, change: Remove, plan: Plan) -> LiveState:
     name = change.address.partition(".")[2]
     if change.step is Removal.DRAIN:
         return replace(live, queues={**live.queues, name: replace(live.queue(name), state="draining")})
@@ -39,7 +39,8 @@ def _without(live: LiveState, change: Remove) -> LiveState:
     after = replace(live, resources=left)
     if change.address.startswith("messages."):
         return after
-    after = replace(after, addresses={known: at for known, at in live.addresses.items() if known != name})
+    if name not in plan.goal_addresses:
+        after = replace(after, addresses={known: at for known, at in live.addresses.items() if known != name})
     if queue_name(change.address) is None or change.step is Removal.RETAIN:
         return after
     return replace(after, queues={known: state for known, state in live.queues.items() if known != name})

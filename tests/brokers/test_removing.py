@@ -222,3 +222,38 @@ def test_a_retained_queue_is_a_pair_that_nobody_declares_until_somebody_does_aga
     send(server, topology)
     [state] = link.connection.execute(link.broker.inspect_queues(["old"]))
     assert state.ready == 2
+
+
+def test_a_name_that_was_a_routes_and_is_a_queues_now_keeps_what_the_queue_needs(
+    server: Server, link, namespace
+):
+    apply_changes(link, named_route(namespace), who="ada")
+    send(server, named_route(namespace), "name")
+
+    turn_into(link, named_queue(namespace))
+
+    [state] = link.connection.execute(link.broker.inspect_queues(["name"]))
+    assert state.damage is None
+    assert not plan_changes(link, named_queue(namespace), Pruning()).differs
+    send(server, named_queue(namespace), "name")
+
+
+def test_a_name_that_was_a_queues_and_is_a_routes_now_stays_known_to_senders(server: Server, link, namespace):
+    apply_changes(link, named_queue(namespace), who="ada")
+
+    turn_into(link, named_route(namespace))
+
+    assert not plan_changes(link, named_route(namespace), Pruning()).differs
+    send(server, named_route(namespace), "name")
+
+
+def named_route(namespace: str) -> Topology:
+    return make_topology(namespace, KEPT, routes=(FanoutRoute(name="name", to=(Target(queue="kept"),)),))
+
+
+def named_queue(namespace: str) -> Topology:
+    return make_topology(namespace, KEPT, Queue(name="name", max_length=5))
+
+
+def turn_into(link: Any, topology: Topology) -> None:
+    apply_changes(link, topology, who="ada", approve=lambda change: True, pruning=Pruning())

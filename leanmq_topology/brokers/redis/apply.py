@@ -101,7 +101,7 @@ class RedisApplier:
 
     def _remove(self, lock: ApplyLock, revision: Revision, removal: ResourceRemoval) -> Call[StepResult]:
         keys, (kind, _, name) = self.keys, removal.address.partition(".")
-        places = [] if kind == "messages" else [keys.meta(name)]
+        places = [] if kind == "messages" or (kind == "routes" and removal.name_stays) else [keys.meta(name)]
         if kind == "queues":
             homes = (keys.queue, keys.dead, keys.delayed, keys.bodies, keys.crashes, keys.acked, keys.purges)
             places += [home(name) for home in homes]
@@ -113,6 +113,7 @@ class RedisApplier:
             removal.address,
             name,
             int(removal.may_lose),
+            int(removal.name_stays),
         )
         return Call(
             "apply_remove",

@@ -212,3 +212,13 @@ def test_without_pruning_nothing_is_removed():
     plan = diff(resource_specs(SMALL), make_live(with_old(), QueueState("old", ready=3)))
     assert not [change for change in plan.changes if isinstance(change, Remove | Blocked)]
     assert plan.summary()["orphan"] == 3
+
+
+def test_senders_to_a_queue_need_not_know_the_orphan_that_has_its_name():
+    route = FanoutRoute(name="old", to=(Target(queue="kept"),))
+    desired = make_topology("shop", KEPT, Queue(name="old"))
+    specs = resource_specs(desired)
+
+    plan = diff(specs, make_live(make_topology("shop", KEPT, routes=(route,))))
+
+    assert plan.goal_addresses["old"] == address_digests(specs)["old"]

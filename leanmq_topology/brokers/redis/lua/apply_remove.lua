@@ -2,9 +2,10 @@
 -- Done twice it is the same, so the next apply can always start over.
 --
 -- KEYS   1 {ns}:lock   2 {ns}:topology   3 {ns}:pairs   4 {ns}:due   5 {ns}:upkeep
---        then m of a route or queue, and q d z b c a t of a queue
+--        then m of a route (unless a queue bears its name now) or queue, and q d z b c a t of a queue
 -- ARGV   1 lock value   2 lock lifetime in ms   3 generation this apply was planned from
 --        4 'delete', 'drain' or 'retain'   5 address   6 name   7 '1': a queue goes with what it holds
+--        8 '1': another bears its name now, so senders to that name still have to know it
 -- Returns {'done'} | {'lost', lock value or ''} | {'moved', generation} | {'not_empty', how many messages}
 --
 -- A queue is looked at in the step that deletes it, so that nothing is lost that came after the plan. One that is
@@ -32,7 +33,7 @@ end
 
 local function forget()
   redis.call('HDEL', KEYS[2], address)
-  if KEYS[META] then
+  if KEYS[META] and ARGV[8] ~= '1' then
     redis.call('HDEL', KEYS[2], '@' .. name)
   end
 end
