@@ -238,6 +238,9 @@ class Worker:
             if self._failed is not None:
                 raise self._failed
             return Ended(clean, self.counters.summary(), self._tainted)
+        except BaseException:
+            await self._abort_crews()  # nothing drained them, and their tasks outlive being cancelled
+            raise
         finally:
             leases.stop()
             await _cancel(*parts, stopping)
@@ -261,8 +264,11 @@ class Worker:
                 extra={"event": "drain_exceeded"},
             )
         # Also after a clean end: idle tasks and threads would wait for work that never comes.
-        await asyncio.gather(*(lane.crew.abort(CANCEL_SECONDS) for lane in self._lanes.values()))
+        await self._abort_crews()
         return await _within(SETTLE_SECONDS, self._settlements.drained()) and ended
+
+    async def _abort_crews(self) -> None:
+        await asyncio.gather(*(lane.crew.abort(CANCEL_SECONDS) for lane in self._lanes.values()))
 
     async def _all_settled(self) -> None:
         while any(lane.held for lane in self._lanes.values()):

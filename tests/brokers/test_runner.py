@@ -652,6 +652,32 @@ async def test_a_lost_connection_is_made_up_for_while_a_queue_is_gone(here: Here
         await place.until_settled()
 
 
+async def test_a_worker_in_which_a_part_fails_leaves_no_handler_running(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+):
+    place, started, ended = here(work_queue()), asyncio.Event(), asyncio.Event()
+
+    async def handler(data: dict[str, int]) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    def stumble() -> float:
+        raise KeyError("a mistake of ours")
+
+    before = asyncio.all_tasks()
+    await place.send(1)
+    async with working(place, load(handler)) as running:
+        await happens(started)
+        monkeypatch.setattr(running.worker._upkeep, "_rest", stumble)
+        with pytest.raises(KeyError, match="a mistake of ours"):
+            await running.task
+    assert ended.is_set()
+    assert asyncio.all_tasks() == before
+
+
 # -- the client in a handler -----------------------------------------------------------------------------
 
 
