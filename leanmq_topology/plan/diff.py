@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from leanmq_topology.plan.changes import (
     Backlog,
@@ -100,18 +100,40 @@ def _found_already(state: QueueState | None) -> str | None:
 def _leave(
     orphans: Mapping[str, AppliedResource], live: LiveState, pruning: Pruning | None
 ) -> Iterator[Orphan | Remove]:
-    for address, resource in orphans.items():
-        name = queue_name(address)
-        state = live.queue(name) if name else None
-        step = _choose_step(resource.spec, state) if pruning else None
-        if step is None or pruning is None:
-            reason = _tell_leaving(state)
-            yield Orphan(address=address, before=resource.spec, backlog=_backlog(state), reason=reason)
+    left = [_leave_one(address, resource, live, pruning) for address, resource in orphans.items()]
+    users = _find_users(change for change in left if not isinstance(change, Remove) or not _forgets(change))
+    for change in left:
+        user = users.get(change.address)
+        if user and isinstance(change, Remove):
+            reason = f"no longer in the file; kept until {user} is empty and goes"
+            yield Orphan(address=change.address, before=change.before, reason=reason)
         else:
-            may_lose = address in pruning.allowed_losses
-            yield Remove(
-                address=address, before=resource.spec, step=step, may_lose=may_lose, backlog=_backlog(state)
-            )
+            yield change
+
+
+def _leave_one(
+    address: str, resource: AppliedResource, live: LiveState, pruning: Pruning | None
+) -> Orphan | Remove:
+    name = queue_name(address)
+    state = live.queue(name) if name else None
+    step = _choose_step(resource.spec, state) if pruning else None
+    if step is None or pruning is None:
+        reason = _tell_leaving(state)
+        return Orphan(address=address, before=resource.spec, backlog=_backlog(state), reason=reason)
+    may_lose = address in pruning.allowed_losses
+    return Remove(
+        address=address, before=resource.spec, step=step, may_lose=may_lose, backlog=_backlog(state)
+    )
+
+
+def _find_users(staying: Iterable[Orphan | Remove]) -> dict[str, str]:
+    """Address of each message type -> one of these queues that accepts it: its workers go by the record."""
+    return {
+        f"messages.{kind}": change.address
+        for change in staying
+        if queue_name(change.address)
+        for kind in change.before["accepts"]
+    }
 
 
 def _choose_step(spec: Spec, state: QueueState | None) -> Removal | None:

@@ -28,6 +28,8 @@ class ResourceRemoval:
     """False: a queue that turns out not to be empty stays."""
     name_stays: bool = False
     """Whether a queue or route of the same name is left: what belongs to that one stays."""
+    users: tuple[str, ...] = ()
+    """Addresses of queues that accept this type: while one of them is there, it stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +61,7 @@ class Revision:
 
 def build_revision(plan: Plan, *, owner: str, by: str, at_ms: int, commit: str | None) -> Revision:
     """The writes of `plan`. It holds no blocked change: the gate stands before this."""
+    users = _find_users(plan)
     return Revision(
         owner=owner,
         base_generation=plan.generation,
@@ -77,10 +80,21 @@ def build_revision(plan: Plan, *, owner: str, by: str, at_ms: int, commit: str |
                 change.step,
                 change.may_lose,
                 change.address.partition(".")[2] in plan.goal_addresses,
+                tuple(users.get(change.address, ())),
             )
             for change in sorted(plan.removed, key=_order, reverse=True)
         ),
     )
+
+
+def _find_users(plan: Plan) -> dict[str, list[str]]:
+    """Address of each type -> queues that go too and accept it. One of them may turn out not to be empty."""
+    users: dict[str, list[str]] = {}
+    for change in plan.removed:
+        if change.address.startswith("queues."):
+            for kind in change.before["accepts"]:
+                users.setdefault(f"messages.{kind}", []).append(change.address)
+    return users
 
 
 def _order(change: Write) -> int:

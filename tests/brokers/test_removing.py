@@ -224,6 +224,26 @@ def test_a_retained_queue_is_a_pair_that_nobody_declares_until_somebody_does_aga
     assert state.ready == 2
 
 
+def test_a_queue_that_a_late_message_saved_keeps_the_type_that_its_workers_need(
+    server: Server, link, namespace
+):
+    old = Queue(name="old", accepts=("placed",))
+    topology = make_topology(namespace, KEPT, old, messages=(MessageType(name="placed"),))
+    apply_changes(link, topology, who="ada")
+
+    def send_one() -> None:
+        with connect_sync(topology, url=server.url) as mq:
+            mq.send("old", {}, type="placed")
+
+    late = WrappedLink(link.broker, Interrupting(link, "apply_remove", send_one))
+    with pytest.raises(BlockedChangeError):
+        prune(late, namespace)
+
+    record = link.connection.execute(link.broker.read_record())
+    assert set(record.resources) == {"queues.kept", "queues.old", "messages.placed"}
+    assert prune(link, namespace, "queues.old").applied == ("queues.old", "messages.placed")
+
+
 def test_a_name_that_was_a_routes_and_is_a_queues_now_keeps_what_the_queue_needs(
     server: Server, link, namespace
 ):

@@ -114,6 +114,7 @@ class RedisApplier:
             name,
             int(removal.may_lose),
             int(removal.name_stays),
+            *removal.users,
         )
         return Call(
             "apply_remove",
@@ -199,6 +200,8 @@ def _read_step(reply: Any, written: Written = Written(), removed: str = "") -> S
     match reply:
         case [b"not_empty", int(messages)]:
             return NotEmpty(removed, messages)
+        case [b"used"]:
+            return Written()
         case [b"done"]:
             return written
         case [b"done", int(generation)]:

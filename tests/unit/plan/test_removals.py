@@ -222,3 +222,18 @@ def test_senders_to_a_queue_need_not_know_the_orphan_that_has_its_name():
     plan = diff(specs, make_live(make_topology("shop", KEPT, routes=(route,))))
 
     assert plan.goal_addresses["old"] == address_digests(specs)["old"]
+
+
+def test_a_type_stays_while_a_queue_drains_that_accepts_it():
+    """Workers go by the record: without the type they would dead-letter what waits as invalid."""
+    old = Queue(name="old", accepts=("placed",), lifecycle=Lifecycle(on_remove=OnRemove.DRAIN))
+    before = make_topology("shop", KEPT, old, messages=(MessageType(name="placed"),))
+
+    plan = prune(make_live(before, QueueState("old", ready=1)))
+
+    assert [change.address for change in plan.removed] == ["queues.old"]
+    assert "messages.placed  no longer in the file; kept until queues.old is empty" in render_text(plan)
+    after = simulate(plan, make_live(before, QueueState("old", ready=1)))
+    assert not prune(after).has_work
+    emptied = replace(after, queues={**after.queues, "old": QueueState("old", state="draining")})
+    assert [change.address for change in prune(emptied).removed] == ["messages.placed", "queues.old"]

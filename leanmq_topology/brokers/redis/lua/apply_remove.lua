@@ -6,7 +6,9 @@
 -- ARGV   1 lock value   2 lock lifetime in ms   3 generation this apply was planned from
 --        4 'delete', 'drain' or 'retain'   5 address   6 name   7 '1': a queue goes with what it holds
 --        8 '1': another bears its name now, so senders to that name still have to know it
+--        then addresses of the queues that accept a message type
 -- Returns {'done'} | {'lost', lock value or ''} | {'moved', generation} | {'not_empty', how many messages}
+--         | {'used'}: a queue that accepts this type turned out not to be empty, and its workers need it
 --
 -- A queue is looked at in the step that deletes it, so that nothing is lost that came after the plan. One that is
 -- retained becomes a pair that no topology declares. UNLINK takes the same time however much it is.
@@ -22,6 +24,12 @@ end
 local generation = redis.call('HGET', KEYS[2], 'generation') or '0'
 if generation ~= ARGV[3] then
   return {'moved', generation}
+end
+
+for at = 9, #ARGV do
+  if redis.call('HEXISTS', KEYS[2], ARGV[at]) == 1 then
+    return {'used'}
+  end
 end
 
 local step, address, name = ARGV[4], ARGV[5], ARGV[6]
