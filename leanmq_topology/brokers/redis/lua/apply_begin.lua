@@ -6,14 +6,7 @@
 --        4 name of the topology   5 format of the record   6 epoch, used if there is none yet   7 intent
 -- Returns {'done'} | {'lost', lock value or ''} | {'moved', generation} | {'owned', owning name}
 
-local held = redis.call('GET', KEYS[1])
-if held ~= ARGV[1] then
-  return {'lost', held or ''}
-end
-local generation = redis.call('HGET', KEYS[2], 'generation') or '0'
-if generation ~= ARGV[3] then
-  return {'moved', generation}
-end
+-- include lock_held
 local owner = redis.call('HGET', KEYS[2], 'owner')
 if owner and owner ~= ARGV[4] then
   return {'owned', owner}

@@ -7,20 +7,14 @@
 --        then those of each queue, in the order of KEYS; then field, value of {ns}:topology to the end
 -- Returns {'done'} | {'lost', lock value or ''} | {'moved', generation} | {'wrong_type', key, its type}
 --
--- Counters of a queue that exists are left alone, and so is its state, unless it was on its way out. A group starts at 0: a stream holds only what is not
--- acknowledged, so a group that was lost and is made again hands out exactly the unfinished work.
+-- Counters of a queue that exists are left alone, and so is its state, unless it was on its way out. A group starts
+-- at 0: a stream holds only what is not acknowledged, so a group that was lost and is made again hands out exactly the
+-- unfinished work.
 
 local FIRST_QUEUE = 3
 local FIRST_VALUE = 6
 
-local held = redis.call('GET', KEYS[1])
-if held ~= ARGV[1] then
-  return {'lost', held or ''}
-end
-local generation = redis.call('HGET', KEYS[2], 'generation') or '0'
-if generation ~= ARGV[3] then
-  return {'moved', generation}
-end
+-- include lock_held
 for at = FIRST_QUEUE, #KEYS do
   local wanted = (at - FIRST_QUEUE) % 2 == 0 and 'stream' or 'hash'
   local found = redis.call('TYPE', KEYS[at]).ok

@@ -17,14 +17,7 @@
 
 local META, STREAM, DEAD, DELAYED = 6, 7, 8, 9
 
-local held = redis.call('GET', KEYS[1])
-if held ~= ARGV[1] then
-  return {'lost', held or ''}
-end
-local generation = redis.call('HGET', KEYS[2], 'generation') or '0'
-if generation ~= ARGV[3] then
-  return {'moved', generation}
-end
+-- include lock_held
 
 for at = 9, #ARGV do
   if redis.call('HEXISTS', KEYS[2], ARGV[at]) == 1 then
