@@ -42,6 +42,7 @@ bench: $(INSTALLED) ## the measurements behind the figures in the documents
 	$(BIN)/python -m tests.benchmarks.requests
 	$(BIN)/python -m tests.benchmarks.latency
 	$(BIN)/python -m tests.benchmarks.crowd
+	$(BIN)/python -m tests.benchmarks.sizes
 
 soak: $(INSTALLED) ## all faults at length, about twenty minutes; the table of docs/reliability.md
 	$(BIN)/python -m tests.faults.report --long --write

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import pytest
 
-from leanmq_topology.brokers.redis.calls import Call, as_call, load_script, pack_words
+from leanmq_topology.brokers.redis.calls import LARGE_BYTES, Call, as_call, load_script, pack_words
 
 SCRIPTS = sorted(
     item.name.removesuffix(".lua")
@@ -40,6 +40,13 @@ def test_a_bare_command_is_written_as_it_is():
 
 def test_words_are_packed_as_bytes_with_their_length():
     assert pack_words(("é", b"\xff", 12)) == b"*3\r\n$2\r\n\xc3\xa9\r\n$1\r\n\xff\r\n$2\r\n12\r\n"
+
+
+@pytest.mark.parametrize("size", [LARGE_BYTES, LARGE_BYTES + 1])
+def test_a_large_word_is_written_like_any_other(size: int):
+    large = b"x" * size
+    packed = pack_words(("é", large, 12))
+    assert packed == b"*3\r\n$2\r\n\xc3\xa9\r\n$%d\r\n%b\r\n$2\r\n12\r\n" % (size, large)
 
 
 def test_only_calls_are_carried_out():
