@@ -13,29 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.project import PATIENCE_SECONDS, Project, Run, leanmq_command
+from tests.support.project import PATIENCE_SECONDS, Project, Run, leanmq_command, running, write_orders
 from tests.support.servers import Server
 
-TOPOLOGY = """
-leanmq: 1
-name: {namespace}
-broker: {{url: "{url}"}}
-messages:
-  order.placed:
-    schema: {{type: object, required: [n], properties: {{n: {{type: integer}}, do: {{type: string}}}}}}
-queues:
-  orders:
-    accepts: [order.placed]
-    ttl: none
-    max_deliveries: 3
-    visibility_timeout: 1s
-    retry: {{delay: 50ms, jitter: none}}
-handlers:
-  take: {{queue: orders, call: "orders:take", concurrency: 2, prefetch: 4}}
-  other: {{queue: spare, call: "orders:other"}}
-"""
-
-SPARE = "  spare: {accepts: [order.placed], ttl: none}\n"
+QUEUES = {
+    "orders": "max_deliveries: 3, visibility_timeout: 1s, retry: {delay: 50ms, jitter: none}",
+    "spare": "",
+}
+TAKING = {
+    "take": 'queue: orders, call: "orders:take", concurrency: 2, prefetch: 4',
+    "other": 'queue: spare, call: "orders:other"',
+}
 
 HANDLERS = r"""
 import os
@@ -67,26 +55,14 @@ def other(data): ...
 
 @pytest.fixture
 def project(valkey: Server, namespace: str, tmp_path: Path) -> Project:
-    text = TOPOLOGY.format(namespace=namespace, url=valkey.url).replace("handlers:", f"{SPARE}handlers:")
-    (tmp_path / "topology.yaml").write_text(text)
-    (tmp_path / "orders.py").write_text(HANDLERS)
-    return Project(tmp_path)
+    return write_orders(tmp_path, valkey.url, namespace, HANDLERS, queues=QUEUES, handlers=TAKING)
 
 
 @pytest.fixture
 def run(project: Project) -> Iterator[Callable[..., Run]]:
-    """Starts `leanmq run` on the applied project; whatever still runs at the end is killed."""
-    project.leanmq("apply")
-    started: list[Run] = []
-
-    def start(*words: str) -> Run:
-        started.append(Run(project, *words))
-        started[-1].line("ready")
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
+    project.here("apply")
+    with running(project) as start:
+        yield start
 
 
 def test_a_message_that_is_sent_is_handled_in_another_process(project: Project, run: Callable[..., Run]):

@@ -14,20 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.project import PATIENCE_SECONDS, Project, Run
+from tests.support.project import PATIENCE_SECONDS, Project, Run, write_orders
 from tests.support.servers import Server
-
-TOPOLOGY = """
-leanmq: 1
-name: {namespace}
-broker: {{url: "{url}"}}
-messages:
-  order.placed: {{schema: {{type: object, required: [n], properties: {{n: {{type: integer}}}}}}}}
-queues:
-  orders: {{accepts: [order.placed], ttl: none}}
-handlers:
-  take: {{queue: orders, call: "orders:take"}}
-"""
 
 HANDLERS = r"""
 import os
@@ -52,10 +40,9 @@ IMPATIENT = (
 
 @pytest.fixture
 def project(valkey: Server, namespace: str, tmp_path: Path) -> Project:
-    (tmp_path / "topology.yaml").write_text(TOPOLOGY.format(namespace=namespace, url=valkey.url))
-    (tmp_path / "orders.py").write_text(HANDLERS)
-    built = Project(tmp_path)
-    built.leanmq("apply")
+    queues, handlers = {"orders": ""}, {"take": 'queue: orders, call: "orders:take"'}
+    built = write_orders(tmp_path, valkey.url, namespace, HANDLERS, queues=queues, handlers=handlers)
+    built.here("apply")
     return built
 
 

@@ -18,25 +18,11 @@ import psutil
 import pytest
 
 from tests.support.processes import is_alive, wait_until
-from tests.support.project import PATIENCE_SECONDS, Project, Run
+from tests.support.project import PATIENCE_SECONDS, Project, Run, running, write_orders
 from tests.support.servers import Server
 
-TOPOLOGY = """
-leanmq: 1
-name: {namespace}
-broker: {{url: "{url}"}}
-messages:
-  order.placed:
-    schema: {{type: object, required: [n], properties: {{n: {{type: integer}}, do: {{type: string}}}}}}
-queues:
-  orders:
-    accepts: [order.placed]
-    ttl: none
-    visibility_timeout: 1s
-    retry: {{delay: 50ms, jitter: none}}
-handlers:
-  take: {{queue: orders, call: "orders:take", concurrency: 2, prefetch: 4}}
-"""
+QUEUE = "visibility_timeout: 1s, retry: {delay: 50ms, jitter: none}"
+HANDLER = 'queue: orders, call: "orders:take", concurrency: 2, prefetch: 4'
 
 HANDLERS = r"""
 import os, signal, subprocess, sys, threading, time
@@ -61,26 +47,16 @@ def take(data, message):
 
 @pytest.fixture
 def project(valkey: Server, namespace: str, tmp_path: Path) -> Project:
-    (tmp_path / "topology.yaml").write_text(TOPOLOGY.format(namespace=namespace, url=valkey.url))
-    (tmp_path / "orders.py").write_text(HANDLERS)
-    built = Project(tmp_path)
-    built.leanmq("apply")
+    queues, handlers = {"orders": QUEUE}, {"take": HANDLER}
+    built = write_orders(tmp_path, valkey.url, namespace, HANDLERS, queues=queues, handlers=handlers)
+    built.here("apply")
     return built
 
 
 @pytest.fixture
 def run(project: Project) -> Iterator[Callable[..., Run]]:
-    """Starts `leanmq run` and waits until it reads; whatever still runs at the end is killed."""
-    started: list[Run] = []
-
-    def start(*words: str) -> Run:
-        started.append(Run(project, *words))
-        started[-1].line("ready")
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
+    with running(project) as start:
+        yield start
 
 
 def children_of(run: Run) -> set[int]:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.support.processes import wait_until
-from tests.support.project import PATIENCE_SECONDS, Project, Run
+from tests.support.project import PATIENCE_SECONDS, Project, Run, running
 from tests.support.servers import Server
 
 pytestmark = pytest.mark.timeout(300)
@@ -39,18 +39,10 @@ def project(valkey: Server, namespace: str, tmp_path: Path) -> Project:
 
 @pytest.fixture
 def watch(project: Project) -> Iterator[Callable[..., Run]]:
-    """Starts `leanmq run --watch` on the applied project; whatever still runs at the end is killed."""
-    project.leanmq("apply")
-    started: list[Run] = []
-
-    def start(*words: str) -> Run:
-        started.append(Run(project, "--watch", *words))
-        started[-1].line("ready")
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.close()
+    """On the applied project."""
+    project.here("apply")
+    with running(project, "--watch") as start:
+        yield start
 
 
 def edit(project: Project, old: str, new: str, *, file: str = "topology.yaml") -> None:

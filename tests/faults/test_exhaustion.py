@@ -18,26 +18,11 @@ from leanmq_topology.brokers.embedded.launcher import Hold, hold, look, stop
 from leanmq_topology.errors import BrokerUnavailableError
 from tests.faults.catalogue import Figures
 from tests.support.processes import wait_until_gone
-from tests.support.project import PATIENCE_SECONDS, Project, Run, leanmq_command
+from tests.support.project import PATIENCE_SECONDS, Project, Run, leanmq_command, write_orders
 from tests.support.servers import Server
 
-TOPOLOGY = """
-leanmq: 1
-name: {namespace}
-broker: {{url: "{url}"}}
-messages:
-  order.placed:
-    schema: {{type: object, required: [n], properties: {{n: {{type: integer}}, do: {{type: string}}}}}}
-queues:
-  orders:
-    accepts: [order.placed]
-    ttl: none
-    visibility_timeout: 2s
-    max_deliveries: 6
-    retry: {{delay: 50ms, jitter: none}}
-handlers:
-  take: {{queue: orders, call: "orders:take", concurrency: 1, prefetch: 16}}
-"""
+QUEUE = "visibility_timeout: 2s, max_deliveries: 6, retry: {delay: 50ms, jitter: none}"
+HANDLER = 'queue: orders, call: "orders:take", concurrency: 1, prefetch: 16'
 
 HANDLERS = r"""
 import resource
@@ -71,22 +56,10 @@ needs_prlimit = pytest.mark.skipif(
 
 @pytest.fixture
 def project(valkey: Server, namespace: str, tmp_path: Path) -> Project:
-    (tmp_path / "topology.yaml").write_text(TOPOLOGY.format(namespace=namespace, url=valkey.url))
-    (tmp_path / "orders.py").write_text(HANDLERS)
-    built = Project(tmp_path)
-    built.leanmq("apply")
+    queues, handlers = {"orders": QUEUE}, {"take": HANDLER}
+    built = write_orders(tmp_path, valkey.url, namespace, HANDLERS, queues=queues, handlers=handlers)
+    built.here("apply")
     return built
-
-
-def send(project: Project, *wishes: str) -> None:
-    """In one step, so that one read brings them together."""
-    code = (
-        "import json, sys\n"
-        "from leanmq_topology import connect_sync\n"
-        "with connect_sync('topology.yaml') as mq:\n"
-        "    mq.send_many('orders', json.loads(sys.argv[1]))\n"
-    )
-    project.python(code, json.dumps([{"n": n, "do": wish} for n, wish in enumerate(wishes)]))
 
 
 # -- a worker --------------------------------------------------------------------------------------------
@@ -104,7 +77,7 @@ def test_a_worker_whose_output_has_no_room_runs_its_messages_and_ends_in_order(
             cwd=project.folder, env=project.environ, stdin=subprocess.DEVNULL, stdout=full, stderr=full,
         )  # fmt: skip
     try:
-        send(project, "", "", "print", "")
+        project.send_many("", "", "print", "")
         state = project.until(lambda queue: queue["acked"] + queue["dead"] == 4)
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(PATIENCE_SECONDS) == 0
@@ -120,7 +93,7 @@ def test_a_worker_without_memory_loses_nothing(project: Project, figures: Figure
     worker = Run(project)
     try:
         worker.line("ready")
-        send(project, "hoard", "", "", "")
+        project.send_many("hoard", "", "", "")
         state = project.until(lambda queue: queue["acked"] + queue["dead"] == 4)
     finally:
         worker.close()

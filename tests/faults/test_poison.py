@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,26 +11,10 @@ import pytest
 from leanmq_topology.brokers.connect import open_blocking
 from tests.faults.catalogue import Figures
 from tests.support.processes import wait_until
-from tests.support.project import Project, Run
+from tests.support.project import Project, Run, write_orders
 from tests.support.servers import Server
 
-TOPOLOGY = """
-leanmq: 1
-name: {namespace}
-broker: {{url: "{url}"}}
-messages:
-  order.placed:
-    schema: {{type: object, required: [n], properties: {{n: {{type: integer}}, do: {{type: string}}}}}}
-queues:
-  orders:
-    accepts: [order.placed]
-    ttl: none
-    max_deliveries: 10
-    max_crashes: 3
-    visibility_timeout: 30s
-handlers:
-  take: {{queue: orders, call: "orders:{function}", concurrency: {concurrency}, prefetch: {prefetch}}}
-"""
+QUEUE = "max_deliveries: 10, max_crashes: 3, visibility_timeout: 30s"
 
 HANDLERS = r"""
 import asyncio, ctypes, os, resource, signal, time
@@ -75,31 +58,6 @@ async def in_loop(data, message):
 """
 
 
-@pytest.fixture
-def play(valkey: Server, namespace: str, tmp_path: Path) -> Callable[..., Project]:
-    def write(**chosen: object) -> Project:
-        text = TOPOLOGY.format(namespace=namespace, url=valkey.url, **chosen)
-        (tmp_path / "topology.yaml").write_text(text)
-        (tmp_path / "orders.py").write_text(HANDLERS)
-        project = Project(tmp_path)
-        project.leanmq("apply")
-        return project
-
-    return write
-
-
-def send_many(project: Project, count: int, poison: dict[int, str]) -> None:
-    """In one step, so that one read brings them together."""
-    code = (
-        "import json, sys\n"
-        "from leanmq_topology import connect_sync\n"
-        "with connect_sync('topology.yaml') as mq:\n"
-        "    mq.send_many('orders', json.loads(sys.argv[1]))\n"
-    )
-    data = [{"n": n, **({"do": poison[n]} if n in poison else {})} for n in range(count)]
-    project.python(code, json.dumps(data))
-
-
 def wait_until_settled(server: Server, namespace: str, count: int) -> tuple[int, int]:
     """How many were acknowledged and how many are dead, once that is all."""
     found = (0, 0)
@@ -131,18 +89,21 @@ def runs_of(project: Project, word: str) -> list[int]:
     ],
 )
 def test_poison_is_dead_lettered_as_crashed_and_nothing_else_is(
-    play: Callable[..., Project],
     valkey: Server,
     namespace: str,
+    tmp_path: Path,
     figures: Figures,
     function: str,
     concurrency: int,
     prefetch: int,
     do: str,
 ):
-    project = play(function=function, concurrency=concurrency, prefetch=prefetch)
-    count, guilty = max(2 * prefetch, 12), {1: do}
-    send_many(project, count, guilty)
+    take = f'queue: orders, call: "orders:{function}", concurrency: {concurrency}, prefetch: {prefetch}'
+    queues, handlers = {"orders": QUEUE}, {"take": take}
+    project = write_orders(tmp_path, valkey.url, namespace, HANDLERS, queues=queues, handlers=handlers)
+    project.here("apply")
+    count = max(2 * prefetch, 12)
+    project.send_many("", do, *[""] * (count - 2))
     run = Run(project)
     try:
         run.line("ready")

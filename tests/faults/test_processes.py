@@ -6,6 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -14,21 +15,11 @@ import pytest
 from leanmq_topology.brokers.connect import open_blocking
 from tests.faults.catalogue import Figures
 from tests.support.processes import is_alive, wait_until
-from tests.support.project import PATIENCE_SECONDS, Project, Run
+from tests.support.project import PATIENCE_SECONDS, Project, Run, running, write_orders
 from tests.support.servers import Server
 
-TOPOLOGY = """
-leanmq: 1
-name: {namespace}
-broker: {{url: "{url}"}}
-messages:
-  order.placed:
-    schema: {{type: object, required: [n], properties: {{n: {{type: integer}}, do: {{type: string}}}}}}
-queues:
-  orders: {{accepts: [order.placed], ttl: none, visibility_timeout: 2s, retry: {{delay: 50ms, jitter: none}}}}
-handlers:
-  take: {{queue: orders, call: "orders:{function}", concurrency: 2, prefetch: 16}}
-"""
+QUEUE = "visibility_timeout: 2s, retry: {delay: 50ms, jitter: none}"
+HANDLER = 'queue: orders, call: "orders:%s", concurrency: 2, prefetch: 16'
 
 HANDLERS = r"""
 import asyncio, os, resource, threading, time
@@ -77,22 +68,17 @@ async def in_loop(data, message):
 @pytest.fixture
 def play(valkey: Server, namespace: str, tmp_path: Path) -> Iterator[Callable[..., Run]]:
     """Starts `leanmq run` with this handler; whatever still runs at the end is killed."""
-    project = Project(tmp_path)
-    started: list[Run] = []
+    with ExitStack() as runs:
 
-    def start(function: str = "in_thread", *words: str) -> Run:
-        text = TOPOLOGY.format(namespace=namespace, url=valkey.url, function=function)
-        (tmp_path / "topology.yaml").write_text(text)
-        (tmp_path / "orders.py").write_text(HANDLERS)
-        if not started:
-            project.leanmq("apply")
-        started.append(Run(project, *words))
-        started[-1].line("ready")
-        return started[-1]
+        def start(function: str = "in_thread", *words: str) -> Run:
+            queues, handlers = {"orders": QUEUE}, {"take": HANDLER % function}
+            project = write_orders(
+                tmp_path, valkey.url, namespace, HANDLERS, queues=queues, handlers=handlers
+            )
+            project.here("apply")
+            return runs.enter_context(running(project))(*words)
 
-    yield start
-    for one in started:
-        one.close()
+        yield start
 
 
 @pytest.fixture
@@ -100,22 +86,11 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
 
 
-def send(project: Project, *wishes: str) -> None:
-    """In one step, so that one read brings them together."""
-    code = (
-        "import json, sys\n"
-        "from leanmq_topology import connect_sync\n"
-        "with connect_sync('topology.yaml') as mq:\n"
-        "    mq.send_many('orders', json.loads(sys.argv[1]))\n"
-    )
-    project.python(code, json.dumps([{"n": n, "do": wish} for n, wish in enumerate(wishes)]))
-
-
 def test_sigterm_with_a_full_prefetch_frees_what_had_not_started_at_once(
     play: Callable[..., Run], project: Project, valkey: Server, namespace: str, figures: Figures
 ):
     worker = play()
-    send(project, *["wait"] * 10)
+    project.send_many(*["wait"] * 10)
     worker.line("start")
     worker.line("start")
     with open_blocking(valkey.url, namespace=namespace, folder=project.folder) as link:
@@ -140,7 +115,7 @@ def test_sigterm_with_a_full_prefetch_frees_what_had_not_started_at_once(
 
 def test_sigkill_while_it_drains_loses_nothing(play: Callable[..., Run], project: Project, figures: Figures):
     worker = play()
-    send(project, *["wait"] * 4)
+    project.send_many(*["wait"] * 4)
     worker.line("start")
     worker.line("start")
     worker.signal(signal.SIGTERM)
@@ -160,7 +135,7 @@ def test_a_process_with_a_thread_left_behind_is_gone_soon_after_its_drain(
 ):
     worker = play()
     pids = [worker.process.pid, worker.child]
-    send(project, "leave a thread")
+    project.send_many("leave a thread")
     worker.line("done")
     at = time.monotonic()
     worker.signal(signal.SIGTERM)
@@ -175,7 +150,7 @@ def test_a_copy_of_a_worker_that_a_handler_forked_ends_where_the_handler_comes_b
 ):
     worker = play(function)
     child = worker.child
-    send(project, "fork", "", "fork", "")
+    project.send_many("fork", "", "fork", "")
     for _ in range(4):
         worker.line("done")
     project.until(lambda queue: queue["acked"] == 4)
@@ -196,7 +171,7 @@ def test_a_worker_without_descriptors_loses_nothing(
     play: Callable[..., Run], project: Project, figures: Figures
 ):
     worker = play()
-    send(project, "starve", "", "", "")
+    project.send_many("starve", "", "", "")
     ran = set()
     while len(ran) < 4:
         ran.add(worker.line("done").split()[1])

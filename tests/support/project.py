@@ -10,14 +10,33 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+
+from leanmq_topology import connect_sync
+from leanmq_topology.cli.main import main
 
 PATIENCE_SECONDS = 45
+
+ORDERS = """
+leanmq: 1
+name: {namespace}
+broker: {{url: "{url}"}}
+messages:
+  order.placed:
+    schema: {{type: object, required: [n], properties: {{n: {{type: integer}}, do: {{type: string}}}}}}
+queues:
+{queues}
+handlers:
+{handlers}
+"""
+"""Orders have a number, and may say what their handler shall do."""
 
 
 class Project:
@@ -43,11 +62,23 @@ class Project:
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
+    def here(self, *words: str) -> str:
+        """What a command prints that is run in this process: for what is no more than a step on the way."""
+        with redirect_stdout(StringIO()) as printed, pytest.raises(SystemExit) as ended:
+            main([*words, "-f", str(self.folder / "topology.yaml")])
+        assert ended.value.code == 0, printed.getvalue()
+        return printed.getvalue()
+
     def send(self, n: int, do: str = "") -> None:
-        self.leanmq("send", "orders", json.dumps({"n": n, "do": do}))
+        self.here("send", "orders", json.dumps({"n": n, "do": do}))
+
+    def send_many(self, *wishes: str) -> None:
+        """Orders 0, 1, 2 … in one step, so that one read brings them together."""
+        with connect_sync(self.folder / "topology.yaml") as mq:
+            mq.send_many("orders", [{"n": n, "do": wish} for n, wish in enumerate(wishes)])
 
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.leanmq("status", "-o", "json").stdout)
+        found: dict[str, Any] = json.loads(self.here("status", "-o", "json"))
         return found
 
     def until(self, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -55,7 +86,31 @@ class Project:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not holds(state := self.status()["queues"]["orders"]):
             assert time.monotonic() < deadline, state
+            time.sleep(0.02)  # a queue does not tell when it changes
         return state
+
+
+def write_orders(
+    folder: Path,
+    url: str,
+    namespace: str,
+    code: str,
+    *,
+    queues: Mapping[str, str],
+    handlers: Mapping[str, str],
+) -> Project:
+    """A project for orders: settings of its queues and handlers by name, and the code of `orders.py`."""
+    text = ORDERS.format(
+        namespace=namespace,
+        url=url,
+        queues="\n".join(
+            f"  {name}: {{accepts: [order.placed], ttl: none, {rest}}}" for name, rest in queues.items()
+        ),
+        handlers="\n".join(f"  {name}: {{{rest}}}" for name, rest in handlers.items()),
+    )
+    (folder / "topology.yaml").write_text(text)
+    (folder / "orders.py").write_text(code)
+    return Project(folder)
 
 
 def leanmq_command(*words: str) -> list[str]:
@@ -141,3 +196,20 @@ class Run:
         for stream in (self.process.stdin, self.process.stdout):
             if stream is not None:
                 stream.close()
+
+
+@contextmanager
+def running(project: Project, *always: str) -> Iterator[Callable[..., Run]]:
+    """Starts `leanmq run` and waits until it is ready; whatever still runs at the end is killed."""
+    started: list[Run] = []
+
+    def start(*words: str) -> Run:
+        started.append(Run(project, *always, *words))
+        started[-1].line("ready")
+        return started[-1]
+
+    try:
+        yield start
+    finally:
+        for one in started:
+            one.close()
