@@ -26,13 +26,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         help="Only these; repeat for more.",
     )
     @click.option("--error", metavar="TEXT", help="Only where `Type: message` of the error holds this text.")
-    @click.option(
-        "--where",
-        multiple=True,
-        metavar="/POINTER=VALUE",
-        callback=_each(parse_condition),
-        help="Only where the data has this value there; repeat for more conditions.",
-    )
+    @where_option
     @click.option(
         "--older-than",
         metavar="DURATION",
@@ -59,6 +53,17 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(*args, selection=selection, **kwargs)
 
     return wrapped
+
+
+def where_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--where`; the command gets the conditions as `where`."""
+    return click.option(
+        "--where",
+        multiple=True,
+        metavar="/POINTER=VALUE",
+        callback=_each(parse_condition),
+        help="Only where the data has this value there; repeat for more conditions.",
+    )(command)
 
 
 def _each(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:

@@ -70,7 +70,7 @@ def render_list(found: Sequence[DeadEntry]) -> Iterator[str]:
         letter = entry.letter
         name = f"{letter.envelope.id or entry.entry_id}  {letter.envelope.type or '-'}"
         yield printable(f"  {name}  {_tell_end(entry)}, {tell_age(now - entry.failed_at_ms / 1000)}")
-        yield printable(f"    {_tell(letter.failure)}")
+        yield printable(f"    {tell_failure(letter.failure)}")
         if letter.envelope.data:
             yield f"    {show_data(letter.envelope.data)}"
 
@@ -85,7 +85,7 @@ def render_one(entry: DeadEntry) -> Iterator[str]:
         ("entry", entry.entry_id),
         ("type", letter.envelope.type or "-"),
         ("died", f"{died}, {_tell_end(entry)}"),
-        ("error", _tell(letter.failure)),
+        ("error", tell_failure(letter.failure)),
         *((f"header {name}", value) for name, value in letter.envelope.headers.items()),
         ("data", _read_text(letter.envelope.data)),
     ]
@@ -149,6 +149,6 @@ def _read_text(raw: bytes) -> str:
     return printable(raw.decode("utf-8", "backslashreplace"))
 
 
-def _tell(failure: Failure) -> str:
+def tell_failure(failure: Failure) -> str:
     """Class and text of what went wrong; what was moved by hand has a text alone."""
     return ": ".join(filter(None, (failure.type, failure.message)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +45,17 @@ def parse_condition(text: str) -> Condition:
     return Condition(pointer, value, expected)
 
 
+def all_hold(conditions: Sequence[Condition], raw: bytes) -> bool:
+    """Whether this data meets every condition; what is no JSON meets none."""
+    if not conditions:
+        return True
+    try:
+        data = decode_data(raw)
+    except InvalidMessageError:
+        return False
+    return all(condition.holds(data) for condition in conditions)
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The default selects every dead letter."""
@@ -68,14 +80,7 @@ class Selection:
         failure = f"{letter.failure.type}: {letter.failure.message}".casefold()
         if self.error is not None and self.error.casefold() not in failure:
             return False
-        return not self.where or self._matches_data(letter.envelope.data)
-
-    def _matches_data(self, raw: bytes) -> bool:
-        try:
-            data = decode_data(raw)
-        except InvalidMessageError:
-            return False
-        return all(condition.holds(data) for condition in self.where)
+        return all_hold(self.where, letter.envelope.data)
 
 
 def _find(data: Any, pointer: tuple[str, ...]) -> Any:

@@ -75,6 +75,20 @@ class Browser(Protocol):
         """Up to `count` (at most 1,000) messages in flight, as many ready, as many delayed, in order."""
         ...
 
+    def follow(self, after: Mapping[str, str], *, count: int, block_ms: int) -> Operation[list[WaitingEntry]]:
+        """What came into these queues behind the entry ids given, and still lies there; nothing is taken.
+
+        At most `count` (1,000) of each; waits up to `block_ms` for the first one. A queue that is not there
+        has none. Blocks, so it needs a connection of its own.
+        """
+        ...
+
+    def follow_dead_letters(
+        self, after: Mapping[str, str], *, count: int, block_ms: int
+    ) -> Operation[list[DeadEntry]]:
+        """The same for their dead-letter queues."""
+        ...
+
 
 class MessagePlace(StrEnum):
     """Where a message of a queue stands."""

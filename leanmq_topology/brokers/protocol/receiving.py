@@ -31,8 +31,8 @@ class Receiver(Protocol):
         """
         ...
 
-    def read_ends(self, queues: Sequence[str]) -> Operation[Mapping[str, str]]:
-        """Where these queues end right now, by name."""
+    def read_ends(self, queues: Sequence[str], *, dead: bool = False) -> Operation[Mapping[str, str]]:
+        """Where these queues, or their dead-letter queues, end right now, by name."""
         ...
 
     def await_entries(self, after: Mapping[str, str], *, block_ms: int) -> Operation[bool]:

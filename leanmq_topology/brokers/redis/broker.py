@@ -133,8 +133,8 @@ class RedisBroker:
     ) -> Call[receiving.Received]:
         return receiving.fetch(self.keys, queues, consumer, count=count, block_ms=block_ms)
 
-    def read_ends(self, queues: Sequence[str]) -> Call[Mapping[str, str]]:
-        return receiving.read_ends(self.keys, queues)
+    def read_ends(self, queues: Sequence[str], *, dead: bool = False) -> Call[Mapping[str, str]]:
+        return receiving.read_ends(self.keys, queues, dead=dead)
 
     def await_entries(self, after: Mapping[str, str], *, block_ms: int) -> Call[bool]:
         return receiving.await_entries(self.keys, after, block_ms)
@@ -276,6 +276,14 @@ class RedisBroker:
 
     def peek(self, queue: str, *, count: int) -> Call[list[WaitingEntry]]:
         return browsing.peek(self.keys, queue, count=count)
+
+    def follow(self, after: Mapping[str, str], *, count: int, block_ms: int) -> Call[list[WaitingEntry]]:
+        return browsing.follow(self.keys, after, count=count, block_ms=block_ms)
+
+    def follow_dead_letters(
+        self, after: Mapping[str, str], *, count: int, block_ms: int
+    ) -> Call[list[DeadEntry]]:
+        return browsing.follow_dead_letters(self.keys, after, count=count, block_ms=block_ms)
 
     # -- operating --------------------------------------------------------------------------------------
 

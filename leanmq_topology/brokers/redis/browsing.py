@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
 from leanmq_topology.brokers.protocol import DeadEntry, MessagePlace, OverdueStretch, WaitingEntry
-from leanmq_topology.brokers.redis.calls import Call, load_script
+from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
 from leanmq_topology.errors import TopologyNotAppliedError
 from leanmq_topology.messages.codec import DeadLetter, UndecodableError, decode_dead_letter, decode_fields
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.messages.outcome import DeadReason, Failure
+
+Entry = TypeVar("Entry", WaitingEntry, DeadEntry)
 
 MOST_ENTRIES = 1000
 """Entries a call may read: 1,000 of 1 KiB take the server about a millisecond."""
@@ -62,6 +65,43 @@ def peek(keys: Keys, queue: str, *, count: int) -> Call[list[WaitingEntry]]:
         (GROUP, count),
         lambda reply: _read_waiting(keys, queue, reply),
     )
+
+
+def follow(keys: Keys, after: Mapping[str, str], *, count: int, block_ms: int) -> Call[list[WaitingEntry]]:
+    """A bare XREAD: who is served by the group is none of its business."""
+    return _follow("follow", {keys.queue(name): name for name in after}, after, count, block_ms, _read_ready)
+
+
+def follow_dead_letters(
+    keys: Keys, after: Mapping[str, str], *, count: int, block_ms: int
+) -> Call[list[DeadEntry]]:
+    """The same, of the streams beside."""
+    names = {keys.dead(name): name for name in after}
+    return _follow("follow_dead_letters", names, after, count, block_ms, _read_entry)
+
+
+def _follow(
+    name: str,
+    names: Mapping[str, str],
+    after: Mapping[str, str],
+    count: int,
+    block_ms: int,
+    read_entry: Callable[[str, Any], Entry],
+) -> Call[list[Entry]]:
+    """`names` are queues by the key of what is read of them."""
+    if not 0 < count <= MOST_ENTRIES:
+        raise ValueError(f"a call reads 1 to {MOST_ENTRIES} messages of each queue, not {count}")
+
+    def read(reply: Any) -> list[Entry]:
+        return [read_entry(names[key.decode()], entry) for key, entries in reply or () for entry in entries]
+
+    words: tuple[Word, ...] = ("COUNT", count, "BLOCK", block_ms, "STREAMS", *names, *after.values())
+    return Call(name, "XREAD", (), words, read, block_ms=block_ms)
+
+
+def _read_ready(queue: str, entry: Any) -> WaitingEntry:
+    raw_id, flat = entry
+    return WaitingEntry(queue, MessagePlace.READY, raw_id.decode(), _read_envelope(flat), _entry_ms(raw_id))
 
 
 def _read_waiting(keys: Keys, queue: str, reply: Any) -> list[WaitingEntry]:

@@ -39,12 +39,12 @@ def fetch(keys: Keys, queues: Sequence[str], consumer: str, *, count: int, block
     )
 
 
-def read_ends(keys: Keys, queues: Sequence[str]) -> Call[Mapping[str, str]]:
+def read_ends(keys: Keys, queues: Sequence[str], *, dead: bool = False) -> Call[Mapping[str, str]]:
     """The last id of each stream."""
     return Call(
         "read_ends",
         load_script("read_ends"),
-        tuple(map(keys.queue, queues)),
+        tuple(map(keys.dead if dead else keys.queue, queues)),
         (),
         lambda reply: dict(zip(queues, (end.decode() for end in reply), strict=True)),
     )

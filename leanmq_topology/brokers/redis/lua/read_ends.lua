@@ -1,6 +1,6 @@
 -- Where queues end right now: what comes later has a larger entry id.
 --
--- KEYS   {ns}:q:<queue> of each queue
+-- KEYS   {ns}:q:<queue> of each queue, or {ns}:d:<queue>
 -- Returns the largest entry id that each ever gave out
 
 -- include entries
