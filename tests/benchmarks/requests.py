@@ -3,23 +3,28 @@
 The floor asks and answers over bare sockets with the same kinds of commands: XADD, a blocking XREADGROUP in
 another process, XADD of the reply with XACK and XDEL in one write, a blocking XREAD. Ours validates request
 and reply on both sides and commits reply and acknowledgement together. Valkey 9 over TCP on loopback, an
-append-only file written every second, one request at a time, the ways taking turns in one run. Trust the
-ratios: the machine is shared.
+append-only file written every second; one request at a time. The server is pinned to one core, all who ask
+and who answer to another. Each round measures every way once, and `p50 of floor` is the median of what was
+measured within a round: trust that, not the milliseconds, as the machine is shared. `caller us`, `worker us`
+and `server us` are the CPU that each spends on a request.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
 import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +33,13 @@ import hiredis
 from leanmq_topology import Topology, connect, connect_sync
 from leanmq_topology.brokers.connect import open_blocking
 from leanmq_topology.reconciler import apply_changes
-from tests.benchmarks.delivery import BODY, RAW_BODY, SCHEMA
+from tests.benchmarks.delivery import BODY, RAW_BODY, SCHEMA, median_ratio, pick_cores, pinned
 from tests.support.commands import LEANMQ
 from tests.support.servers import Server, find_binary
 
-TURN = 50
-"""Requests of one way before the next one has its turn."""
+TURN = 100
+"""Requests of one way in a round."""
+FLOOR = "bare sockets"
 TOPOLOGY = {
     "leanmq": 1,
     "name": "bench",
@@ -78,55 +84,106 @@ def respond(port: int) -> None:
             )
 
 
-def time_floor(port: int) -> Callable[[], list[float]]:
+@dataclass
+class Row:
+    """One way to ask; a list has one item a round."""
+
+    name: str
+    taken: list[list[float]] = field(default_factory=list)
+    cpu_us: list[tuple[float, float, float]] = field(default_factory=list)
+    """Of who asks, who answers, and the server, a request."""
+
+    @property
+    def p50s(self) -> list[float]:
+        return list(map(statistics.median, self.taken))
+
+
+class Meter:
+    """Measures a way in each round: the time of each request, and the CPU of all who take part in it."""
+
+    def __init__(self, server: int) -> None:
+        self._server = server
+        self.rows: dict[str, Row] = {}
+
+    async def measure(self, name: str, answering: int, ask: Callable[[], Awaitable[None]]) -> None:
+        before = self._read_cpu(answering)
+        taken = []
+        for _ in range(TURN):
+            started = time.perf_counter()
+            await ask()
+            taken.append(time.perf_counter() - started)
+        after = self._read_cpu(answering)
+        row = self.rows.setdefault(name, Row(name))
+        row.taken.append(taken)
+        caller, worker, server = ((now - then) / TURN * 1e6 for now, then in zip(after, before, strict=True))
+        row.cpu_us.append((caller, worker, server))
+
+    def _read_cpu(self, answering: int) -> tuple[float, float, float]:
+        return time.process_time(), read_cpu(answering), read_cpu(self._server)
+
+
+def read_cpu(pid: int) -> float:
+    """Seconds of CPU that a process and its children have had."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    own = sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+    return own + sum(map(read_cpu, list_children(pid)))
+
+
+@cache
+def list_children(pid: int) -> list[int]:
+    """Asked when all have been started."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if f"\nPPid:\t{pid}\n" in status.read_text():
+                found.append(int(status.parent.name))
+    return found
+
+
+def ask_floor(port: int) -> Callable[[], Awaitable[None]]:
     line, place = Bare(port), "0"
 
-    def turn() -> list[float]:
+    async def ask() -> None:
         nonlocal place
-        taken = []
-        for _ in range(TURN):
-            started = time.perf_counter()
-            line.ask(("XADD", "floor", "*", "data", RAW_BODY))
-            reply = line.ask(("XREAD", "BLOCK", 0, "STREAMS", "replies", place))
-            taken.append(time.perf_counter() - started)
-            place = reply[0][1][-1][0]
-        return taken
+        line.ask(("XADD", "floor", "*", "data", RAW_BODY))
+        reply = line.ask(("XREAD", "BLOCK", 0, "STREAMS", "replies", place))
+        place = reply[0][1][-1][0]
 
-    return turn
+    return ask
 
 
-def time_blocking(client: Any) -> Callable[[], list[float]]:
-    def turn() -> list[float]:
-        taken = []
-        for _ in range(TURN):
-            started = time.perf_counter()
-            client.request("ask", BODY)
-            taken.append(time.perf_counter() - started)
-        return taken
+def ask_blocking(client: Any) -> Callable[[], Awaitable[None]]:
+    async def ask() -> None:
+        client.request("ask", BODY)
 
-    return turn
+    return ask
 
 
-async def time_asyncio(client: Any) -> list[float]:
-    taken = []
-    for _ in range(TURN):
-        started = time.perf_counter()
+def ask_asyncio(client: Any) -> Callable[[], Awaitable[None]]:
+    async def ask() -> None:
         await client.request("ask", BODY)
-        taken.append(time.perf_counter() - started)
-    return taken
+
+    return ask
 
 
-def render(times: dict[str, list[float]]) -> Iterator[str]:
-    floor = statistics.median(times["bare sockets"])
-    yield f"{'':<20} {'p50 ms':>8} {'p99 ms':>8} {'p50 of floor':>13}"
-    for name, taken in times.items():
-        p50, p99 = statistics.median(taken), statistics.quantiles(taken, n=100)[98]
-        yield f"{name:<20} {p50 * 1000:>8.2f} {p99 * 1000:>8.2f} {p50 / floor:>13.2f}"
+def render(rows: dict[str, Row]) -> Iterator[str]:
+    yield (
+        f"{'':<20} {'p50 ms':>8} {'p99 ms':>8} {'p50 of floor':>13}"
+        f" {'caller us':>10} {'worker us':>10} {'server us':>10}"
+    )
+    for row in rows.values():
+        p99 = statistics.quantiles((one for turn in row.taken for one in turn), n=100)[98]
+        cpu = [statistics.median(each) for each in zip(*row.cpu_us, strict=True)]
+        yield (
+            f"{row.name:<20} {statistics.median(row.p50s) * 1000:>8.2f} {p99 * 1000:>8.2f}"
+            f" {median_ratio(row.p50s, rows[FLOOR].p50s):>13.2f}"
+            f" {cpu[0]:>10.0f} {cpu[1]:>10.0f} {cpu[2]:>10.0f}"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=1_000)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--respond", type=int, metavar="PORT", help="be the other side of the floor")
     chosen = parser.parse_args()
     if chosen.respond:
@@ -139,15 +196,20 @@ def main() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     durable = ("--port", str(port), "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "everysec")
-    server = Server("valkey9", binary, arguments=durable).start()
+    server = Server("valkey9", binary, arguments=durable)
+    server_core, own_core = pick_cores()
+    with pinned(server_core):
+        server.start()
     try:
+        os.sched_setaffinity(0, own_core)  # and so of every process that is started from now on
+        assert server.process is not None
         with tempfile.TemporaryDirectory() as folder:
-            print("\n".join(render(_measure(Path(folder), port, chosen.requests))))
+            print("\n".join(render(_measure(Path(folder), port, Meter(server.process.pid), chosen.rounds))))
     finally:
         server.stop()
 
 
-def _measure(folder: Path, port: int, count: int) -> dict[str, list[float]]:
+def _measure(folder: Path, port: int, meter: Meter, rounds: int) -> dict[str, Row]:
     url = f"redis://127.0.0.1:{port}"
     (folder / "topology.yaml").write_text(json.dumps({**TOPOLOGY, "broker": {"url": url}}))
     (folder / "echo.py").write_text(HANDLER)
@@ -161,27 +223,30 @@ def _measure(folder: Path, port: int, count: int) -> dict[str, list[float]]:
     try:
         assert responder.stdout is not None
         responder.stdout.readline()
-        return asyncio.run(_take_turns(topology, time_floor(port), count))
+        asyncio.run(_take_turns(meter, topology, ask_floor(port), responder.pid, worker.pid, rounds))
     finally:
         for process in (worker, responder):
             process.terminate()
             process.communicate()
+    return meter.rows
 
 
 async def _take_turns(
-    topology: Topology, floor: Callable[[], list[float]], count: int
-) -> dict[str, list[float]]:
-    times: defaultdict[str, list[float]] = defaultdict(list)
+    meter: Meter,
+    topology: Topology,
+    floor: Callable[[], Awaitable[None]],
+    responder: int,
+    worker: int,
+    rounds: int,
+) -> None:
     with connect_sync(topology) as blocking:
-        ours = time_blocking(blocking)
         async with connect(topology) as client:
-            await client.request("ask", BODY)  # the worker is up, the inbox is there
-            ours()
-            for _ in range(count // TURN):
-                times["bare sockets"] += floor()
-                times["request, blocking"] += ours()
-                times["request, asyncio"] += await time_asyncio(client)
-    return times
+            await client.request("ask", BODY)  # the worker is up, the inboxes are there
+            blocking.request("ask", BODY)
+            for _ in range(rounds):
+                await meter.measure(FLOOR, responder, floor)
+                await meter.measure("request, blocking", worker, ask_blocking(blocking))
+                await meter.measure("request, asyncio", worker, ask_asyncio(client))
 
 
 if __name__ == "__main__":
