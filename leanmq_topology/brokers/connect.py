@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         BlockingListener,
         Broker,
         Hear,
+        PipelinedConnection,
     )
     from leanmq_topology.brokers.redis.address import Address
 
@@ -71,7 +72,7 @@ class BlockingLink:
         """One more connection, for a blocking read; closed with this link at the latest."""
         return _connect_blocking(self._target, self._open)
 
-    def prepare_another(self) -> BlockingConnection:
+    def prepare_another(self) -> PipelinedConnection:
         """As `open_another`, but it connects when first used: within the time of that use."""
         from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 

@@ -83,7 +83,7 @@ class Client:
         self._consumer = AsyncConsumer(
             topology, broker, partial(persist_noting_async, connection), open_connection, open_housekeeping
         )
-        self._requester = Requester(broker, connection, open_connection)
+        self._requester = Requester(broker, connection, open_connection, self._view)
 
     async def send(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from leanmq_topology.brokers.protocol import (
     Broker,
     Flush,
     Operation,
+    PipelinedConnection,
     SendResult,
 )
 from leanmq_topology.client.applied import AppliedView
@@ -50,6 +52,8 @@ from leanmq_topology.topology.durability import MEMORY, Durability, declared_lev
 from leanmq_topology.topology.model import Queue, Topology
 
 T = TypeVar("T")
+SendAhead = Callable[[list[Outgoing]], list[SendResult] | None]
+"""Another way to send, tried first. None: it does not do now."""
 
 
 class SyncClient:
@@ -65,7 +69,7 @@ class SyncClient:
         connection: BlockingConnection,
         confirmer: SyncConfirmer,
         open_connection: Callable[[], BlockingConnection],
-        prepare_connection: Callable[[], BlockingConnection],
+        prepare_connection: Callable[[], PipelinedConnection],
         open_listener: Callable[[], BlockingListener],
         *,
         clock: Clock = system_clock,
@@ -183,7 +187,7 @@ class SyncClient:
             now_ms=now_ms,
         )
         with self._requester.expect(request.id) as slot:
-            self._send(request, deadline)
+            self._send(request, deadline, partial(self._requester.send, slot, deadline))
             reply = self._requester.wait(slot, deadline)
         if reply is None:
             raise RequestTimeoutError(route, request.id, timeout_ms / 1000)
@@ -283,12 +287,14 @@ class SyncClient:
     def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
         return write_batch(target, items, options, now_ms=self._clock())
 
-    def _send(self, batch: Batch, until: float | None = None) -> list[str]:
+    def _send(self, batch: Batch, until: float | None = None, ahead: SendAhead | None = None) -> list[str]:
         for _ in range(MOST_REFRESHES + 1):
             destination = self._view.find(batch.target) or self._read_destination(batch.target, until)
             level = batch.level(destination)
             sends = batch.address(destination, self._view)
-            results = self._deliver(sends, level, until, tells_entries=batch.tells_entries)
+            results = ahead(sends) if ahead else None
+            if results is None:
+                results = self._deliver(sends, level, until, tells_entries=batch.tells_entries)
             ids = batch.read(results, self._view)
             if ids is not None:
                 return ids

@@ -12,9 +12,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from leanmq_topology.brokers.protocol import Arrived, Duplicate, Reply, SendResult
+from leanmq_topology.brokers.protocol import Arrived, Correspondent, Duplicate, Reply, Sender, SendResult
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.handling import being_handled
 from leanmq_topology.client.options import SendOptions, read_duration, read_options
@@ -43,6 +43,10 @@ NAME_BYTES: Final = 10
 LONGEST_TIMEOUT_MS: Final = DAY_MS
 LONGEST_TEXT: Final = 500
 """Characters of a failure's text that are raised at a caller: enough to tell what is wrong."""
+
+
+class RequestBroker(Correspondent, Sender, Protocol):
+    """The verbs that asking needs."""
 
 
 @dataclass(frozen=True, slots=True)

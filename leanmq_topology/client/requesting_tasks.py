@@ -1,7 +1,8 @@
 """Requests of the tasks of one event loop: one inbox, and one read of it under way while anybody waits.
 
-Answers are passed on in the turn of the loop they come in. A read is left under way for a while when nobody
-waits any more, so that the next request finds it there already and has only itself to send.
+Answers are passed on in the turn of the loop they come in. A request that is alone leaves in the very turn
+it is made, the read of its reply behind it in the same write, and nothing wakes its task before that reply.
+Where several ask at once they are sent together, and a read is left under way when nobody waits any more.
 """
 
 from __future__ import annotations
@@ -13,9 +14,19 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
-from leanmq_topology.brokers.protocol import Arrived, AsyncConnection, Correspondent, Reply
+from leanmq_topology.brokers.protocol import (
+    Arrived,
+    AsyncConnection,
+    Flush,
+    Operation,
+    Reply,
+    SendResult,
+    Told,
+)
+from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.persistence import persist_async
 from leanmq_topology.client.requesting import (
     LIFETIME_MS,
@@ -24,6 +35,7 @@ from leanmq_topology.client.requesting import (
     Mailbox,
     ReplyCounts,
     Request,
+    RequestBroker,
 )
 from leanmq_topology.client.sender import Batch
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, RequestTimeoutError
@@ -48,20 +60,34 @@ async def read_in_time(route: str, reading: Awaitable[Destination], limit_ms: in
         raise RequestTimeoutError(route, "", seconds) from None
 
 
+class _Unsent(NamedTuple):
+    """What comes first instead of a reply: the request may not have been sent."""
+
+    flush: Flush | None
+    """To be sent again as it is; None: it was not stored, as its address is out of date."""
+    answer: asyncio.Future[Reply | _Unsent]
+    """Where the reply will be."""
+
+
+_Answer = asyncio.Future[Reply | _Unsent]
+
+
 class Requester:
     """Hands each reply to the task that waits for it."""
 
     def __init__(
         self,
-        broker: Correspondent,
+        broker: RequestBroker,
         connection: AsyncConnection,
         open_connection: Callable[[], Awaitable[AsyncConnection]],
+        view: AppliedView,
         *,
         lifetime_ms: int = LIFETIME_MS,
     ) -> None:
         self._broker, self._connection = broker, connection
         self._open_connection, self._lifetime_ms = open_connection, lifetime_ms
-        self._box: Mailbox[asyncio.Future[Reply]] = Mailbox(os.getpid())
+        self._view, self._producer = view, Producer()
+        self._box: Mailbox[_Answer] = Mailbox(os.getpid())
         self._line: AsyncConnection | None = None
         self._opening = asyncio.Lock()
         self._is_reading = False
@@ -103,12 +129,13 @@ class Requester:
         limit = asyncio.timeout_at(began + seconds)
         try:
             async with limit:
-                request = write(inbox=await self.open())
+                is_kept = not self._box.needs_keeping(time.monotonic())
+                request = write(inbox=self._box.name if is_kept else await self.open())
                 message_id = request.id
-                answer = self._expect(message_id)
+                answer: _Answer = asyncio.get_running_loop().create_future()
+                self._box.add(message_id, answer)
                 try:
-                    await send(request)
-                    return await answer
+                    return await self._exchange(request, answer, send)
                 finally:
                     self._box.waiting.pop(message_id, None)
         except TimeoutError:
@@ -128,14 +155,54 @@ class Requester:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._connection.execute(self._broker.close_inbox(self._box.name))
 
-    def _expect(self, request_id: str) -> asyncio.Future[Reply]:
-        """The future of a reply, for as long as it is among those who wait."""
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._box.add(request_id, answer)
-        if not self._is_reading:
-            self._is_reading = True
-            self._read_on()
-        return answer
+    async def _exchange(
+        self, request: Request, answer: _Answer, send: Callable[[Batch], Awaitable[object]]
+    ) -> Reply:
+        """Send it, and wait for the reply."""
+        if not self._send_ahead(request):
+            if not self._is_reading:
+                self._is_reading = True
+                self._read_on()
+            await send(request)
+        while isinstance(outcome := await answer, _Unsent):
+            answer = outcome.answer
+            if outcome.flush is None or not await self._send_again(request, outcome.flush):
+                await send(request)
+        return outcome
+
+    def _send_ahead(self, request: Request) -> bool:
+        """Send it and a read of the inbox in one write. False: one is under way, or nothing is known yet."""
+        destination, line = self._view.find(request.target), self._line
+        if self._is_reading or self._closed or line is None or destination is None:
+            return False
+        flush = Flush(*self._producer.next(), tuple(request.address(destination, self._view)))
+        attempt = self._broker.attempt(flush), partial(self._hear_sent, request, flush)
+        self._is_reading = True
+        line.begin_all((attempt, self._next_read()))
+        return True
+
+    def _hear_sent(self, request: Request, flush: Flush, answer: list[SendResult] | Exception | None) -> None:
+        """It is stored and will be answered, unless whoever asked must be told otherwise."""
+        waiting = self._box.waiting.get(request.id)
+        if waiting is None or waiting.done():
+            return
+        again: Flush | None = flush
+        if isinstance(answer, list):
+            try:
+                if request.read(answer, self._view) is not None:
+                    return
+            except LeanMQError as failure:
+                waiting.set_exception(failure)
+                return
+            again = None
+        fresh: _Answer = asyncio.get_running_loop().create_future()
+        self._box.waiting[request.id] = fresh
+        waiting.set_result(_Unsent(again, fresh))
+
+    async def _send_again(self, request: Request, flush: Flush) -> bool:
+        """The same flush once more, which the server notices if it has it. False: it is not stored."""
+        results = await persist_async(self._connection, self._broker.send(flush))
+        return request.read(results, self._view) is not None
 
     async def _keep(self) -> None:
         """Make the inbox, or renew it; one that is gone is followed by another."""
@@ -159,13 +226,12 @@ class Requester:
         elif self._line is None or (self._box.waiting and self._box.needs_keeping(time.monotonic())):
             self._preparing = asyncio.create_task(self._prepare(), name="leanmq-replies")
         else:
-            self._read()
+            self._line.begin(*self._next_read())
 
-    def _read(self) -> None:
-        assert self._line is not None
+    def _next_read(self) -> tuple[Operation[list[Arrived]], Told[list[Arrived]]]:
         box = self._box
         read = self._broker.read_inbox(box.name, box.read_to, count=READ_AT_ONCE, block_ms=LONGEST_READ_MS)
-        self._line.begin(read, partial(self._hear, box.name))
+        return read, partial(self._hear, box.name)
 
     async def _prepare(self) -> None:
         try:
@@ -195,7 +261,7 @@ class Requester:
                 future.set_result(reply)
         if self._box.waiting:
             self._read_on()
-        elif found:
+        elif len(found) > 1:
             # After what those who were answered do in their turn, and send at the end of it.
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._read_on)

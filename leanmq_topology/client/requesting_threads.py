@@ -1,4 +1,8 @@
-"""Requests of threads that share a client: one of those who wait reads the inbox for all, then the next."""
+"""Requests of threads that share a client: one of those who wait reads the inbox for all, then the next.
+
+A thread that asks while nobody reads sends its request over the inbox's own connection, with the read right
+behind it: one write, and the server handles both in one go.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,27 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from leanmq_topology.brokers.protocol import BlockingConnection, Correspondent, Operation, Reply
+from leanmq_topology.brokers.protocol import (
+    Flush,
+    Operation,
+    PipelinedConnection,
+    Reply,
+    SendResult,
+)
+from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.requesting import (
     LIFETIME_MS,
     LONGEST_READ_MS,
     READ_AT_ONCE,
     Mailbox,
     ReplyCounts,
+    RequestBroker,
 )
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
+from leanmq_topology.messages.envelope import Outgoing
 
 PAUSE_SECONDS: Final = 0.05
 """Before the inbox is read again after a break."""
@@ -32,10 +45,14 @@ CLOSE_SECONDS: Final = 1.0
 class Slot:
     """Where the reply to one request is put."""
 
-    __slots__ = ("reply",)
+    __slots__ = ("has_turn", "reading", "reply")
 
     def __init__(self) -> None:
         self.reply: Reply | None = None
+        self.has_turn = False
+        """The thread that waits for this one reads the inbox, for all."""
+        self.reading: str | None = None
+        """The inbox that a read of its is under way in."""
 
 
 class SyncRequester:
@@ -43,9 +60,9 @@ class SyncRequester:
 
     def __init__(
         self,
-        broker: Correspondent,
+        broker: RequestBroker,
         execute: Callable[[Operation[Any], float], Any],
-        open_connection: Callable[[], BlockingConnection],
+        open_connection: Callable[[], PipelinedConnection],
         *,
         lifetime_ms: int = LIFETIME_MS,
     ) -> None:
@@ -55,7 +72,9 @@ class SyncRequester:
         """
         self._broker, self._execute = broker, execute
         self._open_connection, self._lifetime_ms = open_connection, lifetime_ms
-        self._line: BlockingConnection | None = None
+        self._line: PipelinedConnection | None = None
+        self._producer = Producer()
+        self._has_reader = False
         self._begin()
 
     @property
@@ -91,17 +110,37 @@ class SyncRequester:
         finally:
             with self._changed:
                 self._box.waiting.pop(request_id, None)
+                if slot.has_turn:
+                    self._end_turn(slot)
+
+    def send(self, slot: Slot, deadline: float, sends: Sequence[Outgoing]) -> list[SendResult] | None:
+        """Send a request, a read of the inbox behind it. None: another thread reads, and nothing was sent.
+
+        Raises `BrokerUnavailableError` if that takes longer than `deadline` (monotonic seconds).
+        """
+        with self._changed:
+            if self._has_reader:
+                return None
+            slot.has_turn = self._has_reader = True
+        flush = Flush(*self._producer.next(), tuple(sends))
+        results: list[SendResult] | None = None
+        with contextlib.suppress(LeanMQError):
+            results = self._attempt(slot, flush, deadline)
+        if results is None:
+            with self._changed:
+                self._end_turn(slot)  # what follows may take long
+            results = self._execute(self._broker.send(flush), deadline)
+        return results
 
     def wait(self, slot: Slot, deadline: float) -> Reply | None:
         """The reply, or None if it is not there by `deadline` (monotonic seconds)."""
         while slot.reply is None and (left := deadline - time.monotonic()) > 0:
-            if self._take_turn(slot, left):
-                try:
-                    self._read(deadline)
-                    if slot.reply is None:
-                        self._renew(min(deadline, time.monotonic() + RENEWAL_SECONDS))
-                finally:
-                    self._end_turn()
+            if slot.has_turn or self._take_turn(slot, left):
+                self._read(slot, deadline)
+                if slot.reply is None:
+                    self._renew(min(deadline, time.monotonic() + RENEWAL_SECONDS))
+                with self._changed:
+                    self._end_turn(slot)
         return slot.reply
 
     def close(self) -> None:
@@ -123,12 +162,14 @@ class SyncRequester:
             self._changed.wait_for(lambda: slot.reply is not None or not self._has_reader, seconds)
             is_free = slot.reply is None and not self._has_reader
             self._has_reader = self._has_reader or is_free
+            slot.has_turn = is_free
             return is_free
 
-    def _end_turn(self) -> None:
-        with self._changed:
-            self._has_reader = False
-            self._changed.notify_all()
+    def _end_turn(self, slot: Slot) -> None:
+        """For who holds the lock. A read that is still under way is given up."""
+        slot.has_turn = self._has_reader = False
+        slot.reading = None
+        self._changed.notify_all()
 
     def _renew(self, deadline: float) -> None:
         """While it is read; it lives on for a while if that fails, and whoever reads next tries again."""
@@ -149,20 +190,38 @@ class SyncRequester:
             self._execute(self._broker.open_inbox(box.name, lifetime_ms=self._lifetime_ms), deadline)
         box.note_kept(now)
 
-    def _read(self, deadline: float) -> None:
+    def _attempt(self, slot: Slot, flush: Flush, deadline: float) -> list[SendResult] | None:
+        """None, or an error: it may not have been sent."""
+        left_s = deadline - time.monotonic()
+        self._begin_read(slot, left_s, self._broker.attempt(flush))
+        assert self._line is not None
+        answer: list[SendResult] | None = self._line.finish(left_s)
+        return answer
+
+    def _read(self, slot: Slot, deadline: float) -> None:
         """Wait for replies once, for everybody; who reads for others goes on to its own deadline at most."""
-        left_ms = max(1, min(LONGEST_READ_MS, int((deadline - time.monotonic()) * 1000)))
-        box = self._box
-        name = box.name
+        left_s = deadline - time.monotonic()
         try:
-            if self._line is None:
-                self._line = self._open_connection()
-            read = self._broker.read_inbox(name, box.read_to, count=READ_AT_ONCE, block_ms=left_ms)
-            arrived = self._line.execute(read, left_ms / 1000 + MARGIN_SECONDS)
+            if slot.reading is None:
+                self._begin_read(slot, left_s)
+            assert self._line is not None
+            arrived = self._line.finish(min(left_s, LONGEST_READ_MS / 1000) + MARGIN_SECONDS)
         except BrokerUnavailableError:
-            time.sleep(min(PAUSE_SECONDS, left_ms / 1000))
+            slot.reading = None
+            time.sleep(max(min(PAUSE_SECONDS, left_s), 0.0))
             return
+        name, slot.reading = slot.reading, None
         with self._changed:
-            if name == box.name:  # else it was gone meanwhile, and there is another
-                for slot, reply in box.take(arrived):
-                    slot.reply = reply
+            if name == self._box.name:  # else it was gone meanwhile, and there is another
+                for found, reply in self._box.take(arrived):
+                    found.reply = reply
+
+    def _begin_read(self, slot: Slot, left_s: float, *before: Operation[Any]) -> None:
+        """Write a read of the inbox that waits for so long at most, behind what goes before it."""
+        if self._line is None:
+            self._line = self._open_connection()
+        block_ms = max(1, min(LONGEST_READ_MS, int(left_s * 1000)))
+        box = self._box
+        read = self._broker.read_inbox(box.name, box.read_to, count=READ_AT_ONCE, block_ms=block_ms)
+        self._line.begin((*before, read), left_s + MARGIN_SECONDS)
+        slot.reading = box.name

@@ -132,6 +132,51 @@ def test_an_error_reply_leaves_the_connection_in_step(server: Server, colour: st
             assert carry(echo(str(n))) == str(n).encode()
 
 
+@pytest.fixture
+def reader(server: Server) -> Iterator[BlockingRedisConnection]:
+    connection = BlockingRedisConnection.open(parse_address(server.url))
+    yield connection
+    connection.close()
+
+
+def test_what_is_begun_together_is_answered_one_by_one(reader: BlockingRedisConnection):
+    wait = Call("wait", "BLPOP", (), ("nothing-here", "0.05"), lambda reply: reply, block_ms=50)
+    reader.begin([echo("a"), Call("nonsense", "NONSENSE", (), (), int), wait], 5)
+    assert reader.finish(5) == b"a"
+    with pytest.raises(BrokerError, match="unknown command"):
+        reader.finish(5)
+    assert reader.finish(5) is None
+    with pytest.raises(BrokerUnavailableError):
+        reader.finish(5)
+    assert reader.execute(echo("b")) == b"b"
+
+
+@pytest.mark.parametrize("next_one", ["execute", "begin"])
+def test_what_is_begun_and_not_finished_is_given_up_with_its_connection(
+    reader: BlockingRedisConnection, next_one: str
+):
+    first = reader.connection_id
+    wait = Call("wait", "BLPOP", (), ("nothing-here", 30), lambda reply: reply, block_ms=30_000)
+    reader.begin([echo("a"), wait], 5)
+    assert reader.finish(5) == b"a"
+    if next_one == "execute":
+        assert reader.execute(echo("b")) == b"b"
+    else:
+        reader.begin([echo("b")], 5)
+        assert reader.finish(5) == b"b"
+    assert reader.connection_id != first
+
+
+def test_what_is_begun_and_not_answered_in_time_ends_the_connection(reader: BlockingRedisConnection):
+    wait = Call("wait", "BLPOP", (), ("nothing-here", 30), lambda reply: reply, block_ms=30_000)
+    reader.begin([wait], 5)
+    with pytest.raises(BrokerUnavailableError, match="no answer"):
+        reader.finish(0.05)
+    with pytest.raises(BrokerUnavailableError):
+        reader.finish(5)
+    assert reader.execute(echo("b")) == b"b"
+
+
 def test_a_blocking_read_outlasts_the_timeout_of_other_answers(
     server: Server, admin: BlockingRedisConnection
 ):

@@ -6,9 +6,9 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from leanmq_topology.errors import (
     BrokerUnavailableError,
     InvalidMessageError,
     LeanMQError,
+    QueueFullError,
     RemoteError,
     RequestTimeoutError,
     SettingError,
@@ -323,6 +324,106 @@ async def test_what_nobody_waits_for_is_handled_as_any_message(here: Here):
     assert state.counters is not None
     assert (state.counters["acked"], state.counters["late_replies"]) == (2, 0)
     assert inboxes(place) == []
+
+
+# -- alone -------------------------------------------------------------------------------------------------
+
+
+COLOURS = ["asyncio", "blocking"]
+
+
+@asynccontextmanager
+async def asking(place: Place, colour: str, url: str) -> AsyncIterator[Callable[[int], Awaitable[Any]]]:
+    """Asks at `ask` through a client of either colour, whose first request was answered."""
+    if colour == "asyncio":
+        async with connect(place.topology, url=url) as client:
+            await client.request("ask", {"n": 0}, timeout=LONG)
+            yield lambda n: client.request("ask", {"n": n}, timeout=LONG)
+        return
+    with connect_sync(place.topology, url=url) as blocking:
+
+        def ask(n: int) -> Awaitable[Any]:
+            return asyncio.to_thread(blocking.request, "ask", {"n": n}, timeout=LONG)
+
+        await ask(0)
+        yield ask
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_a_request_that_is_alone_leaves_with_the_read_of_its_reply_in_one_write(
+    here: Here, colour: str
+):
+    place = here()
+    with ChaosProxy(place.server.socket_path) as proxy:
+        async with answering(place), asking(place, colour, proxy.url) as ask:
+            chunks: list[bytes] = []
+            proxy.on_request = chunks.append
+            assert await ask(1) == {"n": 2}
+            [chunk] = chunks
+            assert chunk.index(b"EVALSHA") < chunk.index(b"XREAD")
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_a_request_that_is_alone_is_stored_once_although_the_answer_to_it_is_lost(
+    here: Here, colour: str
+):
+    place = here()
+    with ChaosProxy(place.server.socket_path) as proxy:
+        async with answering(place), asking(place, colour, proxy.url) as ask:
+            proxy.lose_answers(1, to=b"XREAD")
+            assert await ask(1) == {"n": 2}
+            assert proxy.lost == 1
+            state = await place.until_settled()
+    assert state.counters is not None
+    assert (state.counters["sent"], state.counters["acked"]) == (2, 2)
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_a_request_that_is_alone_is_sent_again_if_it_was_lost(here: Here, colour: str):
+    place = here()
+    with ChaosProxy(place.server.socket_path) as proxy:
+        async with answering(place), asking(place, colour, proxy.url) as ask:
+            proxy.lose_requests(1, to=b"XREAD")
+            assert await ask(1) == {"n": 2}
+            assert proxy.dropped == 1
+            assert await ask(2) == {"n": 4}
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_a_request_that_is_alone_waits_for_no_read_when_the_server_has_forgotten_its_scripts(
+    here: Here, colour: str
+):
+    place = here()
+    async with answering(place), asking(place, colour, place.server.url) as ask:
+        place.command("SCRIPT", "FLUSH")
+        began = time.monotonic()
+        assert await ask(1) == {"n": 2}
+        assert time.monotonic() - began < LONGEST_READ_MS / 1000 / 2
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_a_request_that_is_alone_follows_its_route_when_that_is_applied_anew(here: Here, colour: str):
+    place = here()
+    async with answering(place), asking(place, colour, place.server.url) as ask:
+        work = replace(place.topology.queues["work"], ttl_ms=3_600_000)
+        queues = {**place.topology.queues, "work": work}
+        changed = Place(place.server, replace(place.topology, queues=queues))
+        await asyncio.to_thread(changed.apply)
+        began = time.monotonic()
+        assert await ask(1) == {"n": 2}
+        assert time.monotonic() - began < LONGEST_READ_MS / 1000 / 2
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+async def test_a_request_that_is_alone_is_refused_at_once_where_its_queue_is_full(here: Here, colour: str):
+    place = here(max_length=1)
+    async with AsyncExitStack() as stack:
+        async with answering(place):
+            ask = await stack.enter_async_context(asking(place, colour, place.server.url))
+        await place.send(7)
+        for _ in range(2):
+            with pytest.raises(QueueFullError):
+                await ask(1)
 
 
 # -- failures ------------------------------------------------------------------------------------------------
@@ -637,21 +738,30 @@ async def test_an_inbox_that_is_deleted_while_it_is_read_keeps_nobody_waiting(he
         waiting.cancel()
 
 
-async def test_a_read_stays_under_way_for_the_next_request_and_ends_when_there_is_none(
+async def test_a_read_stays_under_way_for_those_who_ask_together_and_ends_when_there_is_none(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(requesting_tasks, "LONGEST_READ_MS", 200)
     place = here()
-    async with answering(place), place.client() as client:
-        assert await client.request("ask", {"n": 1}, timeout=LONG) == {"n": 2}
+
+    async def handler(data: list[dict[str, int]]) -> list[dict[str, int]]:
+        return data  # both are answered in one write
+
+    async with answering(place, handler, batch=Batch(size=2, wait_ms=20_000)), place.client() as client:
+
+        async def ask_two() -> None:
+            asked = [client.request("ask", {"n": n}, timeout=LONG) for n in (1, 2)]
+            assert await asyncio.gather(*asked) == [{"n": 1}, {"n": 2}]
+
+        await ask_two()
         await asyncio.sleep(0.05)
         assert client._requester._is_reading
-        assert await client.request("ask", {"n": 2}, timeout=LONG) == {"n": 4}
+        await ask_two()
         deadline = time.monotonic() + PATIENCE_SECONDS
         while client._requester._is_reading and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         assert not client._requester._is_reading
-        assert await client.request("ask", {"n": 3}, timeout=LONG) == {"n": 6}
+        await ask_two()
 
 
 async def test_an_inbox_is_trimmed_behind_its_reader_and_lives_for_a_time(here: Here):

@@ -8,6 +8,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -36,6 +37,8 @@ class ChaosProxy:
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._closed = False
+        self.on_request: Callable[[bytes], None] = lambda chunk: None
+        """Called, from any thread, with what was read in one go of what a client wrote."""
 
     @property
     def url(self) -> str:
@@ -125,6 +128,7 @@ class ChaosProxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while chunk := client.recv(1 << 20):
+                self.on_request(chunk)
                 if silent.is_set():
                     continue
                 if self._to_drop and self._marker in chunk:

@@ -48,6 +48,25 @@ class BlockingConnection(Protocol):
     def close(self) -> None: ...
 
 
+class PipelinedConnection(BlockingConnection, Protocol):
+    """Can also write several operations before it waits for the first answer."""
+
+    def begin(self, operations: Sequence[Operation[Any]], within_s: float) -> None:
+        """Write these in one go; `finish` gives their answers, one by one.
+
+        What was begun before and is not finished is given up, and its connection with it, as by `execute`.
+        Raises `BrokerUnavailableError` if that takes longer than `within_s`, connecting included.
+        """
+        ...
+
+    def finish(self, within_s: float) -> Any:
+        """The result of the first operation that was begun and is not finished, or what `execute` raises.
+
+        Raises `BrokerUnavailableError` also where there is none.
+        """
+        ...
+
+
 class AsyncConnection(Protocol):
     """Carries operations out in the order they are given; concurrent calls share one connection."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from leanmq_topology.brokers.protocol.operation import Operation
+from leanmq_topology.brokers.protocol.sending import Flush, SendResult
 from leanmq_topology.messages.outcome import Failure
 
 
@@ -35,6 +36,13 @@ class Arrived:
 
 class Correspondent(Protocol):
     """An inbox lives for a time and is renewed by its client; nobody else makes one."""
+
+    def attempt(self, flush: Flush) -> Operation[list[SendResult] | None]:
+        """Send by a single command, so that a read which blocks can be written right behind it.
+
+        None, or an error: that would not do; `Sender.send` with the same flush will.
+        """
+        ...
 
     def open_inbox(self, inbox: str, *, lifetime_ms: int) -> Operation[None]:
         """Make an empty inbox."""

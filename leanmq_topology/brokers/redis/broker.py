@@ -99,6 +99,9 @@ class RedisBroker:
     def send(self, flush: Flush) -> Call[list[SendResult]]:
         return sending.send(self.keys, flush)
 
+    def attempt(self, flush: Flush) -> Call[list[SendResult] | None]:
+        return sending.attempt(self.keys, flush)
+
     def send_confirmed(
         self, flush: Flush, level: Durability, *, within_ms: int, examination: Examination
     ) -> Call[list[SendResult]]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
+from collections.abc import Sequence
 from math import inf
-from typing import Any, Self, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar, cast
 
 import hiredis
 
@@ -43,6 +45,8 @@ class BlockingRedisConnection:
         self._address = address
         self._client_name = client_name
         self._wire: Wire | None = None
+        self._begun: deque[Call[Any]] = deque()
+        """Written, and their answers not read yet."""
         self._greeting: Greeting | None = None
         self._process = os.getpid()
         self._closed = False
@@ -70,29 +74,52 @@ class BlockingRedisConnection:
         """Carry one operation out. Every error is one of `leanmq_topology.errors`."""
         call = as_call(operation)
         until = inf if within_s is None else time.monotonic() + within_s
+        if self._begun:
+            self._drop()
         wire = self._connected(until)
-        limit_ms = call.block_ms + BLOCK_MARGIN_MS if call.block_ms else self._address.timeout_ms
-        limit_s = _shorten(limit_ms, until)
+        limit_s = _shorten(self._limit_ms(call), until)
         try:
             reply = _converse(wire, call, call.words(), limit_s)
             if isinstance(reply, hiredis.ReplyError) and is_forgotten(call, str(reply)):
                 reply = _converse(wire, call, call.full_words(), limit_s)
-        except TimeoutError as failure:
-            self._drop()
-            raise timed_out(where=self._address.masked, seconds=limit_s) from failure
-        except (OSError, hiredis.HiredisError) as failure:
-            self._drop()
-            raise translate_break(failure, where=self._address.masked) from failure
-        except BaseException:
-            # Interrupted between write and read: the answer to come belongs to nobody.
-            self._drop()
-            raise
+        except BaseException as failure:
+            self._break_off(failure, limit_s)
         if isinstance(reply, hiredis.ReplyError):
             raise self._refuse(call, str(reply))
         if reply is None and call.otherwise is not None:
             left_s = None if within_s is None else max(until - time.monotonic(), 0.0)
             return cast(T, self.execute(call.otherwise(), left_s))
         return cast(T, call.read(reply))
+
+    def begin(self, operations: Sequence[Operation[Any]], within_s: float) -> None:
+        """Write several in one go, none with followers; `finish` gives their answers, one by one."""
+        if self._begun:
+            self._drop()
+        until = time.monotonic() + within_s
+        wire = self._connected(until)
+        calls = [as_call(operation) for operation in operations]
+        limit_s = _shorten(self._address.timeout_ms, until)
+        try:
+            wire.write(b"".join([pack_words(call.words()) for call in calls]), limit_s)
+        except BaseException as failure:
+            self._break_off(failure, limit_s)
+        self._begun.extend(calls)
+
+    def finish(self, within_s: float) -> Any:
+        """What the first operation gives that was begun and is not finished."""
+        wire = self._wire
+        if wire is None or not self._begun or self._process != os.getpid():
+            raise cannot_connect("it was given up", where=self._address.masked)
+        call = self._begun[0]
+        limit_s = min(self._limit_ms(call) / 1000, within_s)
+        try:
+            reply = wire.read(limit_s)
+        except BaseException as failure:
+            self._break_off(failure, limit_s)
+        self._begun.popleft()
+        if isinstance(reply, hiredis.ReplyError):
+            raise self._refuse(call, str(reply))
+        return call.read(reply)
 
     def close(self) -> None:
         """Close the socket; a closed connection stays closed. Closing twice is harmless."""
@@ -103,6 +130,7 @@ class BlockingRedisConnection:
         if self._process != os.getpid():
             # A forked child must not speak on its parent's socket; dropping the descriptor is enough.
             self._process, self._wire = os.getpid(), None
+            self._begun.clear()
         if self._closed:
             raise cannot_connect("this connection was closed", where=self._address.masked)
         if self._wire is None:
@@ -131,6 +159,18 @@ class BlockingRedisConnection:
             wire.close()
             raise
 
+    def _limit_ms(self, call: Call[Any]) -> int:
+        return call.block_ms + BLOCK_MARGIN_MS if call.block_ms else self._address.timeout_ms
+
+    def _break_off(self, failure: BaseException, limit_s: float) -> NoReturn:
+        """Something failed, or was interrupted, before an answer was read: those to come belong to nobody."""
+        self._drop()
+        if isinstance(failure, TimeoutError):
+            raise timed_out(where=self._address.masked, seconds=limit_s) from failure
+        if isinstance(failure, OSError | hiredis.HiredisError):
+            raise translate_break(failure, where=self._address.masked) from failure
+        raise failure
+
     def _refuse(self, call: Call[Any], text: str) -> Exception:
         """What an error reply means."""
         if reply_code(text) in CHANGED_ROLE:
@@ -140,6 +180,7 @@ class BlockingRedisConnection:
 
     def _drop(self) -> None:
         wire, self._wire = self._wire, None
+        self._begun.clear()
         if wire is not None and self._process == os.getpid():
             wire.close()
 

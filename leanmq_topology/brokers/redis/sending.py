@@ -28,6 +28,15 @@ def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     return _send_plainly(keys, flush) if _is_plain(flush) else send_fully(keys, flush)
 
 
+def attempt(keys: Keys, flush: Flush) -> Call[list[SendResult] | None]:
+    """`send` as a bare command: neither the script's text nor another script follows it."""
+    call = send(keys, flush)
+    command, *words = call.words()
+    return Call(
+        "attempt", str(command), (), tuple(words), lambda reply: None if reply is None else call.read(reply)
+    )
+
+
 def send_fully(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     """What every flush can be sent by."""
     sends = flush.sends
