@@ -3,8 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# One worker a core, two at least: most tests wait for a server, not for a core.
-WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); [ $$n -gt 2 ] && echo $$n || echo 2)
+# Two workers a core: tests wait for a lease, a restart, another process for three fifths of their time.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))))
 TESTS ?= tests
 
 .PHONY: help install lint types test test-fast bench soak verify format lock clean
@@ -28,6 +28,11 @@ lint: $(INSTALLED) ## style, common mistakes, layer contracts
 
 types: $(INSTALLED) ## strict types
 	$(BIN)/mypy
+
+# Tests start interpreters by the hundred: each module is compiled once, also where PYTHONDONTWRITEBYTECODE
+# is set, and what comes of it goes with the environment.
+test: export PYTHONDONTWRITEBYTECODE =
+test: export PYTHONPYCACHEPREFIX = $(abspath $(VENV))/bytecode
 
 test: $(INSTALLED) ## install, then all tests on real servers
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(TESTS)

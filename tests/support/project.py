@@ -54,14 +54,6 @@ class Project:
         assert done.returncode == expect, done.stdout + done.stderr
         return done
 
-    def python(self, code: str, *words: str) -> None:
-        """Run a program of the user's in the folder."""
-        done = subprocess.run(
-            [sys.executable, "-c", code, *words],
-            cwd=self.folder, env=self.environ, text=True, capture_output=True, timeout=60, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-
     def here(self, *words: str) -> str:
         """What a command prints that is run in this process: for what is no more than a step on the way."""
         with redirect_stdout(StringIO()) as printed, pytest.raises(SystemExit) as ended:
