@@ -102,9 +102,9 @@ class UnknownTargetError(LeanMQError, ValueError):
 class UnknownMessageError(LeanMQError, ValueError):
     """No message has this id where it was looked for."""
 
-    def __init__(self, message_id: str, place: str) -> None:
+    def __init__(self, message_id: str, place: str, *, hint: str | None = None) -> None:
         self.message_id = message_id
-        super().__init__(f"no message {message_id!r} lies in {place}")
+        super().__init__(f"no message {message_id!r} lies in {place}", hint=hint)
 
 
 class TopologyNotAppliedError(LeanMQError):

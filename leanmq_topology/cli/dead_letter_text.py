@@ -69,7 +69,7 @@ def render_list(found: Sequence[DeadEntry]) -> Iterator[str]:
             yield printable(queue)
         letter = entry.letter
         name = f"{letter.envelope.id or entry.entry_id}  {letter.envelope.type or '-'}"
-        yield printable(f"  {name}  {_tell_end(entry)}, {tell_age(now - entry.failed_at_ms / 1000)}")
+        yield printable(f"  {name}  {tell_end(entry)}, {tell_age(now - entry.failed_at_ms / 1000)}")
         yield printable(f"    {tell_failure(letter.failure)}")
         if letter.envelope.data:
             yield f"    {show_data(letter.envelope.data)}"
@@ -84,10 +84,10 @@ def render_one(entry: DeadEntry) -> Iterator[str]:
         ("id", letter.envelope.id or "-"),
         ("entry", entry.entry_id),
         ("type", letter.envelope.type or "-"),
-        ("died", f"{died}, {_tell_end(entry)}"),
+        ("died", f"{died}, {tell_end(entry)}"),
         ("error", tell_failure(letter.failure)),
         *((f"header {name}", value) for name, value in letter.envelope.headers.items()),
-        ("data", _read_text(letter.envelope.data)),
+        ("data", read_text(letter.envelope.data)),
     ]
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
@@ -122,7 +122,7 @@ def read_data(raw: bytes) -> Any:
 
 def show_data(raw: bytes) -> str:
     """The data on one line, cut to what a list has room for."""
-    text = _read_text(raw)
+    text = read_text(raw)
     return text if len(text) <= DATA_SHOWN else f"{text[: DATA_SHOWN - 1]}…"
 
 
@@ -137,7 +137,7 @@ def count_letters(count: int) -> str:
     return f"{count:,} dead letter{'' if count == 1 else 's'}"
 
 
-def _tell_end(entry: DeadEntry) -> str:
+def tell_end(entry: DeadEntry) -> str:
     """Why, after how many attempts, and whether it was replayed before."""
     attempts = entry.letter.envelope.attempt
     end = f"{entry.letter.reason.value} after {attempts} attempt{'' if attempts == 1 else 's'}"
@@ -145,7 +145,8 @@ def _tell_end(entry: DeadEntry) -> str:
     return f"{end}, replayed {replays} time{'' if replays == 1 else 's'} before" if replays else end
 
 
-def _read_text(raw: bytes) -> str:
+def read_text(raw: bytes) -> str:
+    """The data on one line, all of it."""
     return printable(raw.decode("utf-8", "backslashreplace"))
 
 

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "top": ("top", "Watch the queues live."),
     "peek": ("peek", "Look at the messages of a queue without taking them."),
     "tail": ("tail", "Follow what arrives in queues, without taking it."),
+    "trace": ("trace", "Show where a message is now, and what it caused."),
     "dlq": ("dlq", "Look into dead-letter queues; replay or discard what lies there."),
     "purge": ("purge", "Take everything out of queues; --undo brings it back."),
     "pause": ("pause", "Have workers stop reading queues; senders go on."),

@@ -201,17 +201,22 @@ def test_what_was_developed_is_told_as_documented(valkey: Server, namespace: str
 def check_moves(shop: Shop, id: str) -> None:
     """Everything that is done to a dead letter, and to a queue with a message, is told as documented."""
     check_answer(shop.leanmq("dlq", "show", id, "-o", "json"), "dlq", 0)
+    [traced] = check_answer(shop.leanmq("trace", id, "-o", "json"), "trace", 0)["messages"]
+    assert (traced["state"], traced["reason"], traced["undo_until"]) == ("dead", "rejected", None)
     [group] = check_answer(shop.leanmq("dlq", "stats", "-o", "json"), "dlq-stats", 0)["groups"]
     assert (group["queue"], group["count"]) == ("billing", 1)
     check_answer(shop.leanmq("dlq", "discard", "--dry-run", "-o", "json"), "dlq-discard", 0)
     check_answer(shop.leanmq("dlq", "replay", "-o", "json"), "error", 4)
     moved = check_answer(shop.leanmq("dlq", "replay", "--id", id, "--id", "x", "-o", "json"), "dlq-replay", 1)
     assert [row["result"] for row in moved["results"]] == ["replayed", "unknown"]
+    check_answer(shop.leanmq("trace", id, "-o", "json"), "trace", 0)
     [waiting] = check_answer(shop.leanmq("peek", "billing", "-o", "json"), "peek", 0)["messages"]
     assert (waiting["id"], waiting["state"]) == (id, "ready")
     check_answer(shop.leanmq("purge", "billing", "-o", "json"), "error", 4)
     gone = check_answer(shop.leanmq("purge", "billing", "--yes", "-o", "json"), "purge", 0)["purged"]
     assert gone["billing"]["ready"] == 1
+    [taken] = check_answer(shop.leanmq("trace", id, "-o", "json"), "trace", 0)["messages"]
+    assert taken["undo_until"] > taken["since"]
     back = check_answer(shop.leanmq("purge", "--undo", "billing", "-o", "json"), "purge", 0)
     assert back["restored"] == {"billing": 1}
 
@@ -248,7 +253,7 @@ def test_the_embedded_broker_is_told_as_documented(tmp_path: Path):
 
 
 def test_every_command_with_an_output_option_is_seen_to_succeed():
-    with_others = {("dlq", "show"), ("request",), ("sub",)}
+    with_others = {("trace",), ("dlq", "show"), ("request",), ("sub",)}
     elsewhere = {*with_others, ("run",), ("dev",), ("server", "start"), ("server", "url")}
     assert {command_of(words) for words in SUCCESSES} | elsewhere == set(WITH_OUTPUT)
 
@@ -274,6 +279,8 @@ FAILURES: list[tuple[tuple[str, ...], str, int]] = [
     (("purge", "--undo", "billing"), "error", 4),
     (("pause", "nobody"), "error", 3),
     (("peek", "nobody"), "error", 3),
+    (("trace", "nobody"), "error", 1),
+    (("trace", "nobody", "-f", "unapplied.yaml"), "error", 4),
     (("tail", "nobody"), "error", 3),
     (("tail", "--for", "20ms", "--limit", "9"), "error", 7),
     (("plan", *NOWHERE), "error", 5),

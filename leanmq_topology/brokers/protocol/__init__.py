@@ -49,6 +49,7 @@ from leanmq_topology.brokers.protocol.operation import (
 from leanmq_topology.brokers.protocol.pairing import ByHand, Declared, Expired, Pair, PairKeeper
 from leanmq_topology.brokers.protocol.receiving import Part, Receiver
 from leanmq_topology.brokers.protocol.requesting import Arrived, Correspondent, Reply
+from leanmq_topology.brokers.protocol.searching import SearchedStretch, Searcher, Shelf
 from leanmq_topology.brokers.protocol.sending import (
     Duplicate,
     DurableSender,
@@ -126,9 +127,12 @@ __all__ = [
     "Retrying",
     "Revival",
     "Roster",
+    "SearchedStretch",
+    "Searcher",
     "SendResult",
     "Sender",
     "Settler",
+    "Shelf",
     "Stale",
     "Stored",
     "Stretch",

@@ -12,6 +12,7 @@ from leanmq_topology.brokers.protocol.operating import Operator
 from leanmq_topology.brokers.protocol.pairing import ByHand, PairKeeper
 from leanmq_topology.brokers.protocol.receiving import Receiver
 from leanmq_topology.brokers.protocol.requesting import Correspondent
+from leanmq_topology.brokers.protocol.searching import Searcher
 from leanmq_topology.brokers.protocol.sending import DurableSender, Sender
 from leanmq_topology.brokers.protocol.settling import Settler
 from leanmq_topology.brokers.protocol.upkeep import Examiner, Maintainer
@@ -28,6 +29,7 @@ class Broker(
     Examiner,
     Inspector,
     Browser,
+    Searcher,
     Roster,
     Operator,
     PairKeeper,

@@ -98,6 +98,8 @@ class MessagePlace(StrEnum):
     DELAYED = "delayed"
     PARKED = "parked"
     """Past its limits, and waits for room in its dead-letter queue."""
+    ACKED = "acked"
+    """Done, and kept in the history of its queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class WaitingEntry:
     envelope: Envelope | None
     """None for an entry that is not one of ours."""
     since_ms: int | None
-    """Server time: when it came (ready), was handed out or renewed (in flight), or is due (delayed)."""
+    """Server time: when it came (ready), was handed out or renewed (in flight), is due (delayed), is done."""
     consumer: str = ""
     """Who holds it, in flight."""
     delivery_count: int = 0

@@ -36,7 +36,9 @@ from leanmq_topology.brokers.protocol import (
     Reply,
     Retrying,
     Revival,
+    SearchedStretch,
     SendResult,
+    Shelf,
     Stale,
     Stretch,
     Swept,
@@ -56,6 +58,7 @@ from leanmq_topology.brokers.redis import (
     pairing,
     receiving,
     requesting,
+    searching,
     sending,
     settling,
     sweeping,
@@ -287,6 +290,11 @@ class RedisBroker:
         self, after: Mapping[str, str], *, count: int, block_ms: int
     ) -> Call[list[DeadEntry]]:
         return browsing.follow_dead_letters(self.keys, after, count=count, block_ms=block_ms)
+
+    def search(
+        self, queue: str, shelf: Shelf, message_id: str, *, after: str = "", purge_id: str | None = None
+    ) -> Call[SearchedStretch]:
+        return searching.search(self.keys, queue, shelf, message_id, after=after, purge_id=purge_id)
 
     # -- operating --------------------------------------------------------------------------------------
 

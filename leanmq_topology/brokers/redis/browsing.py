@@ -50,7 +50,7 @@ def read_dead_letters(keys: Keys, queue: str, *, after: str, count: int) -> Call
         "XRANGE",
         (keys.dead(queue),),
         (start, "+", "COUNT", count),
-        lambda reply: [_read_entry(queue, entry) for entry in reply],
+        lambda reply: [read_dead_entry(queue, entry) for entry in reply],
     )
 
 
@@ -77,7 +77,7 @@ def follow_dead_letters(
 ) -> Call[list[DeadEntry]]:
     """The same, of the streams beside."""
     names = {keys.dead(name): name for name in after}
-    return _follow("follow_dead_letters", names, after, count, block_ms, _read_entry)
+    return _follow("follow_dead_letters", names, after, count, block_ms, read_dead_entry)
 
 
 def _follow(
@@ -101,7 +101,7 @@ def _follow(
 
 def _read_ready(queue: str, entry: Any) -> WaitingEntry:
     raw_id, flat = entry
-    return WaitingEntry(queue, MessagePlace.READY, raw_id.decode(), _read_envelope(flat), _entry_ms(raw_id))
+    return WaitingEntry(queue, MessagePlace.READY, raw_id.decode(), read_envelope(flat), entry_ms(raw_id))
 
 
 def _read_waiting(keys: Keys, queue: str, reply: Any) -> list[WaitingEntry]:
@@ -110,41 +110,42 @@ def _read_waiting(keys: Keys, queue: str, reply: Any) -> list[WaitingEntry]:
     now_ms, flying, ready, delayed = reply
 
     def build(place: MessagePlace, entry_id: bytes, flat: list[bytes], *facts: Any) -> WaitingEntry:
-        return WaitingEntry(queue, place, entry_id.decode(), _read_envelope(flat), *facts)
+        return WaitingEntry(queue, place, entry_id.decode(), read_envelope(flat), *facts)
 
     return [
         *(
             build(MessagePlace.IN_FLIGHT, entry_id, flat, now_ms - idle_ms, consumer.decode(), deliveries)
             for entry_id, flat, consumer, idle_ms, deliveries in flying
         ),
-        *(build(MessagePlace.READY, entry_id, flat, _entry_ms(entry_id)) for entry_id, flat in ready),
-        *(
-            build(
-                MessagePlace.DELAYED if due_ms >= 0 else MessagePlace.PARKED,
-                b"",
-                flat,
-                due_ms if due_ms >= 0 else None,
-            )
-            for due_ms, flat in delayed
-        ),
+        *(build(MessagePlace.READY, entry_id, flat, entry_ms(entry_id)) for entry_id, flat in ready),
+        *(read_delayed(queue, due_ms, flat) for due_ms, flat in delayed),
     ]
 
 
-def _read_envelope(flat: list[bytes]) -> Envelope | None:
+def read_delayed(queue: str, due_ms: int, flat: list[bytes]) -> WaitingEntry:
+    """A message that waits for its time; one that is parked has none."""
+    if due_ms < 0:
+        return WaitingEntry(queue, MessagePlace.PARKED, "", read_envelope(flat), None)
+    return WaitingEntry(queue, MessagePlace.DELAYED, "", read_envelope(flat), due_ms)
+
+
+def read_envelope(flat: list[bytes]) -> Envelope | None:
+    """None for an entry that is not one of ours."""
     try:
         return decode_fields(flat)
     except UndecodableError:
         return None
 
 
-def _entry_ms(entry_id: bytes) -> int:
+def entry_ms(entry_id: bytes) -> int:
     """An entry's id begins with the server's time at which it was added."""
     return int(entry_id.partition(b"-")[0])
 
 
-def _read_entry(queue: str, entry: Any) -> DeadEntry:
+def read_dead_entry(queue: str, entry: Any) -> DeadEntry:
+    """A dead letter as a stream has it: its entry id, and its fields."""
     raw_id, flat = entry
-    return DeadEntry(queue, raw_id.decode(), _entry_ms(raw_id), _read_letter(flat))
+    return DeadEntry(queue, raw_id.decode(), entry_ms(raw_id), _read_letter(flat))
 
 
 def _read_letter(flat: list[bytes]) -> DeadLetter:

@@ -86,6 +86,8 @@ def tell_standing(entry: WaitingEntry, now: float) -> str:
     seconds = now - entry.since_ms / 1000
     if entry.place is MessagePlace.DELAYED:
         return f"due in {max(-seconds, 0):,.0f} s"
+    if entry.place is MessagePlace.ACKED:
+        return tell_age(seconds)
     if entry.place is MessagePlace.IN_FLIGHT:
         return f"with {entry.consumer}, hand-out {entry.delivery_count}, {tell_age(seconds)}"
     return f"since {tell_age(seconds).removesuffix(' ago')}"
