@@ -135,7 +135,8 @@ class Remove:
 
     @property
     def action(self) -> str:
-        return "orphan" if self.step is Removal.RETAIN else "delete"
+        """A queue that drains is still there, and ours, when the apply is done."""
+        return "delete" if self.step is Removal.DELETE else "orphan"
 
     @property
     def risk(self) -> Risk:
@@ -225,6 +226,8 @@ class Plan:
     """The part of `goal_addresses` that the server does not have yet."""
     record_reason: str | None = None
     """Why the record must be written even where no resource changes; None when it need not."""
+    resumes: bool = False
+    """An earlier apply did not finish; what it was to do may be done in part."""
 
     @property
     def writes(self) -> tuple[Write, ...]:
@@ -243,6 +246,12 @@ class Plan:
     @property
     def blocked(self) -> tuple[Blocked, ...]:
         return tuple(change for change in self.changes if isinstance(change, Blocked))
+
+    @property
+    def leaving(self) -> tuple[str, ...]:
+        """Addresses that are to go, also where something stands in the way."""
+        wanted = (change.wanted if isinstance(change, Blocked) else change for change in self.changes)
+        return tuple(change.address for change in wanted if isinstance(change, Remove))
 
     @property
     def risky(self) -> tuple[Write, ...]:

@@ -56,6 +56,7 @@ def diff(desired: Mapping[str, Spec], live: LiveState, pruning: Pruning | None =
         goal_addresses=goal,
         stale_addresses=stale,
         record_reason=_record_reason(live, target, stale),
+        resumes=live.unfinished is not None,
     )
 
 
@@ -116,11 +117,11 @@ def _leave_one(
 ) -> Orphan | Remove:
     name = queue_name(address)
     state = live.queue(name) if name else None
-    step = _choose_step(resource.spec, state) if pruning else None
-    if step is None or pruning is None:
+    may_lose = pruning is not None and address in pruning.allowed_losses
+    step = _choose_step(resource.spec, state, may_lose) if pruning else None
+    if step is None:
         reason = _tell_leaving(state)
         return Orphan(address=address, before=resource.spec, backlog=_backlog(state), reason=reason)
-    may_lose = address in pruning.allowed_losses
     return Remove(
         address=address, before=resource.spec, step=step, may_lose=may_lose, backlog=_backlog(state)
     )
@@ -136,12 +137,12 @@ def _find_users(staying: Iterable[Orphan | Remove]) -> dict[str, str]:
     }
 
 
-def _choose_step(spec: Spec, state: QueueState | None) -> Removal | None:
-    """None: it is draining, and there is nothing to do but wait."""
+def _choose_step(spec: Spec, state: QueueState | None, may_lose: bool) -> Removal | None:
+    """None: it is draining, and there is nothing to do but wait. What may be lost is not waited for."""
     if state is None or state.damage is Damage.MISSING:
         return Removal.DELETE
     declared = Removal(spec.get("lifecycle", {}).get("on_remove", Removal.DELETE))
-    if declared is not Removal.DRAIN or not gather_backlog([state]).total:
+    if declared is not Removal.DRAIN or may_lose or not gather_backlog([state]).total:
         return Removal.DELETE if declared is Removal.DRAIN else declared
     return None if state.is_leaving else Removal.DRAIN
 

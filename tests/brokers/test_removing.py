@@ -166,6 +166,15 @@ def test_a_queue_drains_takes_no_more_and_goes_once_it_is_empty(server: Server, 
     assert run(link.connection, "EXISTS", link.broker.keys.queue("old")) == 0
 
 
+def test_a_queue_that_drains_is_deleted_at_once_when_its_messages_may_be_lost(
+    server: Server, link, namespace, before
+):
+    send(server, before(OnRemove.DRAIN))
+    prune(link, namespace)
+    assert prune(link, namespace, "queues.old").applied == ("queues.old",)
+    assert run(link.connection, "EXISTS", link.broker.keys.queue("old")) == 0
+
+
 def test_a_draining_queue_still_retries_and_dead_letters_what_it_has(server: Server, link, namespace, before):
     topology = before(OnRemove.DRAIN)
     send(server, topology)

@@ -223,6 +223,25 @@ def test_an_orphan_is_shown_and_kept(leanmq: Leanmq, write, link, tmp_path: Path
     assert run(link.connection, "XLEN", link.broker.keys.queue("billing")) == 2
 
 
+def test_a_slip_in_what_may_be_lost_is_named_before_anything_is_written(
+    leanmq: Leanmq, write, link, tmp_path: Path, namespace: str
+):
+    assert leanmq("apply").returncode == 0
+    add_messages(link, 2)
+    smaller = f"leanmq: 1\nname: shop\nbroker: {{namespace: {namespace}}}\nqueues: {{kept: {{ttl: 1d}}}}\n"
+    (tmp_path / "topology.yaml").write_text(smaller)
+    for wrong, said in (
+        ("queues.biling", "did you mean 'queues.billing'?"),
+        ("queues.kept", "queues.kept is in the file, so it is not deleted"),
+    ):
+        refused = leanmq("apply", "--prune", "--yes", "--allow-data-loss", wrong)
+        assert (refused.returncode, refused.stdout) == (64, "")
+        assert said in refused.stderr
+    prune = ("apply", "--prune", "--yes", "--allow-data-loss", "queues.billing")
+    assert leanmq(*prune).returncode == 0
+    assert leanmq(*prune).returncode == 0, "done already"
+
+
 def test_a_namespace_of_another_topology_is_refused_naming_both(leanmq: Leanmq, write):
     leanmq("apply")
     write(name="warehouse")

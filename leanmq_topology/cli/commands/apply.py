@@ -11,7 +11,10 @@ from leanmq_topology.cli.applier import find_commit, name_applier
 from leanmq_topology.cli.commands.plan import BLOCKED_EXIT, show_plan
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.clock import system_clock
+from leanmq_topology.diagnostics import did_you_mean
+from leanmq_topology.errors import SettingError
 from leanmq_topology.plan.changes import Plan, Pruning, Write
+from leanmq_topology.topology.model import Topology
 
 
 @click.command("apply")
@@ -49,6 +52,7 @@ def command(
         examination = link.connection.execute(link.broker.examine(system_clock()))
         insist(examination, (), where=link.url)
         plan = plan_changes(link, topology, pruning)
+        _check_losses(losses, plan, topology)
         if not call.output.is_json:
             show_plan(call, topology, plan, assure(topology, examination))
         if dry_run:
@@ -79,6 +83,24 @@ def _read_pruning(prune: bool, losses: tuple[str, ...]) -> Pruning | None:
         if not address.startswith("queues."):
             raise click.UsageError(f"--allow-data-loss takes an address such as queues.old, not {address!r}")
     return Pruning(frozenset(losses)) if prune else None
+
+
+def _check_losses(losses: tuple[str, ...], plan: Plan, topology: Topology) -> None:
+    """A name that is not among what goes is a slip, unless an earlier apply has done it already."""
+    if plan.resumes or not plan.has_work:
+        return
+    for address in losses:
+        if address in plan.leaving:
+            continue
+        if address.removeprefix("queues.") in topology.queues:
+            reason, hint = f"{address} is in the file, so it is not deleted", "take it out of one of them"
+        else:
+            near = did_you_mean(address, [name for name in plan.leaving if name.startswith("queues.")])
+            reason, hint = (
+                f"{address} is not among what is removed",
+                near or "`leanmq plan --prune` shows that",
+            )
+        raise SettingError("--allow-data-loss", reason, hint=hint)
 
 
 def _ask(call: Invocation, plan: Plan) -> set[str]:

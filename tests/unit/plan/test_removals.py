@@ -163,6 +163,24 @@ def test_a_queue_drains_until_it_is_empty_and_is_deleted_then():
     assert not prune(simulate(prune(empty), empty)).differs
 
 
+@pytest.mark.parametrize("state", ["active", "draining"])
+def test_a_queue_whose_messages_may_be_lost_is_not_drained_but_deleted(state: str):
+    live = make_live(with_old(on_remove=OnRemove.DRAIN), QueueState("old", ready=3, state=state))
+
+    plan = prune(live, "queues.old")
+
+    [change] = [change for change in plan.removed if change.address == "queues.old"]
+    assert (change.step, change.may_lose, change.risk) == (Removal.DELETE, True, Risk.RISKY)
+    assert codes(plan)["queues.old"] == ["LMQ513", "LMQ514"]
+    assert not prune(simulate(plan, live)).differs
+
+
+def test_a_queue_that_is_to_drain_is_not_counted_as_deleted():
+    plan = prune(make_live(with_old(on_remove=OnRemove.DRAIN), QueueState("old", ready=3)))
+    assert (plan.summary()["delete"], plan.summary()["orphan"]) == (2, 1)
+    assert "2 to delete, 1 orphan, 1 unchanged." in render_text(plan)
+
+
 def test_a_queue_that_drains_and_is_empty_already_is_deleted_at_once():
     live = make_live(with_old(on_remove=OnRemove.DRAIN))
     assert [change.step for change in prune(live).removed] == [Removal.DELETE] * 3
