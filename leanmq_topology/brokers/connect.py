@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         PipelinedConnection,
     )
     from leanmq_topology.brokers.redis.address import Address
+    from leanmq_topology.brokers.redis.keys import Keys
 
 EMBEDDED = re.compile(r"embedded(?:$|[:?])", re.IGNORECASE)
 """Mistyped forms too: the embedded broker's own parser says best what is wrong with them."""
@@ -42,6 +43,8 @@ class Target:
     url: str = field(repr=False)
     address: Address
     client_name: str
+    keys: Keys
+    """The broker's: what one connection hears of where queues lie is known to all."""
 
 
 @dataclass(slots=True)
@@ -76,7 +79,8 @@ class BlockingLink:
         """As `open_another`, but it connects when first used: within the time of that use."""
         from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 
-        connection = BlockingRedisConnection(self._target.address, client_name=self._target.client_name)
+        target = self._target
+        connection = BlockingRedisConnection(target.address, client_name=target.client_name, keys=target.keys)
         self._open.callback(connection.close)
         return connection
 
@@ -131,7 +135,8 @@ class AsyncLink:
         """One more, for a thread beside the loop. Whoever opened it closes it, before this link."""
         from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 
-        return BlockingRedisConnection.open(self._target.address, client_name=self._target.client_name)
+        target = self._target
+        return BlockingRedisConnection.open(target.address, client_name=target.client_name, keys=target.keys)
 
     def open_listener(self, hear: Hear) -> AsyncListener:
         """One that hears channels. It connects when first used; whoever opened it closes it."""
@@ -175,9 +180,10 @@ def open_blocking(url: str, *, namespace: str, folder: Path, client_name: str = 
         held = _hold_embedded(url, folder, client_name)
         if held is not None:
             opened.callback(held.close)
-        target = _find_target(url, held, client_name)
+        broker = RedisBroker(namespace)
+        target = _find_target(url, held, client_name, broker.keys)
         connection = _connect_blocking(target, opened)
-        return BlockingLink(RedisBroker(namespace), connection, target, opened.pop_all())
+        return BlockingLink(broker, connection, target, opened.pop_all())
 
 
 @contextmanager
@@ -212,9 +218,10 @@ async def open_async(url: str, *, namespace: str, folder: Path, client_name: str
         held = await _hold_in_thread(url, folder, client_name)
         if held is not None:
             opened.push_async_callback(asyncio.to_thread, held.close)
-        target = _find_target(url, held, client_name)
+        broker = RedisBroker(namespace)
+        target = _find_target(url, held, client_name, broker.keys)
         connection = await _connect_async(target, opened)
-        return AsyncLink(RedisBroker(namespace), connection, target, opened.pop_all())
+        return AsyncLink(broker, connection, target, opened.pop_all())
 
 
 def _hold_embedded(url: str, folder: Path, client_name: str) -> Hold | None:
@@ -255,7 +262,7 @@ def _mask_embedded(url: str) -> str:
     return parse_embedded(url).masked
 
 
-def _find_target(url: str, held: Hold | None, client_name: str) -> Target:
+def _find_target(url: str, held: Hold | None, client_name: str, keys: Keys) -> Target:
     from leanmq_topology.brokers.redis.address import parse_address
 
     address = parse_address(held.url if held else url)
@@ -264,13 +271,16 @@ def _find_target(url: str, held: Hold | None, client_name: str) -> Target:
         url=held.url if held else url,
         address=address,
         client_name=address.client_name or client_name,
+        keys=keys,
     )
 
 
 def _connect_blocking(target: Target, opened: ExitStack) -> BlockingConnection:
     from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 
-    connection = BlockingRedisConnection.open(target.address, client_name=target.client_name)
+    connection = BlockingRedisConnection.open(
+        target.address, client_name=target.client_name, keys=target.keys
+    )
     opened.callback(connection.close)
     return connection
 
@@ -278,6 +288,8 @@ def _connect_blocking(target: Target, opened: ExitStack) -> BlockingConnection:
 async def _connect_async(target: Target, opened: AsyncExitStack) -> AsyncConnection:
     from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 
-    connection = await AsyncRedisConnection.open(target.address, client_name=target.client_name)
+    connection = await AsyncRedisConnection.open(
+        target.address, client_name=target.client_name, keys=target.keys
+    )
     opened.push_async_callback(connection.close)
     return connection

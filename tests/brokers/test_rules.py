@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from leanmq_topology.brokers.protocol import Damage, Retrying
+from leanmq_topology.brokers.protocol import Retrying
 from leanmq_topology.brokers.redis import pipe as pipe_module
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
@@ -146,20 +146,6 @@ def test_every_key_of_a_namespace_lies_in_its_slot_whatever_a_queue_is_called(st
     assert {key.partition("}")[0] for key in found} == {"{" + namespace}
     assert not [key for key in found if key.count("{") > 1]
     assert stage.raw("HGET", stage.keys.meta(name), "tag").decode() == namespace
-
-
-def test_a_record_that_names_another_tag_is_not_taken_for_this_queues_own(stage: Stage):
-    """Keys are made with the tag in the record, or not at all: nobody guesses where the others lie."""
-    name = PLAIN.name
-    stage.raw("HSET", stage.keys.meta(name), "tag", "elsewhere")
-    [health] = stage.carry(stage.broker.survey([name], "me"))
-    assert health.damage is Damage.WRONG_TYPE
-    state = stage.look(name)
-    assert state.damage is Damage.WRONG_TYPE
-    assert state.problem == f"{stage.keys.meta(name)} is the record of a queue in {{elsewhere}}"
-    stage.raw("HDEL", stage.keys.meta(name), "tag")  # by a version that did not record it yet
-    assert stage.look(name).damage is None
-    assert stage.carry(stage.broker.survey([name], "me"))[0].damage is None
 
 
 async def test_a_send_waits_while_too_much_is_on_its_way(

@@ -50,7 +50,7 @@ def write_topology(connection: BlockingRedisConnection, topology: Topology, *, g
     for queue in topology.queues.values():
         if not run(connection, "EXISTS", keys.queue(queue.name)):
             run(connection, "XGROUP", "CREATE", keys.queue(queue.name), GROUP, "0", "MKSTREAM")
-        meta = {"state": "active", **queue_meta(queue, topology.broker.namespace)}
+        meta = {"state": "active", "tag": topology.broker.namespace, **queue_meta(queue)}
         run(connection, "HSET", keys.meta(queue.name), *(word for pair in meta.items() for word in pair))
 
 

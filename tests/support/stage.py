@@ -14,6 +14,7 @@ from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.async_connection import AsyncRedisConnection
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
+from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.messages.envelope import Delivered, Envelope, Outgoing
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.topology.specs import address_digests, resource_specs
@@ -30,16 +31,16 @@ class Carrier(Protocol):
 
 
 @contextmanager
-def open_carrier(colour: str, url: str) -> Iterator[Carrier]:
-    """A connection of this colour, to be called like a function."""
+def open_carrier(colour: str, url: str, keys: Keys | None = None) -> Iterator[Carrier]:
+    """A connection of this colour, to be called like a function; `keys` learn from it where queues lie."""
     address = parse_address(url)
     if colour == "blocking":
-        connection = BlockingRedisConnection.open(address)
+        connection = BlockingRedisConnection.open(address, keys=keys)
         yield connection.execute
         connection.close()
         return
     with asyncio.Runner() as runner:
-        pipe = runner.run(AsyncRedisConnection.open(address))
+        pipe = runner.run(AsyncRedisConnection.open(address, keys=keys))
         yield lambda operation: runner.run(pipe.execute(operation))
         runner.run(pipe.close())
 

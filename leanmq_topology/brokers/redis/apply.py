@@ -82,7 +82,7 @@ class RedisApplier:
 
     def _write_chunk(self, lock: ApplyLock, revision: Revision, chunk: _Chunk) -> Call[StepResult]:
         queues = chunk.queues()
-        records = [queue_meta(queue, self.keys.namespace) for queue in queues]
+        records = [queue_meta(queue) for queue in queues]
         arguments: list[Word] = [lock.value, lock.lifetime_ms, revision.base_generation, GROUP]
         arguments.append(2 * len(records[0]) if records else 0)
         for record in records:

@@ -10,7 +10,7 @@ import hiredis
 
 from leanmq_topology.brokers.protocol import Operation, Told, tell
 from leanmq_topology.brokers.redis.address import Address
-from leanmq_topology.brokers.redis.calls import Call, Refused, Word, as_call, is_forgotten
+from leanmq_topology.brokers.redis.calls import Call, Refused, Word, amend, as_call
 from leanmq_topology.brokers.redis.failures import (
     CHANGED_ROLE,
     cannot_connect,
@@ -21,6 +21,7 @@ from leanmq_topology.brokers.redis.failures import (
     translate_reply,
 )
 from leanmq_topology.brokers.redis.handshake import GREETING, Greeting, entrance_words, read_entrance
+from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.brokers.redis.pipe import RespPipe
 from leanmq_topology.brokers.redis.wire import tune
 from leanmq_topology.errors import BrokerUnavailableError, SettingError
@@ -38,8 +39,9 @@ class AsyncRedisConnection:
     repeated here. A blocking read stalls everything behind it: give it a connection of its own.
     """
 
-    def __init__(self, address: Address, *, client_name: str) -> None:
-        self._address = address
+    def __init__(self, address: Address, *, client_name: str, keys: Keys | None = None) -> None:
+        """`keys` are those that the operations are made with: they learn where queues lie."""
+        self._address, self._keys = address, keys
         self._client_name = client_name
         self._pipe: RespPipe | None = None
         self._greeting: Greeting | None = None
@@ -49,12 +51,12 @@ class AsyncRedisConnection:
         self._closed = False
 
     @classmethod
-    async def open(cls, address: Address, *, client_name: str = "leanmq") -> Self:
+    async def open(cls, address: Address, *, client_name: str = "leanmq", keys: Keys | None = None) -> Self:
         """Connect, enter, and check that the server will do.
 
         Raises `BrokerUnavailableError` if it cannot be reached, `BrokerRefusedError` if it says no.
         """
-        connection = cls(address, client_name=client_name)
+        connection = cls(address, client_name=client_name, keys=keys)
         await connection._connected()
         return connection
 
@@ -78,7 +80,7 @@ class AsyncRedisConnection:
             await pipe.wait_for_room()
         reply = await _converse(pipe, call, call.words(), self._limit_s(call))
         if isinstance(reply, hiredis.ReplyError):
-            reply = await self._recover(pipe, call, str(reply))
+            return cast(T, await self._recover(pipe, call, str(reply)))
         if reply is None and call.otherwise is not None:
             return await self.execute(call.otherwise())
         return cast(T, call.read(reply))
@@ -110,14 +112,7 @@ class AsyncRedisConnection:
 
     def take_refusal(self, pipe: RespPipe, call: Call[T], text: str, told: Told[T]) -> None:
         """An error reply to what was begun; what there is to do about it takes a task."""
-
-        async def recover() -> T:
-            reply = await self._recover(pipe, call, text)
-            if reply is None and call.otherwise is not None:
-                return await self.execute(call.otherwise())
-            return call.read(reply)
-
-        self._tell(recover(), told)
+        self._tell(self._recover(pipe, call, text), told)
 
     async def close(self) -> None:
         """Close at once; calls under way fail as unknown. Closing twice is harmless."""
@@ -137,13 +132,17 @@ class AsyncRedisConnection:
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _recover(self, pipe: RespPipe, call: Call[Any], text: str) -> Any:
-        """An error reply: send the text of a script the server does not know, else raise what it means."""
-        if is_forgotten(call, text):
-            reply = await _converse(pipe, call, call.full_words(), self._limit_s(call))
+    async def _recover(self, pipe: RespPipe, call: Call[T], text: str) -> T:
+        """An error reply: say it as the server can take it, else raise what the reply means."""
+        while again := amend(call, text, self._keys):
+            call = again[0]
+            reply = await _converse(pipe, call, again[1], self._limit_s(call))
             if not isinstance(reply, hiredis.ReplyError):
-                return reply
+                missing = reply is None and call.otherwise
+                return await self.execute(missing()) if missing else call.read(reply)
             text = str(reply)
+        if call.if_missing is not None and reply_code(text) == "NOGROUP":
+            return await self.execute(call.if_missing())
         if reply_code(text) in CHANGED_ROLE:
             self._leave(pipe)
         meant = call.read_error(text) if call.read_error else None

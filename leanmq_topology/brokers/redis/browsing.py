@@ -34,7 +34,7 @@ def count_expired(keys: Keys, queue: str, *, after: str) -> Call[OverdueStretch]
     return Call(
         "count_expired",
         load_script("count_expired"),
-        (keys.queue(queue),),
+        (keys.queue(queue), keys.meta(queue)),
         (GROUP, after, MOST_COUNTED),
         read,
     )
@@ -44,12 +44,11 @@ def read_dead_letters(keys: Keys, queue: str, *, after: str, count: int) -> Call
     """The oldest `count` dead letters after this entry id (`""`: from the start)."""
     if not 0 < count <= MOST_ENTRIES:
         raise ValueError(f"a call reads 1 to {MOST_ENTRIES} dead letters, not {count}")
-    start = f"({after}" if after else "-"
     return Call(
         "read_dead_letters",
-        "XRANGE",
-        (keys.dead(queue),),
-        (start, "+", "COUNT", count),
+        load_script("read_dead_letters"),
+        (keys.dead(queue), keys.meta(queue)),
+        (after, count),
         lambda reply: [read_dead_entry(queue, entry) for entry in reply],
     )
 
@@ -61,7 +60,7 @@ def peek(keys: Keys, queue: str, *, count: int) -> Call[list[WaitingEntry]]:
     return Call(
         "peek",
         load_script("peek"),
-        (keys.queue(queue), keys.delayed(queue), keys.bodies(queue)),
+        (keys.queue(queue), keys.delayed(queue), keys.bodies(queue), keys.meta(queue)),
         (GROUP, count),
         lambda reply: _read_waiting(keys, queue, reply),
     )

@@ -17,6 +17,8 @@ from typing import Any, Final, Generic, TypeVar, cast
 import hiredis
 import msgspec
 
+from leanmq_topology.brokers.redis.failures import unwrap_reply
+from leanmq_topology.brokers.redis.keys import Keys, relocate
 from leanmq_topology.errors import LeanMQError
 
 T = TypeVar("T")
@@ -88,6 +90,8 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     """
     otherwise: Callable[[], Call[T]] | None = None
     """What is carried out in its place when the answer is nil: the server did nothing and must know more."""
+    if_missing: Callable[[], Call[T]] | None = None
+    """What is carried out in its place when the server says NOGROUP: the queue may lie elsewhere."""
 
     def words(self) -> tuple[Word, ...]:
         """What is written first: a script by its SHA."""
@@ -115,6 +119,23 @@ def _expand(line: re.Match[bytes]) -> bytes:
 def is_forgotten(call: Call[Any], text: str) -> bool:
     """Whether this error reply asks for the script's text: the server does not know it, or no longer."""
     return text.startswith("NOSCRIPT") and isinstance(call.command, Script)
+
+
+def amend(call: Call[T], text: str, keys: Keys | None) -> tuple[Call[T], tuple[Word, ...]] | None:
+    """The call to be made instead after this error reply, and what to write for it; None: the reply stands.
+
+    `keys` take in where a queue lies, so that the next call goes there at once.
+    """
+    if is_forgotten(call, text):
+        return call, call.full_words()
+    said = unwrap_reply(text)
+    moved = relocate(call.keys, said)
+    if moved is None:
+        return None
+    if keys is not None:
+        keys.learn(said)
+    again = msgspec.structs.replace(call, keys=moved)
+    return again, again.words()
 
 
 def pack_words(words: tuple[Word, ...]) -> bytes:

@@ -13,7 +13,7 @@ import hiredis
 
 from leanmq_topology.brokers.protocol import Operation
 from leanmq_topology.brokers.redis.address import Address
-from leanmq_topology.brokers.redis.calls import Call, Refused, Word, as_call, is_forgotten, pack_words
+from leanmq_topology.brokers.redis.calls import Call, Refused, Word, amend, as_call, pack_words
 from leanmq_topology.brokers.redis.failures import (
     CHANGED_ROLE,
     cannot_connect,
@@ -25,6 +25,7 @@ from leanmq_topology.brokers.redis.failures import (
     translate_reply,
 )
 from leanmq_topology.brokers.redis.handshake import GREETING, Greeting, entrance_words, read_entrance
+from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.brokers.redis.wire import Wire, dial
 from leanmq_topology.errors import LeanMQError
 
@@ -41,8 +42,9 @@ class BlockingRedisConnection:
     repeated here, because only the caller knows whether repeating is harmless.
     """
 
-    def __init__(self, address: Address, *, client_name: str) -> None:
-        self._address = address
+    def __init__(self, address: Address, *, client_name: str, keys: Keys | None = None) -> None:
+        """`keys` are those that the operations are made with: they learn where queues lie."""
+        self._address, self._keys = address, keys
         self._client_name = client_name
         self._wire: Wire | None = None
         self._begun: deque[Call[Any]] = deque()
@@ -52,12 +54,12 @@ class BlockingRedisConnection:
         self._closed = False
 
     @classmethod
-    def open(cls, address: Address, *, client_name: str = "leanmq") -> Self:
+    def open(cls, address: Address, *, client_name: str = "leanmq", keys: Keys | None = None) -> Self:
         """Connect, enter, and check that the server will do.
 
         Raises `BrokerUnavailableError` if it cannot be reached, `BrokerRefusedError` if it says no.
         """
-        connection = cls(address, client_name=client_name)
+        connection = cls(address, client_name=client_name, keys=keys)
         connection._connected()
         return connection
 
@@ -80,15 +82,19 @@ class BlockingRedisConnection:
         limit_s = _shorten(self._limit_ms(call), until)
         try:
             reply = _converse(wire, call, call.words(), limit_s)
-            if isinstance(reply, hiredis.ReplyError) and is_forgotten(call, str(reply)):
-                reply = _converse(wire, call, call.full_words(), limit_s)
+            while isinstance(reply, hiredis.ReplyError) and (again := amend(call, str(reply), self._keys)):
+                call = again[0]
+                reply = _converse(wire, call, again[1], limit_s)
         except BaseException as failure:
             self._break_off(failure, limit_s)
+        instead = call.otherwise if reply is None else None
         if isinstance(reply, hiredis.ReplyError):
-            raise self._refuse(call, str(reply))
-        if reply is None and call.otherwise is not None:
+            instead = call.if_missing if reply_code(str(reply)) == "NOGROUP" else None
+            if instead is None:
+                raise self._refuse(call, str(reply))
+        if instead is not None:
             left_s = None if within_s is None else max(until - time.monotonic(), 0.0)
-            return cast(T, self.execute(call.otherwise(), left_s))
+            return cast(T, self.execute(instead(), left_s))
         return cast(T, call.read(reply))
 
     def begin(self, operations: Sequence[Operation[Any]], within_s: float) -> None:

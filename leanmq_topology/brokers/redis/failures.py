@@ -101,6 +101,11 @@ REPLIES: Final[dict[str, _Meaning]] = {
         "`leanmq plan` names it; another program may share the namespace",
     ),
     "NOGROUP": _Meaning(BrokerError, "a queue or its consumer group is missing", "run `leanmq apply`"),
+    "UNPLACED": _Meaning(
+        BrokerError,
+        "the record of a queue does not say where its messages lie",
+        "set its field `tag` again: to the namespace, unless the queue's other keys begin with another {tag}",
+    ),
     "NOSCRIPT": _Meaning(BrokerError, "the server forgot a script while it was being called"),
     "EXECABORT": _Meaning(BrokerError, "the server discarded a transaction"),
 }
@@ -140,7 +145,11 @@ def translate_reply(text: str, *, where: str) -> BrokerError:
     meaning = REPLIES.get(code) or next((SAYINGS[said] for said in SAYINGS if said in text), None)
     if meaning is None:
         return BrokerError(f"{where} answered: {unwrap_reply(text)[:_LONGEST]}")
-    detail = f" ({unwrap_reply(text)[:_LONGEST]})" if code in {"NOPERM", "WRONGTYPE", "NOGROUP"} else ""
+    detail = (
+        f" ({unwrap_reply(text)[:_LONGEST]})"
+        if code in {"NOPERM", "WRONGTYPE", "NOGROUP", "UNPLACED"}
+        else ""
+    )
     return meaning.kind(f"{where}: {meaning.text}{detail}", hint=meaning.hint)
 
 

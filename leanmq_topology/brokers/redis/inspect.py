@@ -115,7 +115,7 @@ class RedisInspector:
                     keys.acked(name),
                 )
             ),
-            (GROUP, NOBODY, SUSPECTS, keys.namespace, *COUNTERS),
+            (GROUP, NOBODY, SUSPECTS, *COUNTERS),
             lambda reply: _read_states(names, reply),
         )
 

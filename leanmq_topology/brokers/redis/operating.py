@@ -25,7 +25,8 @@ def replay(
 ) -> Call[Replayed | NoRoom]:
     """Back to the queue: all that are still dead, or none."""
     _check_bound(revivals)
-    places = (keys.queue(queue), keys.meta(queue), keys.dead(source or queue), keys.delayed(queue))
+    origin = source or queue
+    places = (keys.queue(queue), keys.meta(queue), keys.dead(origin), keys.delayed(queue), keys.meta(origin))
     words = [word for item in revivals for word in (item.entry_id, encode_headers(item.headers))]
 
     def read(reply: Any) -> Replayed | NoRoom:
@@ -85,7 +86,7 @@ def list_purges(keys: Keys, queue: str) -> Call[list[Purge]]:
         found = [_read_purge(queue, purge_id.decode(), record) for purge_id, record in reply]
         return sorted(found, key=lambda purge: (purge.at_ms, purge.purge_id))
 
-    return Call("list_purges", load_script("list_purges"), (keys.purges(queue),), (), read)
+    return Call("list_purges", load_script("list_purges"), (keys.purges(queue), keys.meta(queue)), (), read)
 
 
 def undo_purge(keys: Keys, purge: Purge, *, count: int) -> Call[Undone | None]:
@@ -95,7 +96,10 @@ def undo_purge(keys: Keys, purge: Purge, *, count: int) -> Call[Undone | None]:
         return Call(
             "undo_purge_dead_letters",
             load_script("undo_purge_dead_letters"),
-            (keys.purges(queue), keys.dead(queue), keys.trash(queue, purge_id, "d")),
+            (
+                *(keys.purges(queue), keys.dead(queue), keys.trash(queue, purge_id, "d")),
+                keys.meta(queue),
+            ),
             (purge_id, count),
             lambda reply: _read_undone(keys, queue, reply),
         )

@@ -23,7 +23,7 @@ MOST_LOOKED_AT: Final = 200
 
 def create_pair(keys: Keys, queue: Queue) -> Call[Pair | Declared]:
     """Make it unless it is there."""
-    record: list[Word] = [word for pair in queue_meta(queue, keys.namespace).items() for word in pair]
+    record: list[Word] = [word for pair in queue_meta(queue).items() for word in pair]
     places = (keys.topology, keys.pairs, keys.queue(queue.name), keys.meta(queue.name))
 
     def read(reply: Any) -> Pair | Declared:
@@ -105,7 +105,9 @@ def expire(keys: Keys, queue: str, cursor: str) -> Call[Expired]:
 
 def forget_history(keys: Keys, queue: str) -> Call[int]:
     """All of it, at once."""
-    return Call("forget_history", load_script("forget_history"), (keys.acked(queue),), (), int)
+    return Call(
+        "forget_history", load_script("forget_history"), (keys.acked(queue), keys.meta(queue)), (), int
+    )
 
 
 def _read_row(name: str, row: bytes) -> Pair:

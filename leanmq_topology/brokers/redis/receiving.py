@@ -36,7 +36,23 @@ def fetch(keys: Keys, queues: Sequence[str], consumer: str, *, count: int, block
         lambda reply: _read_streams(names, reply),
         block_ms=block_ms,
         read_error=not_applied(keys, queues),
+        if_missing=lambda: locate(keys, queues),
     )
+
+
+def locate(keys: Keys, queues: Sequence[str]) -> Call[Received]:
+    """Nothing, once it is known where these queues lie; raises `TopologyNotAppliedError` if one is gone."""
+    before = [keys.queue(name) for name in queues]
+
+    def read(reply: Any) -> Received:
+        gone = [name for name, found in zip(queues, reply, strict=True) if not found]
+        if gone or before == [keys.queue(name) for name in queues]:
+            missing = [f"queues.{name}" for name in gone or queues]
+            raise TopologyNotAppliedError(missing, namespace=keys.namespace)
+        return []
+
+    places = tuple(key for name in queues for key in (keys.queue(name), keys.meta(name)))
+    return Call("locate", load_script("locate"), places, (GROUP,), read)
 
 
 def read_ends(keys: Keys, queues: Sequence[str], *, dead: bool = False) -> Call[Mapping[str, str]]:
@@ -44,7 +60,7 @@ def read_ends(keys: Keys, queues: Sequence[str], *, dead: bool = False) -> Call[
     return Call(
         "read_ends",
         load_script("read_ends"),
-        tuple(map(keys.dead if dead else keys.queue, queues)),
+        (*map(keys.dead if dead else keys.queue, queues), *map(keys.meta, queues)),
         (),
         lambda reply: dict(zip(queues, (end.decode() for end in reply), strict=True)),
     )
@@ -74,7 +90,7 @@ def fetch_own(
     return Call(
         "fetch_own",
         load_script("fetch_own"),
-        (keys.queue(queue),),
+        (keys.queue(queue), keys.meta(queue)),
         (GROUP, consumer, cursor, MOST_OWN, *known),
         lambda reply: (reply[0].decode(), [read_entry(queue, *row) for row in reply[1]]),
         read_error=not_applied(keys, [queue]),

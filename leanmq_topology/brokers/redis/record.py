@@ -49,13 +49,12 @@ def decode_resource(raw: bytes) -> dict[str, Any]:
     return decoded
 
 
-def queue_meta(queue: Queue, namespace: str) -> dict[str, str]:
-    """What scripts read of a queue: its limits and its own hash tag. State and counters are left alone.
+def queue_meta(queue: Queue) -> dict[str, str]:
+    """What scripts read of a queue: its limits. State, counters, and the hash tag of its keys are left alone.
 
     A limit that is not set is the empty string.
     """
     return {
-        "tag": namespace,
         "max_length": "" if queue.max_length is None else str(queue.max_length),
         "overflow": queue.overflow.value,
         "ttl_ms": "" if queue.ttl_ms is None else str(queue.ttl_ms),
@@ -80,7 +79,7 @@ def _kept_meta(queue: Queue) -> dict[str, str]:
     return {field: "" if limit is None else str(limit) for field, limit in limits.items()}
 
 
-LIMITS = tuple(queue_meta(Queue(name="-"), "-"))
+LIMITS = tuple(queue_meta(Queue(name="-")))
 """The fields of a queue's own record that say how it is kept."""
 
 

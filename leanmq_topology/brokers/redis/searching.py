@@ -37,7 +37,7 @@ def search(
 
     group = GROUP if shelf is Shelf.QUEUE else ""
     words = (group, after, MOST_SEARCHED, message_id, _as_stored(message_id))
-    return Call("search_entries", load_script("search_entries"), (place,), words, read)
+    return Call("search_entries", load_script("search_entries"), (place, keys.meta(queue)), words, read)
 
 
 _KINDS: Final = {Shelf.QUEUE: "q", Shelf.DEAD: "d"}
@@ -59,7 +59,7 @@ def _search_delayed(
         return SearchedStretch("" if passed < 0 else str(passed), looked_at, found)
 
     words = (after or 0, MOST_SEARCHED, message_id, _as_stored(message_id))
-    return Call("search_delayed", load_script("search_delayed"), places, words, read)
+    return Call("search_delayed", load_script("search_delayed"), (*places, keys.meta(queue)), words, read)
 
 
 def _as_stored(message_id: str) -> bytes:

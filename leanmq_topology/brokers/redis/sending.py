@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from hashlib import blake2b
 from itertools import groupby
 from typing import Any, Final
@@ -151,7 +150,7 @@ class _Layout:
 
     def keys(self) -> list[str]:
         keys = self._keys
-        words = [_meta_key(keys, name) for name, _ in self._addresses]
+        words = [_queue_keys(keys, name)[1] for name, _ in self._addresses]
         for queue in self._queues:
             words += _queue_keys(keys, queue)
         return words + list(self._markers)
@@ -186,26 +185,15 @@ class _Layout:
             self._send_words += (marker, copy, once.window_ms)
 
 
-@lru_cache(maxsize=10_000)
-def _meta_key(keys: Keys, name: str) -> str:
-    return keys.meta(name)
-
-
-@lru_cache(maxsize=10_000)
 def _queue_keys(keys: Keys, queue: str) -> tuple[str, ...]:
-    return (
-        keys.queue(queue),
-        keys.meta(queue),
-        keys.delayed(queue),
-        keys.bodies(queue),
-        keys.dead(queue),
-        keys.crashes(queue),
-    )
+    homes = (keys.queue, keys.meta, keys.delayed, keys.bodies, keys.dead, keys.crashes)
+    return keys.remember(queue, lambda: tuple(home(queue) for home in homes))
 
 
-@lru_cache(maxsize=10_000)
 def _plain_keys(keys: Keys, queues: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(key for queue in queues for key in (keys.meta(queue), keys.queue(queue)))
+    return keys.remember(
+        queues, lambda: tuple(key for queue in queues for key in (keys.meta(queue), keys.queue(queue)))
+    )
 
 
 def _optional(number: int | None) -> Word:

@@ -36,7 +36,7 @@ def survey(keys: Keys, queues: Sequence[str], consumer: str) -> Call[list[QueueH
         "survey",
         load_script("survey"),
         tuple(key for name in queues for key in (keys.queue(name), keys.meta(name))),
-        (GROUP, consumer, NOBODY, SUSPECTS, keys.namespace),
+        (GROUP, consumer, NOBODY, SUSPECTS),
         lambda reply: [_read_health(name, row) for name, row in zip(queues, reply, strict=True)],
     )
 
@@ -57,7 +57,10 @@ def list_filled(keys: Keys, queues: Sequence[str]) -> Call[list[str]]:
     return Call(
         "list_filled",
         load_script("list_filled"),
-        tuple(key for name in queues for key in (keys.queue(name), keys.delayed(name), keys.bodies(name))),
+        (
+            *(key for name in queues for key in (keys.queue(name), keys.delayed(name), keys.bodies(name))),
+            *map(keys.meta, queues),
+        ),
         tuple(queues),
         lambda reply: [name.decode() for name in reply],
     )
@@ -85,7 +88,7 @@ def rescue_delayed(keys: Keys, queue: str, cursor: str) -> Call[Stretch]:
     return Call(
         "rescue_delayed",
         load_script("rescue_delayed"),
-        (keys.due, keys.delayed(queue), keys.bodies(queue)),
+        (keys.due, keys.delayed(queue), keys.bodies(queue), keys.meta(queue)),
         (queue, cursor or "0"),
         _read_stretch,
     )
@@ -107,7 +110,7 @@ def repair_clock(keys: Keys, queue: str, cursor: str) -> Call[Stretch]:
     return Call(
         "repair_clock",
         load_script("repair_clock"),
-        (keys.queue(queue),),
+        (keys.queue(queue), keys.meta(queue)),
         (GROUP, cursor or FRONT, MOST_LOOKED_AT),
         _read_stretch,
     )
@@ -115,7 +118,7 @@ def repair_clock(keys: Keys, queue: str, cursor: str) -> Call[Stretch]:
 
 def reap(keys: Keys, queues: Sequence[str], idle_ms: int) -> Call[int]:
     """Remove names that hold nothing and were not heard of for so long."""
-    return Call("reap", load_script("reap"), tuple(map(keys.queue, queues)), (GROUP, idle_ms), int)
+    return Call("reap", load_script("reap"), keys.queues_and_records(queues), (GROUP, idle_ms), int)
 
 
 def _places(keys: Keys, name: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ def heartbeat(
     return Call(
         "heartbeat",
         load_script("heartbeat"),
-        (keys.worker(worker), *map(keys.queue, queues)),
+        (keys.worker(worker), *keys.queues_and_records(queues)),
         (lifetime_ms, GROUP, worker, *words),
         lambda reply: None,
     )
@@ -26,7 +26,7 @@ def heartbeat(
 
 def leave(keys: Keys, worker: str, queues: Sequence[str]) -> Call[int]:
     """Be listed no longer; returns on how many queues the name was given back."""
-    places = (keys.worker(worker), *map(keys.queue, queues))
+    places = (keys.worker(worker), *keys.queues_and_records(queues))
     return Call("leave", load_script("leave"), places, (GROUP, worker), int)
 
 
@@ -35,7 +35,7 @@ def list_consumers(keys: Keys, queues: Sequence[str]) -> Call[list[str]]:
     return Call(
         "list_consumers",
         load_script("inspect_consumers"),
-        tuple(map(keys.queue, queues)),
+        keys.queues_and_records(queues),
         (GROUP,),
         lambda reply: [name.decode() for name in reply],
     )

@@ -11,4 +11,5 @@
 
 -- include acknowledging
 
-return acknowledge(KEYS, ARGV, read_keeping(KEYS))
+local keeping = read_keeping(KEYS)
+return keeping.astray or acknowledge(KEYS, ARGV, keeping)

@@ -49,11 +49,14 @@ local function is_refused(result)
   return type(result) == 'table' and (result[1] == 'stale' or result[1] == 'full')
 end
 
+local keeping, results = read_keeping(KEYS), {}
+if keeping.astray then
+  return keeping.astray
+end
 local ours = is_ours(stream, group, ARGV[2], id, tonumber(ARGV[4]))
 if not ours and not is_done() then
   return {0}
 end
-local keeping, results = read_keeping(KEYS), {}
 if replies then
   redis.call('XLEN', inbox) -- fails now if it is no stream
 end
@@ -64,6 +67,8 @@ if sends then
 end
 if not results then
   return false
+elseif type(results) == 'table' and results.err then
+  return results
 end
 for _, result in ipairs(type(results) == 'table' and results or {}) do
   if is_refused(result) then

@@ -9,6 +9,7 @@
 -- was moved is gone from its old place, so a repeated call moves nothing twice. The no-op XACK exempts the moves from
 -- the memory limit.
 
+-- include placed
 -- include entries
 -- include groups
 

@@ -8,6 +8,7 @@
 -- What was moved is gone from its old place, so a repeated call moves nothing twice. The no-op ZREM exempts the moves
 -- from the memory limit.
 
+-- include placed
 -- include entries
 
 local OURS = {'id', 'type', 'data', 'headers', 'attempt', 'expires'}

@@ -15,6 +15,7 @@ local FIRST_QUEUE = 3
 local FIRST_VALUE = 6
 
 -- include lock_held
+-- include placed
 for at = FIRST_QUEUE, #KEYS do
   local wanted = (at - FIRST_QUEUE) % 2 == 0 and 'stream' or 'hash'
   local found = redis.call('TYPE', KEYS[at]).ok
@@ -35,6 +36,7 @@ for at = FIRST_QUEUE, #KEYS, 2 do
   if not state or state == 'draining' or state == 'retired' then
     redis.call('HSET', KEYS[at + 1], 'state', 'active')
   end
+  redis.call('HSET', KEYS[at + 1], 'tag', string.match(KEYS[at], '^{([^{}]*)}'))
   value = value + width
 end
 for at = value, #ARGV, 2 do

@@ -18,6 +18,7 @@
 local META, STREAM, DEAD, DELAYED = 6, 7, 8, 9
 
 -- include lock_held
+-- include placed
 
 for at = 9, #ARGV do
   if redis.call('HEXISTS', KEYS[2], ARGV[at]) == 1 then

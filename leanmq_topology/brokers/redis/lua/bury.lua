@@ -8,6 +8,7 @@
 -- Who holds one of them finds it gone when it settles. The new home exists before the entry goes; the no-op XACK lets
 -- the move through on a server over its memory limit.
 
+-- include placed
 -- include clock
 -- include entries
 -- include replies

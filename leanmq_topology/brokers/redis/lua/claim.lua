@@ -17,6 +17,7 @@
 -- not handed to it a second time: it only learns that it has it for another lease. The no-op XACK exempts what follows
 -- it from the memory limit: poison can leave a full server.
 
+-- include placement
 -- include clock
 -- include entries
 -- include replies
@@ -31,9 +32,13 @@ local stream, group, consumer, nobody, suspects = KEYS[1], ARGV[1], ARGV[2], ARG
 local keys = {meta = KEYS[2], dead = KEYS[3], index = KEYS[4], bodies = KEYS[5], due = KEYS[6]}
 local crashes = redis.call('EXISTS', KEYS[7]) == 1 and KEYS[7]
 
-local limits = redis.call('HMGET', keys.meta, 'visibility_ms', 'max_deliveries', 'max_crashes', 'on_expire')
+local limits = redis.call('HMGET', keys.meta, 'visibility_ms', 'max_deliveries', 'max_crashes', 'on_expire',
+  'tag')
 local lease, most_deliveries, most_crashes = limits[1], tonumber(limits[2] or ''), tonumber(limits[3] or '')
-if not lease then
+local astray = check_place(limits[5], keys.meta, stream)
+if astray then
+  return astray
+elseif not lease then
   return false
 end
 local now = read_clock()

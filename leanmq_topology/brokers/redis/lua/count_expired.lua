@@ -1,11 +1,12 @@
 -- Count what waits although its time is over: messages that nobody got yet, from a place on. Nothing is touched.
 --
--- KEYS   1 {ns}:q:<queue>
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>
 -- ARGV   1 group   2 entry id to go on after, '' for the first that nobody got   3 how many to look at, at most
 -- Returns {entry id to go on after, '' at the end; how many expired; how many were looked at}
 --
 -- Reads about 4 MiB, a slice in any case. A queue that is not there has nothing that waits.
 
+-- include placed
 -- include clock
 -- include entries
 -- include groups

@@ -7,6 +7,7 @@
 -- Safe to repeat: what is there is left alone, and a pair that lost its group or its record gets it back. The group
 -- starts at 0, so that nothing sent before is missed.
 
+-- include placed
 -- include clock
 
 local pairs_key, stream, meta = KEYS[2], KEYS[3], KEYS[4]
@@ -29,6 +30,7 @@ end
 for at = 3, #ARGV, 2 do
   redis.call('HSETNX', meta, ARGV[at], ARGV[at + 1])
 end
+redis.call('HSETNX', meta, 'tag', string.match(stream, '^{([^{}]*)}'))
 redis.call('HSETNX', meta, 'state', 'active')
 local before = redis.call('HGET', pairs_key, queue)
 local created = before and string.match(before, '^%d+') or string.format('%.0f', read_clock())

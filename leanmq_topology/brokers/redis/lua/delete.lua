@@ -6,6 +6,7 @@
 --
 -- As with ack there is no ownership check, and XACK comes first, which a server over its memory limit lets through.
 
+-- include placement
 -- include entries
 -- include crashes
 -- include acknowledged
@@ -13,7 +14,11 @@
 local FIRST = 3
 local stream, meta, crashes, purges = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
-redis.call('HLEN', meta) -- fails here, not between two writes, if it holds something else
+-- Like this, what holds something else must fail here and not between two writes.
+local astray = check_place(redis.call('HGET', meta, 'tag'), meta, stream)
+if astray then
+  return astray
+end
 local crashed = redis.call('EXISTS', crashes) == 1
 
 local done = redis.call('XACK', stream, ARGV[1], unpack(ARGV, FIRST))

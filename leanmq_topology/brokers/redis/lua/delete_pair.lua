@@ -6,6 +6,8 @@
 --
 -- UNLINK takes the same time however much it is. The pair's row goes last: it says what is left.
 
+-- include placed
+
 local queue, dead_too = ARGV[1], ARGV[2] == '1'
 
 if redis.call('HEXISTS', KEYS[1], '@' .. queue) == 1 then

@@ -4,6 +4,8 @@
 -- ARGV   entry ids, at most 1,000
 -- Returns for each 1 (is gone now) or 0 (was not there)
 
+-- include placed
+
 redis.call('HLEN', KEYS[1]) -- fails here, not between two writes, if it holds something else
 
 local answer, removed = {}, 0

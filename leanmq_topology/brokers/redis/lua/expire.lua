@@ -8,6 +8,7 @@
 -- `sweep` looks only at the head, which is enough while workers read. This is for whoever asks how many have expired:
 -- each is counted once, by the call that took it out. A message in flight is not interrupted.
 
+-- include placed
 -- include clock
 -- include entries
 -- include groups

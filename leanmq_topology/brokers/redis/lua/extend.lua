@@ -7,9 +7,15 @@
 -- XCLAIM with JUSTID sets the idle time back and leaves the delivery count alone. Of an entry that somebody deleted
 -- servers since 7.0 drop the lease instead, which is counted as vanished.
 
+-- include placement
 -- include ownership
 
 local stream, meta, group, consumer = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
+
+local astray = check_place(redis.call('HGET', meta, 'tag'), meta, stream)
+if astray then
+  return astray
+end
 
 local answer, vanished = {}, 0
 for at = 3, #ARGV, 2 do

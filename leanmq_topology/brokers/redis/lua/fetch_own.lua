@@ -1,6 +1,6 @@
 -- Take in what was handed to this consumer in an answer that never reached it, and renew those leases.
 --
--- KEYS   1 {ns}:q:<queue>
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>
 -- ARGV   1 group   2 consumer   3 cursor, '0-0' to start   4 how many of its pending entries to look at
 --        5… entry ids that the consumer knows it holds
 -- Returns {cursor to go on from, '0-0' at the end; {{entry id, delivery count, fields}, …}}
@@ -9,6 +9,8 @@
 -- cursor is kept by the caller: starting from the front each time never reaches what lies behind many that it knows.
 --
 -- XPENDING, not a history read: XREADGROUP with an id would add to the delivery count of messages that nobody ran.
+
+-- include placed
 
 local MOST_BYTES = 4 * 1024 * 1024
 

@@ -1,14 +1,15 @@
 -- Look at queue pairs without touching them: counts, age, group, state, counters.
 --
 -- KEYS   for each queue, at most 500: {ns}:q:… {ns}:d:… {ns}:z:… {ns}:m:… {ns}:a:…
--- ARGV   1 group   2 nobody   3 suspects   4 hash tag of these keys   then names of the counters to read
+-- ARGV   1 group   2 nobody   3 suspects   then names of the counters to read
 -- Returns {server time in ms, row, row, …}; a row is
 --         {damage or '', what is wrong in words or '', entries, pending, consumers, id of the oldest entry or '',
 --          delayed, parked, dead, kept, state or '', counter or false, …}
 --
 -- A key that holds something else is reported, not read: the row then has its damage and zeros. So is a queue whose
--- record names another hash tag: it was copied here, or whoever placed it elsewhere knows more than we do.
+-- record does not say where it lies.
 
+-- include placement
 -- include clock
 -- include entries
 -- include groups
@@ -16,8 +17,18 @@
 
 local KEYS_PER_QUEUE = 5
 local TYPES = {'stream', 'stream', 'zset', 'hash', 'stream'}
-local FIRST_COUNTER = 5 -- in ARGV
+local FIRST_COUNTER = 4 -- in ARGV
 local STATE = 11 -- in a row; the counters follow
+
+local places = {} -- what is wrong with them
+for first = 1, #KEYS, KEYS_PER_QUEUE do
+  local record = KEYS[first + 3]
+  local tag = redis.pcall('HGET', record, 'tag')
+  places[first] = type(tag) ~= 'table' and check_place(tag, record, KEYS[first])
+  if places[first] and is_elsewhere(places[first]) then
+    return places[first]
+  end
+end
 
 local function find_foreign(first)
   for offset, wanted in ipairs(TYPES) do
@@ -27,9 +38,7 @@ local function find_foreign(first)
       return key .. ' holds a ' .. found .. ', not a ' .. wanted
     end
   end
-  local record = KEYS[first + 3]
-  local tag = redis.call('HGET', record, 'tag')
-  return tag and tag ~= ARGV[4] and record .. ' is the record of a queue in {' .. tag .. '}'
+  return places[first] and KEYS[first + 3] .. ' does not say where the queue lies'
 end
 
 -- What was handed back is held by nobody or under suspicion; neither is a consumer.

@@ -1,8 +1,10 @@
 -- Which of these queues hold anything at all, ready, handed out or delayed? What is empty needs no search.
 --
--- KEYS   {ns}:q:<queue>, {ns}:z:<queue>, {ns}:b:<queue> of each queue
+-- KEYS   {ns}:q:<queue>, {ns}:z:<queue>, {ns}:b:<queue> of each queue, then {ns}:m:<queue> of each
 -- ARGV   name of each queue
 -- Returns the names of those that do, and of those whose keys are not what they should be
+
+-- include reachable
 
 local function is_empty(command, key)
   return redis.pcall(command, key) == 0

@@ -1,8 +1,9 @@
 -- The purges of a queue that can still be undone.
 --
--- KEYS   1 {ns}:t:<queue>
+-- KEYS   1 {ns}:t:<queue>   2 {ns}:m:<queue>
 -- Returns {{purge id, '[which, at in ms, kept for in ms, ready, in flight, delayed]'}, …}
 
+-- include placed
 -- include clock
 
 local now = read_clock()

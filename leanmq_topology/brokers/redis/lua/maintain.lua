@@ -12,6 +12,7 @@
 -- messages could never drain. A queue that cannot take its messages (gone, or not ours) keeps them, and is looked at
 -- again a second later. A parked message only ever moves to the dead letters, when there is room.
 
+-- include placement
 -- include clock
 -- include entries
 -- include delayed
@@ -54,8 +55,19 @@ local function find_other()
   end
 end
 
+-- Returns the error reply for one that lies elsewhere than its caller says.
+local function find_misplaced(queues)
+  for _, queue in ipairs(queues) do
+    local tag = redis.pcall('HGET', queue.meta, 'tag')
+    queue.astray = type(tag) ~= 'table' and check_place(tag, queue.meta, queue.stream)
+    if queue.astray and is_elsewhere(queue.astray) then
+      return queue.astray
+    end
+  end
+end
+
 local function is_whole(queue)
-  return redis.call('TYPE', queue.stream).ok == 'stream' and holds(queue.index, 'zset')
+  return not queue.astray and redis.call('TYPE', queue.stream).ok == 'stream' and holds(queue.index, 'zset')
     and holds(queue.bodies, 'hash') and holds(queue.meta, 'hash') and holds(queue.dead, 'stream')
 end
 
@@ -151,7 +163,10 @@ end
 
 local moved, other = 0, nil
 local queues = find_due()
-if #queues > 0 then
+local misplaced = find_misplaced(queues)
+if misplaced then
+  return misplaced
+elseif #queues > 0 then
   other = find_other()
   moved = other and 0 or promote_all(queues)
 end

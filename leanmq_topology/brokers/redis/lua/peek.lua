@@ -1,12 +1,13 @@
 -- Look at the messages of a queue where they lie: in flight, ready, delayed. Nothing is handed out or counted.
 --
--- KEYS   1 {ns}:q:<queue>   2 {ns}:z:<queue>   3 {ns}:b:<queue>
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:z:<queue>   3 {ns}:b:<queue>   4 {ns}:m:<queue>
 -- ARGV   1 group   2 how many of each at most
 -- Returns {now in ms,
 --          {{entry id, fields, consumer, idle in ms, delivery count}, …} in flight, oldest first,
 --          {{entry id, fields}, …} ready, next first,
 --          {{due in ms or -1: parked, fields}, …} delayed, soonest first} or false: not applied
 
+-- include placed
 -- include clock
 -- include entries
 -- include groups

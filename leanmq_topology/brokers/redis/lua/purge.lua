@@ -12,6 +12,7 @@
 -- readers that wait on it go on waiting, and no entry id ever comes twice. A repeated call with the same id finds
 -- what the first one did. The first write is not held to the memory limit, so a full server can be purged.
 
+-- include placed
 -- include clock
 -- include entries
 -- include replies

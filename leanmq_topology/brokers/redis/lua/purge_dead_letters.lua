@@ -4,6 +4,7 @@
 -- ARGV   1 purge id   2 how long it can be undone in ms; '0': not at all, the dead letters are gone
 -- Returns how many went, or false: not applied. A repeated call with the same id finds what the first one did.
 
+-- include placed
 -- include clock
 
 local purges, meta, dead, trash = KEYS[1], KEYS[2], KEYS[3], KEYS[4]

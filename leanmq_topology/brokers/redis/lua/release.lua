@@ -8,12 +8,18 @@
 -- its own again, uncounted. The lease comes from the queue's own record, never from the caller: idle by that much,
 -- every claimer takes it.
 
+-- include placement
 -- include ownership
 
 local stream, meta = KEYS[1], KEYS[2]
 local group, consumer, nobody, suspects = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-local lease = redis.call('HGET', meta, 'visibility_ms')
+local found = redis.call('HMGET', meta, 'visibility_ms', 'tag')
+local astray = check_place(found[2], meta, stream)
+if astray then
+  return astray
+end
+local lease = found[1]
 local answer = {}
 for at = 5, #ARGV, 2 do
   local id, count = ARGV[at], tonumber(ARGV[at + 1])

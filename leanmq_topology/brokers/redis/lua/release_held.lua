@@ -12,6 +12,7 @@
 -- lease comes from the queue's own record, as in `release`. Entries that somebody deleted are left to the claimers,
 -- which count them as vanished.
 
+-- include placement
 -- include entries
 
 local stream, meta = KEYS[1], KEYS[2]
@@ -21,7 +22,12 @@ local started = {}
 for at = 7, #ARGV do
   started[ARGV[at]] = true
 end
-local lease = redis.call('HGET', meta, 'visibility_ms')
+local found = redis.call('HMGET', meta, 'visibility_ms', 'tag')
+local astray = check_place(found[2], meta, stream)
+if astray then
+  return astray
+end
+local lease = found[1]
 local held = redis.call('XPENDING', stream, group, '-', '+', most, consumer)
 local freed, running = 0, {}
 for _, one in ipairs(lease and held or {}) do

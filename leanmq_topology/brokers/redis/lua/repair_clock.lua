@@ -1,11 +1,13 @@
 -- After the server's clock went back: leases that seem to have begun in the future begin now.
 --
--- KEYS   1 {ns}:q:<queue>
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>
 -- ARGV   1 group   2 cursor, '0-0' to start   3 how many pending entries to look at
 -- Returns {cursor to go on from, '0-0' at the end; how many were set}
 --
 -- Such a lease has no idle time and would not lapse before the clock catches up. One that began this very moment looks
 -- the same, and setting it changes nothing. Owner and delivery count stay.
+
+-- include placed
 
 local stream, group, cursor, count = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3])
 

@@ -1,12 +1,14 @@
 -- Send dead letters back to the queue they came from, or to another, as messages that never failed.
 --
--- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<queue>   4 {ns}:z:<queue>
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<origin>   4 {ns}:z:<queue>
+--        5 {ns}:m:<origin>
 -- ARGV   for each: entry id of the dead letter, the headers it goes with
 -- Returns {'replayed', {1 or 0, …}} (0: no longer there) | {'full', max_length, room left} | {'missing'}
 --
 -- All that are still there, or none. A replay is a send: a queue without room for all of them refuses them all, and
 -- a server over its memory limit refuses the first XADD. Id, type and data stay; the lifetime begins anew.
 
+-- include placed
 -- include clock
 -- include entries
 

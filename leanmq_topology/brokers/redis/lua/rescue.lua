@@ -9,6 +9,7 @@
 -- pending ids: asking for the gaps costs no message body, however many wait or are in flight. One hand-out is
 -- counted, because it may have been run, and so they come under suspicion.
 
+-- include placed
 -- include entries
 -- include groups
 

@@ -1,12 +1,13 @@
 -- Find delayed messages that no index leads to any more, and bring them back into it.
 --
--- KEYS   1 {ns}:due   2 {ns}:z:<queue>   3 {ns}:b:<queue>
+-- KEYS   1 {ns}:due   2 {ns}:z:<queue>   3 {ns}:b:<queue>   4 {ns}:m:<queue>
 -- ARGV   1 queue   2 cursor, '0' to start
 -- Returns {cursor to go on from, '0' at the end; how many were brought back}
 --
 -- That is what deleting one of the two indexes leaves behind. When they were due is gone with the index, so they are
 -- due now. While the counts agree this costs four commands. The no-op ZREM exempts it from the memory limit.
 
+-- include placed
 -- include clock
 -- include delayed
 -- include doorbell

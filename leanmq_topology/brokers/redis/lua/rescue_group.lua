@@ -8,6 +8,7 @@
 -- its beginning on it is exactly the unfinished work; how often that was handed out before is not known any more. The
 -- no-op XACK exempts this from the memory limit.
 
+-- include placed
 -- include entries
 -- include groups
 

@@ -1,6 +1,6 @@
 -- Look for a message among those that wait for their time, a bounded part at a time. Nothing is touched.
 --
--- KEYS   1 {ns}:z:<queue>   2 {ns}:b:<queue>, or what a purge made of them
+-- KEYS   1 {ns}:z:<queue>   2 {ns}:b:<queue>, or what a purge made of them   3 {ns}:m:<queue>
 -- ARGV   1 how many to pass over   2 how many to look at, at most   3 id of a message   4 text that may stand in
 --        headers, as they are stored
 -- Returns {how many to pass over next, -1 at the end; how many were looked at;
@@ -8,6 +8,7 @@
 --
 -- Reads about 4 MiB, one message in any case.
 
+-- include placed
 -- include delayed
 
 local MOST_BYTES = 4 * 1024 * 1024

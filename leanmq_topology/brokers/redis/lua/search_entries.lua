@@ -1,6 +1,7 @@
 -- Look for a message among the entries of a stream, a bounded part at a time. Nothing is touched.
 --
 -- KEYS   1 {ns}:q:<queue>, {ns}:d:<queue>, {ns}:a:<queue>, or what a purge made of one of them
+--        2 {ns}:m:<queue>
 -- ARGV   1 group whose hand-outs are told, '' for a stream without one   2 entry id to go on after, '' for the start
 --        3 how many to look at, at most   4 id of a message   5 text that may stand in headers, as they are stored
 -- Returns {server time in ms, entry id to go on after or '' at the end, how many were looked at,
@@ -8,6 +9,7 @@
 --
 -- Reads about 4 MiB, a slice in any case. A stream that is not there has no entries.
 
+-- include placed
 -- include clock
 -- include entries
 

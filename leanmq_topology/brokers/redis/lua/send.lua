@@ -26,6 +26,7 @@
 -- include clock
 -- include delayed
 -- include flushes
+-- include placement
 
 local KEYS_PER_QUEUE = 6
 
@@ -70,7 +71,9 @@ local function read_queue(first)
     bodies = KEYS[first + 3], dead = KEYS[first + 4], crashes = KEYS[first + 5], due = KEYS[3],
     counts = {},
   }
-  local found = redis.call('HMGET', queue.meta, 'state', 'max_length', 'ttl_ms', 'delay_ms', 'overflow', 'on_expire')
+  local found = redis.call('HMGET', queue.meta, 'state', 'max_length', 'ttl_ms', 'delay_ms', 'overflow', 'on_expire',
+    'tag')
+  queue.astray = check_place(found[7], queue.meta, queue.stream)
   local refuses = found[1] == 'draining' or found[1] == 'retired'
   queue.gone = refuses or not found[4] or redis.call('TYPE', queue.stream).ok ~= 'stream'
   queue.limit = tonumber(found[2] or '')
@@ -89,6 +92,9 @@ for place = 1, tonumber(ARGV[6]) do
 end
 for place = 1, tonumber(ARGV[7]) do
   queues[place] = read_queue(4 + #addresses + KEYS_PER_QUEUE * (place - 1))
+  if queues[place].astray then
+    return queues[place].astray
+  end
 end
 local markers_before = 3 + #addresses + KEYS_PER_QUEUE * #queues
 

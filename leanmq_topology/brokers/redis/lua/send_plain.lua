@@ -26,9 +26,10 @@ end
 local lives = {} -- of what lies in each queue, by the place of its record
 local copies = (#KEYS - FIRST_QUEUE + 1) / 2
 for at = FIRST_QUEUE, #KEYS, 2 do
-  local found = redis.call('HMGET', KEYS[at], 'state', 'max_length', 'delay_ms', 'ttl_ms')
+  local found = redis.call('HMGET', KEYS[at], 'state', 'max_length', 'delay_ms', 'ttl_ms', 'tag')
   local refuses = found[1] == 'draining' or found[1] == 'retired'
-  if refuses or found[2] ~= '' or found[3] ~= '0' then
+  local place = '{' .. (found[5] or '') .. '}'
+  if refuses or found[2] ~= '' or found[3] ~= '0' or string.sub(KEYS[at + 1], 1, #place) ~= place then
     return false
   elseif copies > 1 and redis.call('TYPE', KEYS[at + 1]).ok ~= 'stream' then
     return false -- a single one says so itself, at its first XADD

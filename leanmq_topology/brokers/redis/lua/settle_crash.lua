@@ -10,6 +10,7 @@
 --
 -- Called by whoever saw the process die. A retry keeps the message's id, and so its crashes.
 
+-- include placed
 -- include ownership
 -- include clock
 -- include entries

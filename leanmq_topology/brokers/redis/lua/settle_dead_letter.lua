@@ -10,6 +10,7 @@
 -- Foreign entries move with whatever fields they have. The new home exists before the entry goes; the no-op XACK
 -- lets the move through on a server over its memory limit.
 
+-- include placement
 -- include ownership
 -- include clock
 -- include entries
@@ -21,6 +22,10 @@
 
 local stream, group, consumer, queue = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local keys = {meta = KEYS[2], dead = KEYS[3], index = KEYS[4], bodies = KEYS[5], due = KEYS[6]}
+local astray = check_place(redis.call('HGET', keys.meta, 'tag'), keys.meta, stream)
+if astray then
+  return astray
+end
 local crashes = redis.call('EXISTS', KEYS[7]) == 1 and KEYS[7]
 
 local letters = open_dead_letters(keys, queue, read_clock())

@@ -5,6 +5,7 @@
 --        to who waits for a reply, '' if nobody does
 -- Returns for each 1 (was ours and is gone) or 0 (somebody else's by now; nothing was changed)
 
+-- include placement
 -- include ownership
 -- include entries
 -- include replies
@@ -15,7 +16,11 @@ local stream, meta, crashes = KEYS[1], KEYS[2], KEYS[3]
 local group, consumer = ARGV[1], ARGV[2]
 local crashed = redis.call('EXISTS', crashes) == 1
 
-redis.call('HLEN', meta) -- fails here, not between two writes, if it holds something else
+-- Like this, what holds something else must fail here and not between two writes.
+local astray = check_place(redis.call('HGET', meta, 'tag'), meta, stream)
+if astray then
+  return astray
+end
 
 local answer, removed, expired = {}, 0, 0
 for at = 3, #ARGV, 4 do

@@ -8,6 +8,7 @@
 -- memory limit must still be able to drain: moves are exempt from the limit. The attempt that is written counts
 -- settled failures and lapsed leases alike, so a group that is made again loses none of them.
 
+-- include placement
 -- include ownership
 -- include clock
 -- include entries
@@ -27,7 +28,10 @@ local function pack_body(fields, count)
 end
 
 -- A key that holds something else must fail here, not between two writes.
-redis.call('HLEN', meta)
+local astray = check_place(redis.call('HGET', meta, 'tag'), meta, stream)
+if astray then
+  return astray
+end
 redis.call('HLEN', bodies)
 redis.call('ZCARD', index)
 redis.call('ZCARD', KEYS[5])

@@ -1,13 +1,14 @@
 -- Look at the queues of a worker: are they whole, may they be read, who holds anything?
 --
 -- KEYS   {ns}:q:<queue>, {ns}:m:<queue> of each queue
--- ARGV   1 group   2 consumer   3 nobody   4 suspects   5 hash tag of these keys
+-- ARGV   1 group   2 consumer   3 nobody   4 suspects
 -- Returns for each {damage or '', state or '', pending, those of this consumer, those of nobody, suspects}
 --
--- A record that names another hash tag is not that of this queue: it was copied here, or whoever placed the queue
--- elsewhere knows more than we do. Two commands a queue while all is well: every worker asks this every second.
+-- A record that does not say where its queue lies is no record of ours. Two commands a queue while all is well: every worker asks this every second.
 
 local group, consumer, nobody, suspects = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+-- include placement
 
 local function find_damage(stream, failure)
   if string.find(failure, 'WRONGTYPE', 1, true) then
@@ -28,10 +29,16 @@ end
 local answer = {}
 for at = 1, #KEYS, 2 do
   local record = redis.pcall('HMGET', KEYS[at + 1], 'state', 'visibility_ms', 'tag')
+  local astray = not record.err and check_place(record[3], KEYS[at + 1], KEYS[at])
+  if astray and is_elsewhere(astray) then
+    return astray
+  end
   local summary = redis.pcall('XPENDING', KEYS[at], group)
-  if summary.err then
+  if astray then
+    answer[#answer + 1] = {'wrong_type', '', 0, 0, 0, 0}
+  elseif summary.err then
     answer[#answer + 1] = {find_damage(KEYS[at], summary.err), '', 0, 0, 0, 0}
-  elseif record.err or record[3] and record[3] ~= ARGV[5] then
+  elseif record.err then
     answer[#answer + 1] = {'wrong_type', '', 0, 0, 0, 0}
   elseif not (record[1] and record[2]) then
     answer[#answer + 1] = {'record_gone', '', 0, 0, 0, 0}

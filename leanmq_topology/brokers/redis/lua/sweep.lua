@@ -10,6 +10,7 @@
 -- ends the search, so a queue without expired messages costs two reads. The no-op XACK exempts the moves from the
 -- memory limit.
 
+-- include placement
 -- include clock
 -- include entries
 -- include groups
@@ -70,18 +71,29 @@ local function trim_dead_letters(keys, life)
   return removed
 end
 
-local swept, removed = 0, 0
+local queues = {}
 for at = 4, #ARGV do
   local place = 2 + PLACES * (at - 4)
   local keys = {
     stream = KEYS[place], meta = KEYS[place + 1], dead = KEYS[place + 2], index = KEYS[place + 3],
-    bodies = KEYS[place + 4], crashes = KEYS[place + 5], due = KEYS[1],
+    bodies = KEYS[place + 4], crashes = KEYS[place + 5], history = KEYS[place + 6], due = KEYS[1], name = ARGV[at],
   }
-  local limits = redis.call('HMGET', keys.meta, 'on_expire', 'dead_ttl_ms', 'keep_acked_ms', 'keep_acked_count')
+  keys.limits = redis.call('HMGET', keys.meta, 'on_expire', 'dead_ttl_ms', 'keep_acked_ms', 'keep_acked_count', 'tag')
+  local astray = check_place(keys.limits[5], keys.meta, keys.stream)
+  if astray and is_elsewhere(astray) then
+    return astray
+  elseif not astray then
+    queues[#queues + 1] = keys
+  end
+end
+
+local swept, removed = 0, 0
+for _, keys in ipairs(queues) do
+  local limits = keys.limits
   local life, keep_ms, keep_count = tonumber(limits[2] or ''), tonumber(limits[3] or ''), tonumber(limits[4] or '')
-  local found = sweep_head(keys, ARGV[at], limits[1] == 'discard')
+  local found = sweep_head(keys, keys.name, limits[1] == 'discard')
   swept, budget = swept + found, budget - found
   removed = removed + (life and trim_dead_letters(keys, life) or 0)
-  trim_history(KEYS[place + 6], keep_ms, keep_count, now)
+  trim_history(keys.history, keep_ms, keep_count, now)
 end
 return {swept, removed}

@@ -10,6 +10,7 @@
 -- counts as an attempt. What was acknowledged since the purge does not come back. Moving adds before it removes,
 -- and is refused on a server over its memory limit, like a send.
 
+-- include placed
 -- include clock
 -- include entries
 -- include delayed

@@ -1,11 +1,12 @@
 -- Bring back what a purge took from a dead-letter queue, a bounded part at a time: all at once where it is empty.
 --
--- KEYS   1 {ns}:t:<queue>   2 {ns}:d:<queue>   3 the trash of 2
+-- KEYS   1 {ns}:t:<queue>   2 {ns}:d:<queue>   3 the trash of 2   4 {ns}:m:<queue>
 -- ARGV   1 purge id   2 how many dead letters to move at most, where they are moved one by one
 -- Returns {dead letters brought back, dead letters left} | {'unknown'}: no such purge, or too old
 --
 -- A dead letter that is moved one by one counts as dead since now: entries can only be added at the end.
 
+-- include placed
 -- include entries
 
 local purges, dead, trash = KEYS[1], KEYS[2], KEYS[3]

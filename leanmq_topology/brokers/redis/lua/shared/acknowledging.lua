@@ -1,10 +1,15 @@
 -- Ending deliveries well. What it takes is read first, so that a key which holds something else fails before anything
--- is written. KEYS and ARGV are those of `ack`.
+-- is written, as does a queue that lies elsewhere (`astray`: the error reply). KEYS and ARGV are those of `ack`.
+-- include placement
 local FIRST = 3
 
 local function read_keeping(KEYS)
-  local kept = redis.call('HMGET', KEYS[2], 'keep_acked_ms', 'keep_acked_count')
+  local kept = redis.call('HMGET', KEYS[2], 'keep_acked_ms', 'keep_acked_count', 'tag')
   local keep_ms, keep_count = tonumber(kept[1] or ''), tonumber(kept[2] or '')
+  local astray = check_place(kept[3], KEYS[2], KEYS[1])
+  if astray then
+    return {astray = astray}
+  end
   local keeps = (keep_ms or keep_count) and redis.call('XLEN', KEYS[3]) >= 0
   return {keeps = keeps, ms = keep_ms, count = keep_count, crashed = redis.call('EXISTS', KEYS[4]) == 1}
 end
