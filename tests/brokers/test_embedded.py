@@ -19,7 +19,7 @@ from leanmq_topology.brokers.embedded import starter
 from leanmq_topology.brokers.embedded.address import EmbeddedAddress
 from leanmq_topology.brokers.embedded.launcher import hold, look, stop
 from tests.support.processes import HoldingCommand, is_alive, wait_until, wait_until_gone
-from tests.support.servers import available_kinds, find_binary
+from tests.support.servers import KINDS, require_binary
 
 AT_ONCE = EmbeddedAddress(linger_ms=0)
 
@@ -261,11 +261,12 @@ def test_server_of_a_deleted_folder_ends_even_if_it_is_pinned(folder: Path) -> N
     wait_until_gone(held.facts.keeper_pid, held.facts.server_pid)
 
 
-@pytest.mark.parametrize("kind", available_kinds())
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_supported_server_can_be_the_embedded_one(
     folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starter, "find_server_binary", lambda: find_binary(kind))
+    binary = require_binary(kind)
+    monkeypatch.setattr(starter, "find_server_binary", lambda: binary)
     with hold(folder, AT_ONCE) as held:
         write(held.facts.socket, "kept")
     with hold(folder, AT_ONCE) as again:

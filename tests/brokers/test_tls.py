@@ -13,7 +13,7 @@ from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.errors import BrokerRefusedError, BrokerUnavailableError, SettingError
 from tests.support.certificates import Authority, Certificate
 from tests.support.replication import find_free_port
-from tests.support.servers import Server, find_binary
+from tests.support.servers import Server, require_binary
 from tests.support.stage import COLOURS, Carrier, open_carrier
 from tests.support.tls_front import TlsFront
 
@@ -53,9 +53,7 @@ def test_a_server_whose_authority_is_named_is_spoken_to(
 
 
 def test_a_server_that_speaks_tls_itself_is_spoken_to(authority: Authority, own: Certificate, colour: str):
-    binary = find_binary("redis70")
-    if binary is None:
-        pytest.skip("redis70 is not installed")
+    binary = require_binary("redis70")
     port = str(find_free_port())
     arguments = (
         "--tls-port", port, "--tls-cert-file", str(own.path), "--tls-key-file", str(own.key),

@@ -127,12 +127,8 @@ def test_a_wait_in_vain_ends_on_time(mq: LeanMQ, wait: float | None):
 
 def test_a_wait_longer_than_any_timeout_of_the_connection_ends_on_time(place: Place):
     """LeanMQ raised `TimeoutError` after 10 s for any wait of 5 s or more, and for 0.5 s another error."""
-    waits = (
-        0,
-        0.5,
-        5,
-        13,
-    )  # the last outlasts a read on the server and its margin (10 s), and LeanMQ's limit
+    longest = 13  # outlasts a read on the server and its margin (10 s), and the 10 s of LeanMQ
+    waits = (0, 0.5, 5, longest)
 
     def wait_for(seconds: float) -> tuple[list[Message], float]:
         with LeanMQ(**place.options) as mq:

@@ -11,14 +11,13 @@ import pytest
 
 from tests.support.commands import leanmq, read_answer
 from tests.support.replication import ask
-from tests.support.servers import Server, find_binary
+from tests.support.servers import Server, require_binary
 from tests.support.shop import Shop
 
 
 @pytest.fixture(scope="module")
 def durable() -> Iterator[Server]:
-    binary = find_binary("valkey9")
-    assert binary is not None
+    binary = require_binary("valkey9")
     server = Server("valkey9", binary, arguments=("--appendonly", "yes", "--appendfsync", "always")).start()
     yield server
     server.stop()

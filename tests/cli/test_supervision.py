@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 
 from tests.support.processes import is_alive, wait_until
 from tests.support.project import PATIENCE_SECONDS, Project, Run, running, write_orders
+from tests.support.promises import require_program
 from tests.support.servers import Server
 
 QUEUE = "visibility_timeout: 1s, retry: {delay: 50ms, jitter: none}"
@@ -325,9 +325,8 @@ def test_a_hang_up_over_broken_code_is_told_and_the_old_code_serves_on(
 
 def may_be_first_process() -> bool:
     """Whether a process may get a namespace of process ids for itself: root, on Linux."""
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run(["unshare", "-pf", "true"], capture_output=True, check=False).returncode == 0
+    unshare = require_program("unshare", what_for="a namespace of process ids")
+    return subprocess.run([unshare, "-pf", "true"], capture_output=True, check=False).returncode == 0
 
 
 def test_as_the_first_process_of_a_container_it_reaps_orphans_and_drains(project: Project):

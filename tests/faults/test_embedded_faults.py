@@ -24,7 +24,7 @@ from leanmq_topology.brokers.embedded.launcher import hold, look, stop
 from leanmq_topology.errors import BrokerRefusedError, BrokerUnavailableError
 from tests.support.processes import HOLDING, HoldingCommand, is_alive, wait_until, wait_until_gone
 from tests.support.promises import require_root
-from tests.support.servers import Server, find_binary
+from tests.support.servers import Server, require_binary
 
 AT_ONCE = EmbeddedAddress(linger_ms=0)
 TIES = pytest.mark.parametrize("tie", ["kernel", "guard"])
@@ -91,7 +91,7 @@ def test_command_killed_while_it_starts_the_server_leaves_nothing_running(folder
 
 
 def test_server_that_does_not_obey_is_killed(folder: Path) -> None:
-    binary = find_binary("valkey9")
+    binary = require_binary("valkey9")
     code = """
 import os, signal, sys
 from leanmq_topology.brokers.embedded import server
@@ -237,8 +237,7 @@ def test_record_that_leads_to_an_open_folder_is_not_believed(folder: Path) -> No
 
 
 def test_another_server_on_our_socket_is_refused(folder: Path) -> None:
-    binary = find_binary("valkey9")
-    assert binary is not None
+    binary = require_binary("valkey9")
     stranger = Server("valkey9", binary).start()
     with hold(folder, AT_ONCE) as held:
         socket = Path(held.facts.socket)

@@ -19,6 +19,7 @@ from leanmq_topology.errors import BrokerUnavailableError
 from tests.faults.catalogue import Figures
 from tests.support.processes import wait_until_gone
 from tests.support.project import PATIENCE_SECONDS, Project, Run, leanmq_command, write_orders
+from tests.support.promises import require_program
 from tests.support.servers import Server
 
 QUEUE = "visibility_timeout: 2s, max_deliveries: 6, retry: {delay: 50ms, jitter: none}"
@@ -155,10 +156,11 @@ def test_an_embedded_broker_whose_disk_is_full_can_be_ended_by_force(folder: Pat
 
 
 def test_an_embedded_broker_on_a_disk_that_may_only_be_read_is_one_clear_error(tmp_path: Path):
+    mount = require_program("mount", what_for="a disk that may only be read")
     disk = tmp_path / "disk"
     disk.mkdir()
     made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", disk], capture_output=True, check=False
+        [mount, "-t", "tmpfs", "-o", "ro,size=1m", "tmpfs", disk], capture_output=True, check=False
     )
     if made.returncode != 0:
         pytest.skip("nobody here may mount a disk")

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import Redis
 
-from tests.support.servers import Server, find_binary
+from tests.support.servers import Server, require_binary
 
 
 class ReplicationLine:
@@ -72,8 +72,7 @@ class Pair:
 @contextmanager
 def start_pair(kind: str, *arguments: str) -> Iterator[Pair]:
     """Two servers of one kind, each with these arguments too."""
-    binary = find_binary(kind)
-    assert binary is not None
+    binary = require_binary(kind)
     port = find_free_port()
     common = ("--repl-diskless-sync-delay", "0", "--repl-timeout", "60", *arguments)
     primary = Server(kind, binary, arguments=("--port", str(port), "--bind", "127.0.0.1", *common)).start()

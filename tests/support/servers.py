@@ -131,10 +131,6 @@ def require_binary(kind: str) -> Path:
     return binary
 
 
-def available_kinds() -> list[str]:
-    return [kind for kind in KINDS if find_binary(kind)]
-
-
 if __name__ == "__main__":
     for name in KINDS:
         print(name, find_binary(name) or "missing", file=sys.stdout)
