@@ -113,6 +113,17 @@ def test_a_history_by_count_keeps_exactly_the_latest(stage: Stage):
     assert kept(stage, "counted") == ["c", "d", "e"]
 
 
+def test_a_history_costs_two_commands_a_message_and_a_look_at_its_length(stage: Stage):
+    made = {}
+    for queue in ("plain", "counted"):
+        stage.send(queue, *"abc")
+        held = stage.fetch(queue)
+        before = count_calls(stage)
+        ack(stage, queue, *held)
+        made[queue] = count_calls(stage) - before
+    assert made["counted"] - made["plain"] == {"xrange": 3, "xadd": 3, "xlen": 1}
+
+
 def test_a_bound_that_became_smaller_is_reached_in_bounded_steps(stage: Stage):
     for _ in range(3):
         words = [

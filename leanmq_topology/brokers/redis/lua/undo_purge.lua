@@ -89,7 +89,7 @@ local function move_entries()
           fields[at + 1] = string.format('%.0f', (tonumber(fields[at + 1]) or 0) + held[4])
         end
       end
-      write_copy(stream, fields, {})
+      write_copy(stream, fields)
       copy_crashes(find_value(fields, 'id'))
       moved = moved + 1
     end

@@ -24,7 +24,7 @@ if redis.call('XLEN', dead) == 0 then
 else
   local entries = redis.call('XRANGE', trash, '-', '+', 'COUNT', budget)
   for _, entry in ipairs(entries) do
-    write_copy(dead, entry[2], {})
+    write_copy(dead, entry[2])
   end
   for _, entry in ipairs(entries) do
     redis.call('XDEL', trash, entry[1])

@@ -3,6 +3,7 @@
 -- include placement
 local FIRST = 3
 
+-- Among the answers: how many the history holds, nil where none is kept.
 local function read_keeping(KEYS)
   local kept = redis.call('HMGET', KEYS[2], 'keep_acked_ms', 'keep_acked_count', 'tag')
   local keep_ms, keep_count = tonumber(kept[1] or ''), tonumber(kept[2] or '')
@@ -10,8 +11,8 @@ local function read_keeping(KEYS)
   if astray then
     return {astray = astray}
   end
-  local keeps = (keep_ms or keep_count) and redis.call('XLEN', KEYS[3]) >= 0
-  return {keeps = keeps, ms = keep_ms, count = keep_count, crashed = redis.call('EXISTS', KEYS[4]) == 1}
+  local length = (keep_ms or keep_count) and redis.call('XLEN', KEYS[3])
+  return {length = length, ms = keep_ms, count = keep_count, crashed = redis.call('EXISTS', KEYS[4]) == 1}
 end
 
 -- Returns how many were still there.
@@ -22,21 +23,24 @@ local function acknowledge(KEYS, ARGV, keeping)
 -- include crashes
 -- include acknowledged
   local stream, meta, history, crashes, purges = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-  local removed = 0
   local done = redis.call('XACK', stream, ARGV[1], unpack(ARGV, FIRST))
-  for at = FIRST, (keeping.keeps or keeping.crashed) and #ARGV or 0 do
-    local fields = read_entry(stream, ARGV[at])
-    if fields and keeping.crashed then
-      forget_crashes(crashes, ARGV[at], fields)
-    end
-    if fields and keeping.keeps then
-      write_copy(history, fields, {})
-      removed = removed + redis.call('XDEL', stream, ARGV[at]) -- at once: an id given twice is kept once
+  local length, seen = keeping.length, {}
+  for at = FIRST, (length or keeping.crashed) and #ARGV or 0 do
+    local entry = redis.call('XRANGE', stream, ARGV[at], ARGV[at])[1]
+    if entry and not seen[entry[1]] then -- an id given twice is kept once
+      seen[entry[1]] = true
+      if keeping.crashed then
+        forget_crashes(crashes, entry[1], entry[2])
+      end
+      if length then
+        write_copy(history, entry[2])
+        length = length + 1
+      end
     end
   end
-  removed = removed + redis.call('XDEL', stream, unpack(ARGV, FIRST))
-  if keeping.keeps then
-    trim_history(history, keeping.ms, keeping.count, read_clock())
+  local removed = redis.call('XDEL', stream, unpack(ARGV, FIRST))
+  if length and (keeping.ms or length > keeping.count) then
+    trim_history(history, keeping.ms, keeping.count, keeping.ms and read_clock())
   end
   note_acknowledged(meta, purges, done, removed, ARGV[2], FIRST)
   return removed

@@ -18,16 +18,10 @@ local function find_value(fields, name)
   return nil
 end
 
+-- The entry as it is, and what is `added` to it, if anything.
 local function write_copy(stream, fields, added)
-  local words = {}
-  if #fields > WIDEST then
-    words = {'packed', cmsgpack.pack(fields)}
-  else
-    for at = 1, #fields do
-      words[at] = fields[at]
-    end
-  end
-  for _, word in ipairs(added) do
+  local words = #fields > WIDEST and {'packed', cmsgpack.pack(fields)} or added and {unpack(fields)} or fields
+  for _, word in ipairs(added or {}) do
     words[#words + 1] = word
   end
   redis.call('XADD', stream, '*', unpack(words))
