@@ -108,7 +108,8 @@ def judge_namespace(seen: Namespace, topology: Topology) -> list[Finding]:
         return [Finding("topology", Verdict.FAILED, text, "choose another broker.namespace")]
     queues = _read_queues(seen.record)
     return [
-        *_judge_record(seen.record, topology),
+        *_judge_record(seen, topology),
+        *_judge_leaving(seen),
         *_judge_damage(seen.states),
         *_judge_dead_letters(seen.states, queues),
         *_judge_states(seen.states),
@@ -117,11 +118,12 @@ def judge_namespace(seen: Namespace, topology: Topology) -> list[Finding]:
     ]
 
 
-def _judge_record(record: AppliedRecord, topology: Topology) -> Iterable[Finding]:
+def _judge_record(seen: Namespace, topology: Topology) -> Iterable[Finding]:
+    record = seen.record
     declared = {address: digest(spec) for address, spec in resource_specs(topology).items()}
     applied = {address: entry["hash"] for address, entry in record.resources.items()}
     differing = sorted(address for address in declared if declared[address] != applied.get(address))
-    orphans = sorted(applied.keys() - declared.keys())
+    orphans = sorted(applied.keys() - declared.keys() - _find_leaving(seen))
     if record.unfinished is not None:
         yield Finding("topology", Verdict.WARNING, "an apply was not finished", "leanmq apply")
     elif differing:
@@ -132,6 +134,32 @@ def _judge_record(record: AppliedRecord, topology: Topology) -> Iterable[Finding
     if orphans:
         text = f"applied, and no longer in the file: {_list(orphans)}"
         yield Finding("orphans", Verdict.WARNING, text, "declare them again, or leanmq apply --prune")
+
+
+def _judge_leaving(seen: Namespace) -> Iterable[Finding]:
+    """Queues on their way out: somebody has to empty them, and then to say the last word."""
+    leaving = list(_leaving(seen))
+    full = [
+        f"{state.name} {state.waiting + state.dead:,}" for state in leaving if state.waiting or state.dead
+    ]
+    if full:
+        text = f"on the way out, and not empty yet: {_list(full)}"
+        mend = "run workers with the former file, leanmq dlq for what is dead; then leanmq apply --prune"
+        yield Finding("draining", Verdict.WARNING, text, mend)
+    elif leaving:
+        text = f"drained: {_list([state.name for state in leaving])}"
+        yield Finding("draining", Verdict.WARNING, text, "leanmq apply --prune deletes it")
+
+
+def _leaving(seen: Namespace) -> Iterable[QueueState]:
+    return (state for state in seen.states.values() if state.is_leaving)
+
+
+def _find_leaving(seen: Namespace) -> set[str]:
+    """Addresses of these queues, and of the message types that are kept for them."""
+    queues = {f"queues.{state.name}" for state in _leaving(seen)}
+    specs = [seen.record.resources[address]["spec"] for address in queues & seen.record.resources.keys()]
+    return queues | {f"messages.{kind}" for spec in specs for kind in spec["accepts"]}
 
 
 def _judge_damage(states: Mapping[str, QueueState]) -> Iterable[Finding]:

@@ -17,6 +17,7 @@ from leanmq_topology.brokers.embedded.address import EmbeddedAddress
 from leanmq_topology.brokers.embedded.launcher import Hold, hold, look, stop
 from leanmq_topology.errors import BrokerUnavailableError
 from tests.faults.catalogue import Figures
+from tests.support.commands import leanmq, read_answer
 from tests.support.processes import wait_until_gone
 from tests.support.project import PATIENCE_SECONDS, Project, Run, leanmq_command, write_orders
 from tests.support.promises import require_program
@@ -138,6 +139,8 @@ def test_an_embedded_broker_whose_disk_is_full_stays_until_all_it_acknowledged_i
     refused = stop(folder)
     assert refused is not None
     assert (refused.unwritten, refused.ending) == (True, False)
+    told = read_answer(leanmq("server", "status", "-o", "json", folder=folder))
+    assert (told["unwritten"], told["running"]) == (True, True)
     resource.prlimit(facts.server_pid, resource.RLIMIT_FSIZE, UNLIMITED)
     wait_until_gone(facts.keeper_pid, facts.server_pid)
     with hold(folder, AT_ONCE) as held, Redis(unix_socket_path=held.facts.socket) as client:

@@ -22,6 +22,7 @@ KEYS = (
     "version",
     "started_at",
     "pinned",
+    "unwritten",
     "holders",
     "data",
     "data_bytes",
@@ -143,7 +144,12 @@ def describe_stopped(folder: Path) -> dict[str, Any]:
 
     data = StateFolder.beside(folder).data
     kept = {"data": str(data), "data_bytes": measure(data)} if data.is_dir() else {}
-    return {**dict.fromkeys(KEYS), "running": False, "pinned": False, "holders": [], **kept}
+    return {
+        **dict.fromkeys(KEYS),
+        **dict.fromkeys(("running", "pinned", "unwritten"), False),
+        "holders": [],
+        **kept,
+    }
 
 
 def describe(facts: ServerFacts) -> dict[str, Any]:
@@ -159,6 +165,7 @@ def describe(facts: ServerFacts) -> dict[str, Any]:
         "version": facts.server_version,
         "started_at": facts.started_at,
         "pinned": facts.pinned,
+        "unwritten": facts.unwritten,
         "holders": list(facts.holders),
         "data": facts.data,
         "data_bytes": measure(Path(facts.data)),

@@ -13,7 +13,7 @@ from leanmq_topology.brokers.redis.facts import ServerFacts
 from leanmq_topology.operations.doctor import Namespace, judge_levels, judge_namespace, judge_transport
 from leanmq_topology.plan.live_state import QueueState
 from leanmq_topology.topology.durability import DISK, MEMORY
-from leanmq_topology.topology.model import DeadLetter, Queue
+from leanmq_topology.topology.model import DeadLetter, MessageType, Queue
 from leanmq_topology.topology.specs import digest, resource_specs
 from tests.support.factories import make_topology
 
@@ -72,6 +72,25 @@ def test_what_is_applied_and_declared_no_more_is_an_orphan():
     found = see(record=replace(RECORD, resources={**RECORD.resources, "queues.old": old}))
     assert troubles(found) == [("orphans", Verdict.WARNING)]
     assert "queues.old" in find(found, "orphans").text
+
+
+@pytest.mark.parametrize(
+    ("state", "text", "mend"),
+    [
+        (QueueState("old", ready=2, dead=1, state="draining"), "old 3", "run workers with the former file"),
+        (QueueState("old", state="draining"), "drained: old", "leanmq apply --prune deletes it"),
+    ],
+)
+def test_a_queue_on_its_way_out_is_no_orphan_to_be_declared_again(state: QueueState, text: str, mend: str):
+    """Declaring it again would undo its removal. The types it accepts are kept for its workers."""
+    former = make_topology(
+        "x", Queue(name="old", accepts=("placed",)), messages=(MessageType(name="placed"),)
+    )
+    old = {address: {"hash": "x", "spec": spec} for address, spec in resource_specs(former).items()}
+    found = see(state, record=replace(RECORD, resources={**RECORD.resources, **old}))
+    assert ("orphans", Verdict.WARNING) not in troubles(found)
+    assert text in find(found, "draining").text
+    assert (find(found, "draining").mend or "").startswith(mend)
 
 
 @pytest.mark.parametrize(
