@@ -112,10 +112,20 @@ class TopologyNotAppliedError(LeanMQError):
 
     exit_code = 4
 
-    def __init__(self, missing: Sequence[str], *, namespace: str) -> None:
+    def __init__(self, missing: Sequence[str], *, namespace: str, leaving: bool = False) -> None:
         self.missing, self.namespace = tuple(missing), namespace
+        self.leaving = leaving
+        """It was removed from the file that was applied last, and drains: it takes no more messages."""
         what = ", ".join(self.missing) if self.missing else "the topology"
-        super().__init__(f"{what} is not applied in namespace {namespace!r}", hint="run `leanmq apply` first")
+        if leaving:
+            super().__init__(
+                f"{what} is being removed from namespace {namespace!r} and takes no more messages",
+                hint="send elsewhere; whoever declares it again and applies that undoes its removal",
+            )
+        else:
+            super().__init__(
+                f"{what} is not applied in namespace {namespace!r}", hint="run `leanmq apply` first"
+            )
 
 
 class QueueFullError(LeanMQError):

@@ -109,7 +109,10 @@ class AppliedView:
         """It changed on the server: read it again before the next send."""
         self._destinations.pop(name, None)
 
-    def not_applied(self, name: str) -> TopologyNotAppliedError:
+    def not_applied(self, name: str, *, leaving: str | None = None) -> TopologyNotAppliedError:
+        """`leaving` is the queue, behind that name, that is on its way out."""
+        if leaving is not None:
+            return TopologyNotAppliedError([f"queues.{leaving}"], namespace=self.namespace, leaving=True)
         kind = "routes" if name in self._topology.routes else "queues"
         return TopologyNotAppliedError([f"{kind}.{name}"], namespace=self.namespace)
 

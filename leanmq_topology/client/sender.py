@@ -309,7 +309,7 @@ def _is_stale(results: Iterable[SendResult], view: AppliedView) -> bool:
         if isinstance(result, Stale):
             view.forget(result.target)
             if result.digest is None:
-                raise view.not_applied(result.target)
+                raise view.not_applied(result.target, leaving=result.leaving)
             stale = True
     return stale
 

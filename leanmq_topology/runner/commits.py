@@ -140,7 +140,9 @@ class Commit:
         self._refreshes += 1
         if self._refreshes > MOST_REFRESHES:
             target, stale = next(iter(self._changed.items()))
-            raise self._writer.view.not_applied(target) if stale.digest is None else keeps_changing(target)
+            if stale.digest is None:
+                raise self._writer.view.not_applied(target, leaving=stale.leaving)
+            raise keeps_changing(target)
 
     def _address_anew(self, fields: Mapping[str, Any]) -> None:
         for target in self._changed:

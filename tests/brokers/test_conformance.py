@@ -158,7 +158,7 @@ def test_an_address_that_is_not_applied_is_stale_without_a_digest(stage: Stage):
 @pytest.mark.parametrize("state", ["draining", "retired"])
 def test_a_queue_on_its_way_out_takes_no_more(stage: Stage, state: str):
     stage.raw("HSET", stage.keys.meta("plain"), "state", state)
-    assert stage.send("plain", "m1") == [Stale("plain", None)]
+    assert stage.send("plain", "m1") == [Stale("plain", None, "plain")]
 
 
 def test_a_queue_deleted_by_hand_is_not_made_again_by_a_send(stage: Stage):

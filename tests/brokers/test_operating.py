@@ -145,7 +145,7 @@ def test_a_replayed_message_does_not_wait_for_the_delay_of_its_queue(stage: Stag
 def test_nothing_is_replayed_to_a_queue_on_its_way_out(stage: Stage, state: str):
     dead = die(stage, "plain", "a")
     stage.raw("HSET", stage.keys.meta("plain"), "state", state)
-    with pytest.raises(TopologyNotAppliedError):
+    with pytest.raises(TopologyNotAppliedError, match="is being removed"):
         replay(stage, *dead)
     assert len(dead_letters(stage, "plain")) == 1
 

@@ -161,7 +161,7 @@ def test_what_the_server_knows_better_counts(stage: Stage, field: str, value: An
     stage.raw("HSET", stage.keys.meta("one"), field, value)
     send(stage, lengthen(flush_of(stage, "two", "m0")))  # both scripts are loaded by then
     answer, scripts = count_scripts(stage, flush_of(stage, "one", "m1"))
-    expected = {"max_length": Full("one", 1), "delay_ms": Stored("m1", 1), "state": Stale("one", None)}
+    expected = {"max_length": Full("one", 1), "delay_ms": Stored("m1", 1), "state": Stale("one", None, "one")}
     assert (answer, scripts) == ([expected[field]], 2)
     assert ids(stage, "one") == ["m0"]
     assert stage.look("one").delayed == (1 if field == "delay_ms" else 0)

@@ -12,6 +12,7 @@ import pytest
 from leanmq_topology import connect_sync
 from leanmq_topology.brokers.connect import BlockingLink, open_blocking
 from leanmq_topology.errors import BlockedChangeError, ConcurrentApplyError, TopologyNotAppliedError
+from leanmq_topology.operations.queues import purge_queue
 from leanmq_topology.plan.changes import Pruning
 from leanmq_topology.reconciler import AppliedPlan, apply_changes, plan_changes
 from leanmq_topology.topology.model import (
@@ -153,8 +154,12 @@ def test_a_queue_drains_takes_no_more_and_goes_once_it_is_empty(server: Server, 
     send(server, topology)
 
     assert prune(link, namespace).applied == ("routes.events", "queues.old", "messages.placed")
-    with pytest.raises(TopologyNotAppliedError):
+    with pytest.raises(
+        TopologyNotAppliedError, match=r"queues\.old is being removed .* no more messages"
+    ) as told:
         send(server, topology)
+    assert told.value.leaving
+    assert "run `leanmq apply`" not in (told.value.hint or ""), "that would undo the removal"
     assert prune(link, namespace).applied == (), "there is nothing to do but wait"
     [state] = link.connection.execute(link.broker.inspect_queues(["old"]))
     assert (state.state, state.ready) == ("draining", 1)
@@ -173,6 +178,21 @@ def test_a_queue_that_drains_is_deleted_at_once_when_its_messages_may_be_lost(
     prune(link, namespace)
     assert prune(link, namespace, "queues.old").applied == ("queues.old",)
     assert run(link.connection, "EXISTS", link.broker.keys.queue("old")) == 0
+
+
+def test_what_outlives_a_deleted_queue_goes_by_itself(server: Server, link, namespace, before):
+    """The trash of a purge within a day, what deduplication remembers within its window."""
+    topology = before()
+    with connect_sync(topology, url=server.url) as mq:
+        mq.send("old", {}, id="one")
+        purge_queue(link, "old")
+        mq.send("old", {}, id="two")
+        mq.send("old", {}, id="three", delay=60)
+    prune(link, namespace, "queues.old")
+    left = {key for kind in "qdzbcamut" for key in keys_of(link, namespace, f"{kind}:old")}
+    assert {key.partition("}:")[2][0] for key in left} == {"t", "u"}
+    lives = {key: run(link.connection, "PTTL", key) for key in left}
+    assert all(0 < life <= 24 * 60 * 60 * 1000 for life in lives.values()), lives
 
 
 def test_a_draining_queue_still_retries_and_dead_letters_what_it_has(server: Server, link, namespace, before):

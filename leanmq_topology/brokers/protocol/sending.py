@@ -39,7 +39,9 @@ class Stale:
 
     target: str
     digest: str | None
-    """None: the address is not applied at all."""
+    """None: the address is not applied at all, or one of its queues takes no more messages."""
+    leaving: str | None = None
+    """The queue that is on its way out, if that is why."""
 
 
 @dataclass(frozen=True, slots=True)

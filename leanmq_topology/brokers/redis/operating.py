@@ -33,7 +33,7 @@ def replay(
         if reply[0] == b"full":
             return NoRoom(queue, max_length=reply[1], room=reply[2])
         if reply[0] == b"missing":
-            raise _not_applied(keys, queue)
+            raise _not_applied(keys, queue, leaving=reply[1] == 1)
         return Replayed(tuple(flag == 1 for flag in reply[1]))
 
     return Call("replay", load_script("replay"), places, tuple(words), read)
@@ -155,8 +155,8 @@ def _read_undone(keys: Keys, queue: str, reply: Any) -> Undone | None:
     return None if reply[0] == b"unknown" else Undone(restored=reply[0], left=reply[1])
 
 
-def _not_applied(keys: Keys, queue: str) -> TopologyNotAppliedError:
-    return TopologyNotAppliedError([f"queues.{queue}"], namespace=keys.namespace)
+def _not_applied(keys: Keys, queue: str, *, leaving: bool = False) -> TopologyNotAppliedError:
+    return TopologyNotAppliedError([f"queues.{queue}"], namespace=keys.namespace, leaving=leaving)
 
 
 def _check_bound(items: Sequence[object]) -> None:

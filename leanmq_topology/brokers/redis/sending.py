@@ -220,4 +220,5 @@ def _read_result(outgoing: Outgoing, row: list[Any]) -> SendResult:
         case b"full":
             return Full(row[1].decode(), row[2])
         case _:
-            return Stale(row[2].decode(), row[1].decode() or None)  # its own, or the one that withheld it
+            leaving = row[3].decode() if len(row) > 3 and row[3] else None
+            return Stale(row[2].decode(), row[1].decode() or None, leaving)  # its own, or what withheld it

@@ -3,7 +3,8 @@
 -- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:d:<origin>   4 {ns}:z:<queue>
 --        5 {ns}:m:<origin>
 -- ARGV   for each: entry id of the dead letter, the headers it goes with
--- Returns {'replayed', {1 or 0, …}} (0: no longer there) | {'full', max_length, room left} | {'missing'}
+-- Returns {'replayed', {1 or 0, …}} (0: no longer there) | {'full', max_length, room left}
+--        | {'missing', 1: on its way out, 0: not there}
 --
 -- All that are still there, or none. A replay is a send: a queue without room for all of them refuses them all, and
 -- a server over its memory limit refuses the first XADD. Id, type and data stay; the lifetime begins anew.
@@ -17,7 +18,7 @@ local stream, meta, dead = KEYS[1], KEYS[2], KEYS[3]
 local found = redis.call('HMGET', meta, 'state', 'max_length', 'ttl_ms', 'delay_ms')
 local refuses = found[1] == 'draining' or found[1] == 'retired'
 if refuses or not found[4] or redis.call('TYPE', stream).ok ~= 'stream' then
-  return {'missing'}
+  return {'missing', refuses and 1 or 0}
 end
 
 local answer, moves = {}, {}

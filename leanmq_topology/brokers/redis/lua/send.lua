@@ -13,7 +13,8 @@
 --        (addresses, queues, forms, copies and markers by their place, from 1)
 -- Returns for each send how many copies it made | {'entry', id}: its only copy, not delayed, where ids are asked for
 --        | {'duplicate', id of the first, '1' if its data differs}
---        | {'partial', copies}: a queue had it already, with other data | {'stale', digest or '', its address}
+--        | {'partial', copies}: a queue had it already, with other data | {'stale', digest or '', its address,
+--        a queue of it that is on its way out or nil}
 --        | {'full', queue, max_length}; or one number, how many copies each made, which `send_plain` stored before
 --
 -- Everything is checked before anything is written. The first write is an XADD (or the like) that the server
@@ -74,8 +75,8 @@ local function read_queue(first)
   local found = redis.call('HMGET', queue.meta, 'state', 'max_length', 'ttl_ms', 'delay_ms', 'overflow', 'on_expire',
     'tag')
   queue.astray = check_place(found[7], queue.meta, queue.stream)
-  local refuses = found[1] == 'draining' or found[1] == 'retired'
-  queue.gone = refuses or not found[4] or redis.call('TYPE', queue.stream).ok ~= 'stream'
+  queue.leaves = found[1] == 'draining' or found[1] == 'retired'
+  queue.gone = queue.leaves or not found[4] or redis.call('TYPE', queue.stream).ok ~= 'stream'
   queue.limit = tonumber(found[2] or '')
   queue.ttl, queue.delay = tonumber(found[3] or ''), tonumber(found[4] or '') or 0
   queue.overflow, queue.discards = found[5], found[6] == 'discard'
@@ -132,7 +133,7 @@ local function read_form()
     form.copies[copy] = plan_copy(queue, ttl, delay)
     form.limited = form.limited or queue.limit
     -- a queue that is gone: the address is not applied
-    form.refusal = form.refusal or queue.gone and {'stale', '', form.address.name}
+    form.refusal = form.refusal or queue.gone and {'stale', '', form.address.name, queue.leaves and queue.name}
   end
   form.width = 3 + (form.markers > 0 and 1 + 3 * form.markers or 0)
   return form
