@@ -134,6 +134,8 @@ class Pipeline:
             reply = write_reply(message.delivered.envelope, value, self.queue, self.writer)
         except LeanMQError as failure:
             return self.fail(message, failure)
+        if message.outbox is None and self.then is None:
+            return Verdict(DONE, reply=reply)
         verdict = self._send(message, value, DONE)
         return verdict if verdict.raised else msgspec.structs.replace(verdict, value=None, reply=reply)
 

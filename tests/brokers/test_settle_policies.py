@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from leanmq_topology.brokers.protocol import Dying, Flush, Full, OutputsSent, Retrying, Stale, Stored, Swept
+from leanmq_topology.brokers.protocol import (
+    Dying,
+    Flush,
+    Full,
+    OutputsSent,
+    Reply,
+    Retrying,
+    Stale,
+    Stored,
+    Swept,
+)
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
@@ -490,13 +500,15 @@ def test_a_crash_of_a_former_owner_counts_nothing(stage: Stage):
     assert not stage.raw("EXISTS", stage.keys.crashes("plain"))
 
 
-@pytest.mark.parametrize("verb", ["ack", "discard", "dead_letter"])
+@pytest.mark.parametrize("verb", ["ack", "reply", "discard", "dead_letter"])
 def test_a_settled_message_leaves_no_count_of_its_crashes(stage: Stage, verb: str):
     stage.send("plain", "m1")
     crash(stage, "plain", stage.fetch_one("plain"))
     [again] = claim(stage, "plain", "me")
     if verb == "ack":
         ack(stage, "plain", again)
+    elif verb == "reply":
+        assert reply_to(stage, again)
     elif verb == "discard":
         stage.carry(stage.broker.discard("plain", "me", [again]))
     else:
@@ -559,6 +571,73 @@ def test_a_foreign_key_in_the_way_is_met_before_an_output_is_sent(stage: Stage, 
     with pytest.raises(BrokerError, match="WRONGTYPE"):
         send_from(stage, delivered, stage.flush(stage.outgoing("plain", "out")))
     assert stage.look("plain").ready == 0
+
+
+# -- replies ------------------------------------------------------------------------------------------------
+
+
+def reply_to(stage: Stage, delivered: Delivered, flush: Flush | None = None, inbox: str = "client") -> bool:
+    """Whether it was still ours to acknowledge with a reply."""
+    answer = Reply(inbox, delivered.envelope.id, "t", b"{}")
+    flush = flush or stage.flush()
+    return stage.carry(stage.broker.ack_with_outputs("me", delivered, flush, answer)).ours
+
+
+def open_inbox(stage: Stage) -> None:
+    stage.carry(stage.broker.open_inbox("client", lifetime_ms=60_000))
+
+
+def read_inbox(stage: Stage) -> list[str]:
+    read = stage.broker.read_inbox("client", "0", count=100, block_ms=0)
+    return [arrived.reply.request_id for arrived in stage.carry(read)]
+
+
+@pytest.mark.parametrize("queue", ["plain", "counted", "dated"])
+def test_a_reply_leaves_in_the_step_that_acknowledges_and_is_put_in_once(stage: Stage, queue: str):
+    open_inbox(stage)
+    stage.send(queue, "asked", "other")
+    asked, other = stage.fetch(queue)
+    flush = stage.flush()
+    before = count_calls(stage)
+    assert reply_to(stage, asked, flush)
+    assert (count_calls(stage) - before)["evalsha"] <= 2  # the second one brings the script's text
+    assert reply_to(stage, asked, flush), "repeated as after a lost answer"
+    assert reply_to(stage, other)
+    assert read_inbox(stage) == ["asked", "other"]
+    state = stage.look(queue)
+    assert state.counters is not None
+    assert (state.ready, state.in_flight, state.counters["acked"]) == (0, 0, 2)
+    assert kept(stage, queue) == ([] if queue == "plain" else ["asked", "other"])
+
+
+def test_a_reply_of_a_former_owner_is_not_put_in(stage: Stage):
+    open_inbox(stage)
+    stage.send("plain", "asked")
+    first = stage.fetch_one("plain")
+    stage.lapse("plain", first)
+    claim(stage, "plain", "thief")
+    assert not reply_to(stage, first)
+    assert (read_inbox(stage), stage.look("plain").in_flight) == ([], 1)
+
+
+def test_a_reply_to_an_inbox_that_is_gone_is_counted_as_late(stage: Stage):
+    stage.send("plain", "asked")
+    assert reply_to(stage, stage.fetch_one("plain"))
+    state = stage.look("plain")
+    assert state.counters is not None
+    assert (state.counters["acked"], state.counters["late_replies"], state.in_flight) == (1, 1, 0)
+
+
+def test_a_request_that_somebody_deleted_meanwhile_is_answered_and_counted_as_vanished(stage: Stage):
+    open_inbox(stage)
+    stage.send("plain", "asked")
+    asked = stage.fetch_one("plain")
+    stage.raw("XDEL", stage.keys.queue("plain"), asked.entry_id)
+    assert reply_to(stage, asked)
+    counters = stage.look("plain").counters
+    assert counters is not None
+    assert (counters["acked"], counters["vanished"]) == (0, 1)
+    assert (read_inbox(stage), stage.look("plain").in_flight) == (["asked"], 0)
 
 
 def test_outputs_are_sent_with_the_acknowledgement_in_one_step(stage: Stage):
@@ -730,8 +809,12 @@ def test_a_full_server_still_keeps_parks_sweeps_and_buries(full: Stage):
     full.raw(
         "XCLAIM", full.keys.queue("plain"), "g", "gone", 0, poison.entry_id, "IDLE", 10**9, "RETRYCOUNT", 3
     )
+    open_inbox(full)
+    full.send("plain", "asked")
+    asked = full.fetch_one("plain")
     full.raw("CONFIG", "SET", "maxmemory", 1)
     assert ack(full, "dated", kept_one) == 1
+    assert reply_to(full, asked)
     assert die(full, "narrow", dead, parked) == [True, True]
     assert claim(full, "plain") == []
     assert crash(full, "plain", crashing) == [True]
@@ -742,4 +825,5 @@ def test_a_full_server_still_keeps_parks_sweeps_and_buries(full: Stage):
     full.raw("XTRIM", full.keys.dead("narrow"), "MAXLEN", 0)
     full.raw("CONFIG", "SET", "maxmemory", 0)
     assert [full.look(queue).dead for queue in ("plain", "mortal")] == [1, 1]
+    assert read_inbox(full) == ["asked"]
     assert (full.look("narrow").parked, full.look("dated").kept) == (1, 1)

@@ -27,6 +27,11 @@ def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     return _send_plainly(keys, flush) if _is_plain(flush) else send_fully(keys, flush)
 
 
+def mark(flush: Flush) -> bytes:
+    """What the marker of a producer holds after a flush without sends: its sequence, and no answers."""
+    return b"%d:\x90" % flush.sequence
+
+
 def attempt(keys: Keys, flush: Flush) -> Call[list[SendResult] | None]:
     """`send` as a bare command: neither the script's text nor another script follows it."""
     call = send(keys, flush)

@@ -28,6 +28,8 @@ from leanmq_topology.messages.outcome import CRASHED, CRASHED_LAST, EXPIRED, Dea
 
 MOST_SETTLED: Final = 1000
 """Deliveries a call settles, so that no script holds the server for long."""
+SENT: Final = OutputsSent(True)
+NOT_OURS: Final = OutputsSent(False)
 
 
 def ack(keys: Keys, queue: str, entry_ids: Sequence[str], late: int) -> Call[int]:
@@ -47,9 +49,29 @@ def ack_with_outputs(
     keys: Keys, consumer: str, delivered: Delivered, flush: Flush, reply: Reply | None
 ) -> Call[OutputsSent]:
     """Success, what the handler sends, and its reply, in one step."""
+    if reply is not None and not flush.sends:
+        return _ack_and_reply(keys, consumer, delivered, flush, reply)
     flush = msgspec.structs.replace(flush, all_or_none=True)
     sends = sending.send(keys, flush) if flush.sends else None
     return _ack_and_send(keys, consumer, delivered, flush, reply, sends)
+
+
+def _ack_and_reply(
+    keys: Keys, consumer: str, delivered: Delivered, flush: Flush, reply: Reply
+) -> Call[OutputsSent]:
+    """The same for who replies and sends nothing else."""
+    return Call(
+        "ack_with_reply",
+        load_script("ack_with_reply"),
+        (*_ack_places(keys, delivered.queue), keys.inbox(reply.inbox), keys.producer(flush.producer)),
+        (
+            *(GROUP, consumer, *_lease(delivered)),
+            *reply_words(reply),
+            *(sending.mark(flush), sending.MARKER_LIFE_MS),
+        ),
+        lambda answer: SENT if answer == 1 else NOT_OURS,
+        read_error=not_applied(keys, [delivered.queue]),
+    )
 
 
 def _ack_and_send(
