@@ -7,6 +7,8 @@ from hashlib import blake2b
 from itertools import groupby
 from typing import Any, Final
 
+import msgspec
+
 from leanmq_topology.brokers.protocol import Duplicate, Flush, Full, SendResult, Stale, Stored
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
@@ -52,7 +54,7 @@ def send_fully(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
         load_script("send"),
         (keys.topology, keys.producer(flush.producer), keys.due, *layout.keys()),
         (
-            flush.sequence,
+            write_sequence(flush.sequence),
             MARKER_LIFE_MS,
             int(flush.all_or_none),
             int(flush.confirmed),
@@ -61,6 +63,11 @@ def send_fully(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
         ),
         lambda reply: _read_results(sends, reply),
     )
+
+
+def write_sequence(sequence: int) -> str:
+    """As scripts compare it, and as a producer's marker begins: a later one is greater as text too."""
+    return f"{sequence:015d}"
 
 
 def _is_plain(flush: Flush) -> bool:
@@ -80,13 +87,20 @@ def _is_plain(flush: Flush) -> bool:
 def _send_plainly(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     sends = flush.sends
     first = sends[0]
-    tells_entries = int(flush.tells_entries and len(first.queues) == 1)
+    tells_entries = flush.tells_entries and len(first.queues) == 1
+    copies = b"" if tells_entries else msgspec.msgpack.encode(len(first.queues))
     return Call(
         "send_plain",
         load_script("send_plain"),
         (keys.topology, keys.producer(flush.producer), *_plain_keys(keys, first.queues)),
         (
-            *(flush.sequence, MARKER_LIFE_MS, address_field(first.target), first.digest, tells_entries),
+            *(
+                write_sequence(flush.sequence),
+                MARKER_LIFE_MS,
+                address_field(first.target),
+                first.digest,
+                copies,
+            ),
             *_plain_words(sends),
         ),
         lambda reply: _read_results(sends, reply),

@@ -101,7 +101,7 @@ def _ack_and_send(
         (
             *(GROUP, consumer, *_lease(delivered)),
             *reply_words(reply),
-            *(flush.sequence, sending.MARKER_LIFE_MS, int(longer is not None)),
+            *(sending.write_sequence(flush.sequence), sending.MARKER_LIFE_MS, int(longer is not None)),
             *(sends.arguments if sends else ()),
         ),
         read,

@@ -2,60 +2,73 @@
 -- or remembers. Most flushes are such, and `send` takes the server twice as long for them.
 --
 -- KEYS   1 {ns}:topology   2 {ns}:p:<producer>   then {ns}:m:<queue>, {ns}:q:<queue> of each queue
--- ARGV   1 sequence   2 life of the producer's marker in ms   3 the address's field in {ns}:topology   4 its digest
---        ('': a pair that no topology declares)   5 '1': tell entry ids
+-- ARGV   1 sequence, its digits filled up so that sequences compare as text   2 life of the producer's marker in ms
+--        3 the address's field in {ns}:topology   4 its digest ('': a pair that no topology declares)
+--        5 how many copies each send makes, as the marker holds it (MessagePack); '': tell entry ids
 --        then for sends in a row that have it in common: type, headers, ttl in ms or '', how many they are, and id,
 --        data of each
 -- Returns how many copies each send made | {'entry', id} of each: its only copy, where ids are asked for
 --        | nil: something is in the way and nothing was written; `send`, under the same sequence, says what
 --
--- As in `send`, everything is checked before anything is written, the first write is an XADD, and the marker comes
--- after what it stands for.
-
--- include flushes
+-- As in `send`, everything is checked before anything is written. Only the producer's marker is read and written in one
+-- command, which saves one: it holds again what it held if the flush turns out to be stored, or its first XADD is
+-- refused. A server over its memory limit refuses the marker, so then nothing at all is written. Every call and every
+-- function made costs a send on its own what a message costs in a batch.
 
 local FIRST_QUEUE, FIRST_SEND = 3, 6
-local marker = redis.call('GET', KEYS[2])
-if marker and read_sequence(marker) >= tonumber(ARGV[1]) then
-  return read_answer(marker)
-end
-if (redis.call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[4] then
+local call = redis.call
+if (call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[4] then
   return false
 end
 
 local lives = {} -- of what lies in each queue, by the place of its record
 local copies = (#KEYS - FIRST_QUEUE + 1) / 2
 for at = FIRST_QUEUE, #KEYS, 2 do
-  local found = redis.call('HMGET', KEYS[at], 'state', 'max_length', 'delay_ms', 'ttl_ms', 'tag')
+  local found = call('HMGET', KEYS[at], 'state', 'max_length', 'delay_ms', 'ttl_ms', 'tag')
   local refuses = found[1] == 'draining' or found[1] == 'retired'
   local place = '{' .. (found[5] or '') .. '}'
   if refuses or found[2] ~= '' or found[3] ~= '0' or string.sub(KEYS[at + 1], 1, #place) ~= place then
     return false
-  elseif copies > 1 and redis.call('TYPE', KEYS[at + 1]).ok ~= 'stream' then
-    return false -- a single one says so itself, at its first XADD
+  elseif at > FIRST_QUEUE and call('TYPE', KEYS[at + 1]).ok ~= 'stream' then
+    return false -- the first one says so itself, at its XADD
   end
   lives[at] = found[4] ~= '' and tonumber(found[4]) or nil
 end
 
-local function find_expiry(life, ttl)
--- include clock
-  return string.format('%.0f', read_clock() + math.min(life or math.huge, tonumber(ttl) or math.huge))
+local before = redis.pcall('SET', KEYS[2], ARGV[1] .. ':' .. ARGV[5], 'PX', ARGV[2], 'GET')
+if type(before) == 'table' then
+  return false
+elseif before and before >= ARGV[1] then
+  call('SET', KEYS[2], before, 'PX', ARGV[2])
+-- include flushes
+  return read_answer(before)
 end
 
-local add, entries, sent, at = redis.pcall, ARGV[5] == '1' and {}, 0, FIRST_SEND
+local add, entries, sent, at, now = redis.pcall, ARGV[5] == '' and {}, 0, FIRST_SEND, nil
 while at < #ARGV do
-  local kind, headers, ttl, count = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+  local kind, headers, ttl, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local first, after = at + 4, at + 4 + 2 * count
   for queue = FIRST_QUEUE, #KEYS, 2 do
-    local stream = KEYS[queue + 1]
-    local expires = (lives[queue] or ttl ~= '') and find_expiry(lives[queue], ttl) or ''
+    local stream, life, expires = KEYS[queue + 1], lives[queue] or ttl, ''
+    if life then
+      if not now then
+-- include clock
+        now = read_clock()
+      end
+      expires = string.format('%.0f', now + math.min(life, ttl or life))
+    end
     for send = first, after - 1, 2 do
       local added = add('XADD', stream, 'NOMKSTREAM', '*', 'id', ARGV[send], 'type', kind, 'data', ARGV[send + 1],
         'headers', headers, 'attempt', '0', 'expires', expires)
-      if type(added) ~= 'string' then
-        return false -- the first one: what refuses one refuses all
+      if type(added) ~= 'string' then -- the first one: what refuses one refuses all
+        if before then
+          call('SET', KEYS[2], before, 'PX', ARGV[2])
+        else
+          call('DEL', KEYS[2])
+        end
+        return false
       end
-      add = redis.call
+      add = call
       if entries then
         entries[#entries + 1] = {'entry', added}
       end
@@ -64,9 +77,11 @@ while at < #ARGV do
   sent, at = sent + count, after
 end
 for at = FIRST_QUEUE, #KEYS, 2 do
-  redis.call('HINCRBY', KEYS[at], 'sent', sent)
+  call('HINCRBY', KEYS[at], 'sent', sent)
 end
 
-local answer = entries or copies
-remember_flush(KEYS[2], ARGV[1], answer, ARGV[2])
-return answer
+if entries then
+-- include flushes
+  remember_flush(KEYS[2], ARGV[1], entries, ARGV[2])
+end
+return entries or copies
