@@ -45,11 +45,9 @@ def test_a_power_failure_loses_what_its_level_says_and_no_more(
     loss_window_s = 0.0 if level == "disk" else WINDOW_S + NOISE_S
     found = place.judge(recovery_s=None, max_deliveries=8, loss_window_s=loss_window_s)
     confirmed_at = {record.key: record.at for record in place.happened() if record.kind is Kind.OK}
-    failures_at = [record.at for record in place.happened() if record.note == Fault.SERVER_KILLED]
-    ages_s = [
-        min(at - confirmed_at[slot.key] for at in failures_at if at >= confirmed_at[slot.key])
-        for slot in found.lost
-    ]
+    failures = [record for record in place.happened() if record.note == Fault.SERVER_KILLED]
+    lost_at = [confirmed_at[slot.key] for slot in found.lost]
+    ages_s = [min(max(0.0, one.at - at) for one in failures if at <= one.until) for at in lost_at]
     figures.report(
         "F14", server=kind, failures=FAILURES, sent=found.sent, bytes_gone=gone, **{
             f"lost_at_{level}": len(found.lost), f"sent_before_the_failure_at_{level}_s": ages_s,

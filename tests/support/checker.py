@@ -222,9 +222,12 @@ class _Judge:
                 self._violate("I1", f"{slot} was sent, never finished, and lies nowhere")
 
     def _may_be_gone(self, acked_at: float) -> bool:
-        window = self.limits.loss_window_s
+        """An answer that was read while the server was gone was given before."""
+        kills = [fault for fault in self.faults if fault.note == Fault.SERVER_KILLED]
         return any(
-            fault.note == Fault.SERVER_KILLED and 0 <= fault.at - acked_at < window for fault in self.faults
+            max(0.0, fault.at - acked_at) < self.limits.loss_window_s
+            for fault in kills
+            if acked_at <= fault.until
         )
 
     def _check_unexpected(self) -> None:

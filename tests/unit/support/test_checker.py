@@ -93,6 +93,10 @@ def test_only_what_was_sent_right_before_a_server_died_may_be_gone_where_that_wa
     soon = verdict([*sent(), fault(Fault.SERVER_KILLED, 0.5, 0.6)], limits=limits)
     assert soon.lost == [A]
     assert not violated(soon)
+    while_down = verdict([*sent(at=0.55), fault(Fault.SERVER_KILLED, 0.5, 0.6)], limits=limits)
+    assert not violated(while_down), "an answer that was read while it was gone"
+    promised = verdict([*sent(at=0.55), fault(Fault.SERVER_KILLED, 0.5, 0.6)])
+    assert violated(promised) == {"I1"}
     late = verdict([*sent(), fault(Fault.SERVER_KILLED, 1.5, 1.6)], limits=limits)
     assert violated(late) == {"I1"}
     before = verdict([fault(Fault.SERVER_KILLED, 0.0, 0.1), *sent(at=0.2)], limits=limits)
