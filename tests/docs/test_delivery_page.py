@@ -23,11 +23,10 @@ def keys_in_code() -> Iterator[tuple[str, str]]:
             continue
         function = member.fget if isinstance(member, property) else member
         assert function is not None
-        words = [
-            "QUEUE" if word == "name" else word for word in list(inspect.signature(function).parameters)[1:]
-        ]
-        built = function(keys, *(word.removesuffix("_id").upper() for word in words))
-        if isinstance(built, str):
+        signature = inspect.signature(function)
+        if signature.return_annotation == "str":
+            words = ["QUEUE" if word == "name" else word for word in list(signature.parameters)[1:]]
+            built: str = function(keys, *(word.removesuffix("_id").upper() for word in words))
             yield built, str(function.__doc__)
 
 
