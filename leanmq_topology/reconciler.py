@@ -144,7 +144,7 @@ def refuse_unapproved(plan: Plan, approve: Callable[[Write], bool]) -> None:
 def _carry_out(link: Link, lock: ApplyLock, revision: Revision) -> tuple[str, ...]:
     done: list[str] = []
     kept: list[NotEmpty] = []
-    for step in link.broker.write_revision(lock, revision):
+    for step in link.broker.write_revision(lock, revision, done):
         match link.connection.execute(step):
             case LockLost(reason):
                 raise ConcurrentApplyError(reason, hint=_GO_ON)

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "explain": ("explain", "Explain a code (LMQ203) or an address (queues.billing)."),
     "plan": ("plan", "Show what apply would change, and which messages are concerned."),
     "apply": ("apply", "Make the server match the file."),
+    "history": ("history", "Show what was applied, when and by whom."),
     "send": ("send", "Send a validated message."),
     "request": ("request", "Send a request and print the reply."),
     "dev": ("dev", "Apply, run and follow every edit, on one screen."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from leanmq_topology.plan.changes import Plan, Removal, Write
 from leanmq_topology.topology.specs import Spec, digest
@@ -48,6 +48,8 @@ class Revision:
     commit: str | None = None
     removals: tuple[ResourceRemoval, ...] = ()
     """Routes, then queues, then messages: nothing goes before what needs it."""
+    actions: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Address -> what is done: `create`, `update`, or the name of a `Removal`. For the history."""
 
     @property
     def generation(self) -> int:
@@ -57,6 +59,28 @@ class Revision:
     def intent(self) -> str:
         """What the next apply is told if this one never ends."""
         return f"generation {self.generation} by {self.by}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastRevision:
+    """A revision as the namespace remembers it."""
+
+    generation: int
+    by: str
+    at_ms: int
+    """By the clock of who applied."""
+    commit: str | None
+    fingerprint: str
+    """Of the topology then, as clients compare it."""
+    summary: Mapping[str, int]
+    """How many resources had what done to them: `create`, `update`, `delete`, `drain`, `retain`."""
+    changes: Mapping[str, str]
+    """Address -> what was done, of as many as are remembered by name."""
+
+    @property
+    def changed(self) -> int:
+        """How many resources in all."""
+        return sum(self.summary.values())
 
 
 def build_revision(plan: Plan, *, owner: str, by: str, at_ms: int, commit: str | None) -> Revision:
@@ -84,6 +108,10 @@ def build_revision(plan: Plan, *, owner: str, by: str, at_ms: int, commit: str |
             )
             for change in sorted(plan.removed, key=_order, reverse=True)
         ),
+        actions={
+            **{change.address: change.action for change in plan.made},
+            **{change.address: change.step.value for change in plan.removed},
+        },
     )
 
 

@@ -128,6 +128,8 @@ SUCCESSES = [
     ("plan", "-f", "unapplied.yaml"),
     ("apply",),
     ("apply", "--dry-run", "-f", "unapplied.yaml"),
+    ("history",),
+    ("history", "--limit", "1"),
     ("send", "emails", "--example"),
     ("send", "emails", "@lines.ndjson", "--ndjson"),
     ("pub", "news", '{"text": "open"}'),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -76,10 +76,11 @@ class Applier(Protocol):
     def release_lock(self, lock: ApplyLock) -> Operation[bool]: ...
 
     def write_revision(
-        self, lock: ApplyLock, revision: Revision
+        self, lock: ApplyLock, revision: Revision, done: Collection[str] = ()
     ) -> Iterator[Operation[Written | NotEmpty | LockLost | OwnedByAnother]]:
         """The steps of one apply, each atomic and bounded, to be carried out in this order and to the end.
 
-        The last one makes the new generation visible and lets the lock go.
+        The last one makes the new generation visible, adds it to the history and lets the lock go. `done` is
+        what the steps before it did (`Written.addresses`), gathered by who carries them out meanwhile.
         """
         ...

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from leanmq_topology.brokers.protocol.operation import Operation
 from leanmq_topology.messages.codec import DeadLetter
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.plan.live_state import AppliedRecord, QueueState
 from leanmq_topology.topology.model import Queue
+
+if TYPE_CHECKING:
+    from leanmq_topology.plan.revision import PastRevision
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,10 @@ class OverdueStretch:
 class Inspector(Protocol):
     def read_record(self) -> Operation[AppliedRecord]:
         """The whole applied record."""
+        ...
+
+    def read_history(self, *, count: int) -> Operation[list[PastRevision]]:
+        """The latest `count` (at most 1,000) revisions that were applied, newest first."""
         ...
 
     def read_addresses(self, names: Sequence[str]) -> Operation[Mapping[str, Any]]:

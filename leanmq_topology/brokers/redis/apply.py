@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from leanmq_topology.brokers.protocol import ApplyLock, LockHeld, LockLost, NotEmpty, OwnedByAnother, Written
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
+from leanmq_topology.brokers.redis.history import MOST_REVISIONS, encode_changes
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
 from leanmq_topology.brokers.redis.record import (
     RECORD_FORMAT,
@@ -58,14 +59,16 @@ class RedisApplier:
     def release_lock(self, lock: ApplyLock) -> Call[bool]:
         return Call("release_lock", load_script("lock_release"), (self.keys.lock,), (lock.value,), bool)
 
-    def write_revision(self, lock: ApplyLock, revision: Revision) -> Iterator[Call[StepResult]]:
+    def write_revision(
+        self, lock: ApplyLock, revision: Revision, done: Collection[str]
+    ) -> Iterator[Call[StepResult]]:
         """Begin, chunks, removals, commit, encoded one by one: many queues never lie in memory twice."""
         yield self._begin(lock, revision)
         for chunk in _split(revision):
             yield self._write_chunk(lock, revision, chunk)
         for removal in revision.removals:
             yield self._remove(lock, revision, removal)
-        yield self._commit(lock, revision)
+        yield self._commit(lock, revision, done)
 
     def _begin(self, lock: ApplyLock, revision: Revision) -> Call[StepResult]:
         arguments = (
@@ -77,7 +80,7 @@ class RedisApplier:
             secrets.token_hex(8),
             revision.intent,
         )
-        keys = (self.keys.lock, self.keys.topology, self.keys.plan)
+        keys = (self.keys.lock, self.keys.topology, self.keys.plan, self.keys.history)
         return Call("apply_begin", load_script("apply_begin"), keys, arguments, _read_step)
 
     def _write_chunk(self, lock: ApplyLock, revision: Revision, chunk: _Chunk) -> Call[StepResult]:
@@ -124,7 +127,7 @@ class RedisApplier:
             lambda reply: _read_step(reply, Written((removal.address,)), removal.address),
         )
 
-    def _commit(self, lock: ApplyLock, revision: Revision) -> Call[StepResult]:
+    def _commit(self, lock: ApplyLock, revision: Revision, done: Collection[str]) -> Call[StepResult]:
         arguments = (
             lock.value,
             revision.base_generation,
@@ -132,8 +135,10 @@ class RedisApplier:
             revision.by,
             revision.at_ms,
             revision.commit or "",
+            encode_changes(revision, done),
+            MOST_REVISIONS,
         )
-        keys = (self.keys.lock, self.keys.topology, self.keys.plan)
+        keys = (self.keys.lock, self.keys.topology, self.keys.plan, self.keys.history)
         return Call("apply_commit", load_script("apply_commit"), keys, arguments, _read_step)
 
 

@@ -76,7 +76,7 @@ from leanmq_topology.topology.model import Queue
 
 if TYPE_CHECKING:
     from leanmq_topology.brokers.redis.apply import RedisApplier
-    from leanmq_topology.plan.revision import Revision
+    from leanmq_topology.plan.revision import PastRevision, Revision
 
 
 class RedisBroker:
@@ -262,6 +262,11 @@ class RedisBroker:
     def read_record(self) -> Call[AppliedRecord]:
         return self._inspector.read_record()
 
+    def read_history(self, *, count: int) -> Call[list[PastRevision]]:
+        from leanmq_topology.brokers.redis.history import read_history
+
+        return read_history(self.keys, count=count)
+
     def read_addresses(self, names: Sequence[str]) -> Call[Mapping[str, Any]]:
         return self._inspector.read_addresses(names)  # type: ignore[return-value]  # dict is a Mapping
 
@@ -394,6 +399,6 @@ class RedisBroker:
         return self._applier.release_lock(lock)
 
     def write_revision(
-        self, lock: ApplyLock, revision: Revision
+        self, lock: ApplyLock, revision: Revision, done: Collection[str] = ()
     ) -> Iterator[Call[Written | NotEmpty | LockLost | OwnedByAnother]]:
-        return self._applier.write_revision(lock, revision)
+        return self._applier.write_revision(lock, revision, done)
