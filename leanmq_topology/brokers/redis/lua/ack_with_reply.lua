@@ -19,12 +19,15 @@
 local call, stream, meta, producer = redis.call, KEYS[1], KEYS[2], KEYS[7]
 local group, id = ARGV[1], ARGV[3]
 
+local keeping = read_keeping(KEYS)
+if keeping.astray then
+  return keeping.astray
+end
 if not is_ours(stream, group, ARGV[2], id, tonumber(ARGV[4])) then
   local marker = call('GET', producer)
   return marker and read_sequence(marker) >= read_sequence(ARGV[9]) and 1 or 0
 end
 
-local keeping = read_keeping(KEYS)
 local added = add_reply(KEYS[6], ARGV[5], ARGV[6], ARGV[7], ARGV[8])
 if type(added) == 'table' then
   call('XACK', stream, group, '0-0')
