@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from leanmq_topology.brokers.protocol import Flush, Full, SendResult, Stale, Stored
+from leanmq_topology.brokers.protocol import Flush, Full, OutputsSent, Reply, SendResult, Stale, Stored
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
@@ -191,6 +191,17 @@ def test_a_flush_that_comes_late_is_not_stored_and_the_later_one_stays_known(
         send(stage, flush)
         assert stage.raw("GET", stage.keys.producer("p")) == marker
     assert ids(stage, "one") == ["a", "b"]
+
+
+@pytest.mark.parametrize("reply", [None, Reply("nobody", "a", "t", b"{}")], ids=["no reply", "reply"])
+def test_what_was_acknowledged_before_does_not_pass_for_a_later_send(stage: Stage, reply: Reply | None):
+    """Whatever a producer's marker is written by, the next script must know it for older."""
+    send(stage, flush_of(stage, "one", "a"))
+    acknowledging = Flush("p", 9, (), all_or_none=True)
+    acknowledged = stage.broker.ack_with_outputs("me", stage.fetch_one("one"), acknowledging, reply)
+    assert stage.carry(acknowledged) == OutputsSent(True)
+    assert send(stage, structs.replace(flush_of(stage, "one", "b"), sequence=10)) == [Stored("b", 1)]
+    assert ids(stage, "one") == ["b"]
 
 
 @pytest.mark.parametrize("target", ["one", "both"])

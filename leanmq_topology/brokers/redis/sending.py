@@ -31,7 +31,7 @@ def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
 
 def mark(flush: Flush) -> bytes:
     """What the marker of a producer holds after a flush without sends: its sequence, and no answers."""
-    return b"%d:\x90" % flush.sequence
+    return b"%b:\x90" % write_sequence(flush.sequence).encode()
 
 
 def attempt(keys: Keys, flush: Flush) -> Call[list[SendResult] | None]:
