@@ -4,7 +4,8 @@ One batch is under way at a time and what is decided meanwhile gathers behind it
 an acknowledgement costs a fraction of a command. After a large batch, acknowledgements gather for a little
 longer while more is sure to come: a batch costs the server six commands whatever its size. A batch that fails
 for want of a server is kept and tried again; every settlement may be repeated without harm. What takes more
-than that is an `Errand`.
+than that is an `Errand`; one that comes while nothing is under way leaves at once, as somebody may wait for
+its reply.
 """
 
 from __future__ import annotations
@@ -82,6 +83,12 @@ class Settlements:
         self._timer: asyncio.TimerHandle | None = None
         self._is_overdue = False
         self._is_cut_off = False
+        self._is_carrying = False
+        """A batch is under way."""
+        self._hurrying: _Running | None = None
+        """An errand that left at once, and its answer is not there yet."""
+        self._mistake: Exception | None = None
+        """Of ours, made beside `run`."""
 
     def acknowledge(self, queue: str, entry_ids: Sequence[str]) -> None:
         """Settle successes with the next batch."""
@@ -101,9 +108,13 @@ class Settlements:
         self._ring()
 
     def run_errand(self, errand: Errand) -> None:
-        """Begin with the next batch, and go on until it is over."""
-        self._errands.append(_Running(errand, self._producers.take()))
-        self._ring()
+        """Begin now or with the next batch, and go on until it is over."""
+        running = _Running(errand, self._producers.take())
+        if self._idle.is_set():
+            self._hurry(running)
+        else:
+            self._errands.append(running)
+            self._ring()
 
     async def drained(self) -> None:
         """Return when everything added so far, and since, has been carried out."""
@@ -117,23 +128,56 @@ class Settlements:
             await self._wake.wait()
             self._wake.clear()
             self._rung = False
+            if self._mistake is not None:
+                raise self._mistake
             if self._may_gather():
                 self._start_timer()
                 continue
+            self._is_carrying = True
             repeated = await self._carry_out(repeated=repeated)
+            self._is_carrying = False
             if self._done or self._gathered or self._errands:
                 self._ring()
             if self._is_cut_off:
                 await asyncio.sleep(pauses.seconds())
                 continue
             pauses.reset()
-            if not self._rung:
-                self._idle.set()
+            self._rest_if_done()
 
     def _ring(self) -> None:
         self._rung = True
         self._wake.set()
         self._idle.clear()
+
+    def _rest_if_done(self) -> None:
+        if not (self._rung or self._done or self._hurrying):
+            self._idle.set()
+
+    def _hurry(self, running: _Running) -> None:
+        """Begin an errand in this very turn of the loop, while nothing else is under way."""
+        self._hurrying = running
+        self._idle.clear()
+        try:
+            self._connection.begin(self._next_step(running), self._hear_hurrying)
+        except Exception as mistake:
+            self._hear_hurrying(mistake)
+
+    def _hear_hurrying(self, answer: Any) -> None:
+        """A success is all there is to say; with anything else it goes on with the next batch."""
+        running, self._hurrying = self._hurrying, None
+        assert running is not None
+        try:
+            goes_on = isinstance(answer, Exception) or not self._is_over(running, answer)
+        except Exception as mistake:
+            self._mistake, goes_on = mistake, True
+        if goes_on:
+            self._errands.append(running)
+            self._ring()
+        elif not self._is_carrying:
+            self._rest_if_done()
+
+    def _next_step(self, running: _Running) -> Operation[Any]:
+        return running.errand.operation(self._broker, self._consumer, running.producer)
 
     def _may_gather(self) -> bool:
         """Whether all there is to settle are acknowledgements that others will soon join."""
@@ -161,7 +205,7 @@ class Settlements:
         errands, self._errands = self._errands, []
         operations: list[Operation[Any]] = [each.operation for each in acknowledgements]
         operations += [each.operation for each in steps]
-        operations += [each.errand.operation(self._broker, self._consumer, each.producer) for each in errands]
+        operations += map(self._next_step, errands)
         answers = iter(await carry_out_all(self._connection, operations))
         self._is_cut_off = False
         put_off = [self._conclude_acknowledgement(each, next(answers), repeated) for each in acknowledgements]

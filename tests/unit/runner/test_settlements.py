@@ -80,8 +80,11 @@ class FakeConnection:
     gate: asyncio.Event | None = None
     telling: list[asyncio.Future[None]] = field(default_factory=list)
 
+    def begin(self, operation: Any, told: Told[Any]) -> None:
+        self.begin_all([(operation, told)])
+
     def begin_all(self, begun: Iterable[tuple[Any, Told[Any]]]) -> None:
-        self.telling = [asyncio.ensure_future(tell(self.execute(one), told)) for one, told in begun]
+        self.telling += [asyncio.ensure_future(tell(self.execute(one), told)) for one, told in begun]
 
     async def execute(self, operation: Asked) -> Any:
         self.seen.append(operation)
@@ -327,3 +330,92 @@ async def test_what_expired_is_told_apart_from_what_a_handler_discarded():
     [call] = at.connection.seen
     assert (call.name, len(call.items), call.expired) == ("discard", 2, {"1-0"})
     assert call.reasons["0-0"] == "old news"
+
+
+# -- errands -------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Walk:
+    """An errand of so many operations."""
+
+    delivered: Delivered
+    left: int = 1
+    mistake: Exception | None = None
+    heard: list[Any] = field(default_factory=list)
+
+    @property
+    def settled(self) -> bool:
+        return self.left == 0
+
+    def operation(self, broker: Any, consumer: str, producer: Any) -> Asked:
+        return Asked("walk", self.delivered.queue, (self.delivered,))
+
+    def take(self, answer: Any) -> bool:
+        if self.mistake is not None:
+            raise self.mistake
+        self.heard.append(answer)
+        self.left -= 1
+        return self.left == 0
+
+
+def begun(at: Settling) -> int:
+    """How many operations have been given to the connection."""
+    return len(at.connection.telling)
+
+
+async def test_an_errand_leaves_in_the_turn_it_comes_in_when_nothing_else_is_under_way():
+    async with settling() as at:
+        at.settlements.run_errand(Walk(delivered(1)))
+        assert begun(at) == 1
+        at.settlements.run_errand(Walk(delivered(2)))
+        at.settlements.run_errand(Walk(delivered(3)))
+        assert begun(at) == 1, "those behind it travel together"
+        await at.drained()
+        assert sorted(at.over) == ["1-0", "2-0", "3-0"]
+        at.settlements.run_errand(Walk(delivered(4)))
+        assert begun(at) == 4
+        await at.drained()
+
+
+async def test_an_errand_waits_for_its_turn_while_other_settlements_are_under_way():
+    async with settling(gate=asyncio.Event()) as at:
+        at.add(1, Done())
+        at.settlements.run_errand(Walk(delivered(2)))
+        assert begun(at) == 0
+        assert at.connection.gate is not None
+        at.connection.gate.set()
+        await at.drained()
+        assert at.over == ["1-0", "2-0"]
+
+
+async def test_nothing_is_drained_before_an_errand_that_left_at_once_is_over():
+    async with settling(gate=asyncio.Event()) as at:
+        at.settlements.run_errand(Walk(delivered(1)))
+        at.add(2, Done())
+        waiting = asyncio.create_task(at.settlements.drained())
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        assert at.connection.gate is not None
+        at.connection.gate.set()
+        async with asyncio.timeout(5):
+            await waiting
+        assert sorted(at.over) == ["1-0", "2-0"]
+
+
+async def test_an_errand_that_takes_several_steps_or_met_an_outage_goes_on(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(outage.Pauses, "seconds", lambda self: 0.0)
+    async with settling(failures=[BrokerUnavailableError("away")] * 2) as at:
+        errand = Walk(delivered(1), left=3)
+        at.settlements.run_errand(errand)
+        await at.drained()
+        assert (at.over, len(errand.heard), begun(at)) == (["1-0"], 3, 5)
+
+
+async def test_a_mistake_in_an_errand_that_left_at_once_ends_the_settling():
+    async with settling() as at:
+        at.settlements.run_errand(Walk(delivered(1), mistake=ZeroDivisionError("ours")))
+        async with asyncio.timeout(5):
+            with pytest.raises(ZeroDivisionError):
+                await at.task
