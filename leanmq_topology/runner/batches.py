@@ -133,6 +133,7 @@ class BatchRunners(Protocol):
     """Those who run batches: a crew of tasks or threads."""
 
     def give(self, units: Iterable[Batch], steps: Steps[Batch, Verdicts]) -> None: ...
+    def start(self) -> None: ...
     def take_back(self) -> list[Batch]: ...
     async def abort(self, grace_seconds: float) -> None: ...
 
@@ -182,8 +183,11 @@ class BatchCrew:
         return len(self._gathered) + self.running
 
     def give(self, messages: Iterable[Incoming], pipeline: Pipeline) -> None:
-        """Run these, in this order, as batches fill up."""
+        """Have these run once they are `start`ed, in this order, as batches fill up."""
         self._gathered.extend(zip(messages, repeat(pipeline), repeat(time.monotonic())))
+
+    def start(self) -> None:
+        """Run what was given and fills a batch."""
         self._send_off()
 
     def take_back(self) -> list[Incoming]:
@@ -210,10 +214,11 @@ class BatchCrew:
             due_in = since + self._wait_seconds - time.monotonic()
             if len(self._gathered) < self._size and due_in > 0:
                 self._look_again(due_in)
-                return
+                break
             batch = Batch(self._take(pipeline))
             self._open.add(batch)
             self._runners.give([batch], BatchSteps(pipeline))
+        self._runners.start()
 
     def _take(self, pipeline: Pipeline) -> list[Incoming]:
         """The next messages, up to a full batch, as long as they go by the same rules."""

@@ -54,6 +54,10 @@ class Crew(Protocol):
         ...
 
     def give(self, messages: Iterable[Incoming], pipeline: Pipeline) -> None: ...
+    def start(self) -> None:
+        """Run what was given: right now, if there is nothing to wait for."""
+        ...
+
     def take_back(self) -> list[Incoming]: ...
     async def abort(self, grace_seconds: float) -> None: ...
 
@@ -154,6 +158,15 @@ class Lane:
 
     def take(self, arrived: Sequence[Delivered | Undecodable]) -> None:
         """These were handed to this worker: have them run."""
+        self.take_in(arrived)
+        self.start()
+
+    def start(self) -> None:
+        """Run what was taken in: right now, if there is nothing to wait for."""
+        self.crew.start()
+
+    def take_in(self, arrived: Sequence[Delivered | Undecodable]) -> None:
+        """These were handed to this worker: they are run once they are `start`ed."""
         lease_ends = time.monotonic() + self.queue.visibility_timeout_ms / 1000
         self._tells_all = self._log.tells_all
         fresh = []
@@ -315,6 +328,7 @@ class Lane:
             message.finished = True
         if kept:
             self.crew.give(unstarted[:kept], self.pipeline)
+            self.crew.start()
         return len(unstarted) - kept
 
     def release(self, delivered: Delivered) -> None:

@@ -4,6 +4,9 @@ A crew is a few long-lived tasks, hired when they are first needed. One of them 
 for as long as the handler never really waits; when it does, the next member is woken to take the next
 message. So a message costs neither a task nor a wake-up of its own unless its handler waits.
 
+What arrives while members rest is run then and there, in the callback that brought it and in the name of one
+of them: the turns of the loop until a task goes on are worth more than the rest of a lone message's way.
+
 Every few milliseconds the loop gets its turn: what was decided leaves, what has arrived comes in, and more is
 asked for while what is at hand is run. So worker and server work at the same time.
 """
@@ -13,6 +16,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from asyncio.tasks import _enter_task as enter_task  # documented in "Extending asyncio"
+from asyncio.tasks import _leave_task as leave_task
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
@@ -50,10 +55,14 @@ class _Begun(NamedTuple):
 class _Member(Generic[U, V]):
     """One task of a crew, and what it runs at the moment."""
 
-    __slots__ = ("given_up", "steps", "task", "told_at", "unit")
+    __slots__ = ("begun", "bell", "given_up", "steps", "task", "told_at", "unit")
 
     def __init__(self) -> None:
         self.task: asyncio.Task[None] | None = None
+        self.bell: asyncio.Future[None] | None = None
+        """Ends its rest."""
+        self.begun: _Begun | None = None
+        """What it is to see through."""
         self.unit: U | None = None
         self.steps: Steps[U, V] | None = None
         self.told_at: float | None = None
@@ -90,10 +99,12 @@ class LoopCrew(Generic[U, V]):
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[U, Steps[U, V]]] = deque()
         self._members: set[_Member[U, V]] = set()
-        self._resting: list[asyncio.Future[None]] = []
+        self._resting: list[_Member[U, V]] = []
         self._running = 0
         self._turn_ends = 0.0
         self._loop_has_turned = True
+        self._is_in_turn = False
+        """Handlers are run through right now: this is called by what they lead to."""
         self._turned = turned
         self._aborting = False
         self._deadlines = Deadlines(limit_seconds, self._end_overdue)
@@ -112,8 +123,15 @@ class LoopCrew(Generic[U, V]):
         return len(self._waiting) + self._running
 
     def give(self, units: Iterable[U], steps: Steps[U, V]) -> None:
-        """Run these, in this order, as members get to them."""
+        """Have these run once they are `start`ed, in this order, as members get to them."""
         self._waiting.extend(zip(units, repeat(steps)))
+
+    def start(self) -> None:
+        """Run what was given: here and now in a mere callback, as far as members rest, else soon."""
+        if self._is_in_turn or not self._waiting:
+            return  # who runs through looks for more itself
+        if self._loop_has_turned and asyncio.current_task() is None:
+            self._run_here()
         self._wake_one()
 
     def take_back(self) -> list[U]:
@@ -136,13 +154,18 @@ class LoopCrew(Generic[U, V]):
         """Pass the baton: somebody has to look at what waits, unless all are busy."""
         if not self._waiting:
             return
-        while self._resting:
-            bell = self._resting.pop()
-            if not bell.done():
-                bell.set_result(None)
-                return
-        if len(self._members) < self._concurrency and not self._aborting:
+        if (member := self._take_rested()) is not None:
+            _ring(member)
+        elif len(self._members) < self._concurrency and not self._aborting:
             self._hire()
+
+    def _take_rested(self) -> _Member[U, V] | None:
+        """Who was cancelled as it rested is about to leave."""
+        while self._resting:
+            member = self._resting.pop()
+            if member.bell is not None and not member.bell.done():
+                return member
+        return None
 
     def _hire(self) -> None:
         member: _Member[U, V] = _Member()
@@ -170,18 +193,56 @@ class LoopCrew(Generic[U, V]):
             if is_fresh:
                 self._begin_turn()
             if not self._waiting:
-                await self._rest()
+                await self._rest(member)
             elif not is_fresh and time.monotonic() >= self._turn_ends:
                 await self._give_way()
-            elif (begun := self._run_through(task)) is not None:
-                await self._see_through(member, begun)
+            else:
+                member.begun = self._run_through(task)
+            if member.begun is not None:
+                await self._see_through(member)
             if task is not None and task.cancelling() and not self._aborting:
                 await _shake_off_cancellation(task)
 
-    async def _rest(self) -> None:
-        bell = self._loop.create_future()
-        self._resting.append(bell)
-        await bell
+    async def _rest(self, member: _Member[U, V]) -> None:
+        member.bell = self._loop.create_future()
+        self._resting.append(member)
+        try:
+            await member.bell
+        except asyncio.CancelledError as cancelled:
+            task = member.task
+            if member.begun is None or task is None:
+                raise
+            # Meant for the handler that was begun in its name: it is to feel it where it waits.
+            task.uncancel()
+            task.cancel(*cancelled.args)
+
+    def _run_here(self) -> None:
+        """Run for a turn in the name of members that rest."""
+        self._turn_ends = time.monotonic() + TURN_SECONDS
+        while (member := self._take_rested()) is not None:
+            self._run_for(member)
+            if not self._waiting or time.monotonic() >= self._turn_ends:
+                return
+
+    def _run_for(self, member: _Member[U, V]) -> None:
+        """A handler that waits is left to the member.
+
+        Its task is the current one meanwhile: what a handler finds, cancels and is cancelled by, from the
+        first step to the last.
+        """
+        task = member.task
+        assert task is not None  # it has rested
+        enter_task(self._loop, task)
+        try:
+            member.begun = self._run_through(task)
+        except Exception as mistake:
+            self._report_mistake(mistake)
+        finally:
+            leave_task(self._loop, task)
+        if member.begun is not None:
+            _ring(member)
+        else:
+            self._resting.append(member)
 
     def _begin_turn(self) -> None:
         """All members that the loop gives control before it has turned once more share this turn."""
@@ -200,17 +261,22 @@ class LoopCrew(Generic[U, V]):
     def _run_through(self, task: asyncio.Task[None] | None) -> _Begun | None:
         """Run one after the other until a handler waits, nothing does any more, or the turn is over."""
         self._running += 1
+        self._is_in_turn = True
         now = time.monotonic()
-        while True:
-            unit, steps = self._waiting.popleft()
-            begun = self._run(unit, steps, now)
-            if begun is not None:
-                return begun
-            now = time.monotonic()
-            if not self._waiting or now >= self._turn_ends or (task is not None and task.cancelling()):
-                self._running -= 1
-                self._turned()
-                return None
+        try:
+            while True:
+                unit, steps = self._waiting.popleft()
+                begun = self._run(unit, steps, now)
+                if begun is not None:
+                    return begun
+                now = time.monotonic()
+                if not self._waiting or now >= self._turn_ends or (task is not None and task.cancelling()):
+                    break
+        finally:
+            self._is_in_turn = False
+        self._running -= 1
+        self._turned()
+        return None
 
     def _run(self, unit: U, steps: Steps[U, V], now: float) -> _Begun | None:
         """Run a handler to its end, or until it waits: then what is left to be done."""
@@ -233,8 +299,10 @@ class LoopCrew(Generic[U, V]):
         self._finish(unit, verdict)
         return None
 
-    async def _see_through(self, member: _Member[U, V], begun: _Begun) -> None:
+    async def _see_through(self, member: _Member[U, V]) -> None:
         """A handler gave control back to the loop: the next may start, and this one be late from now on."""
+        begun, member.begun = member.begun, None
+        assert begun is not None
         unit = member.unit = begun.unit
         member.steps = begun.steps
         self._deadlines.watch()
@@ -296,6 +364,12 @@ class LoopCrew(Generic[U, V]):
         self._members.discard(member)
         self._finish(unit, steps.fail(unit, self._timed_out()))
         self._stuck(f"handler {self.name} goes on after its timeout although it was cancelled")
+
+
+def _ring(member: _Member[Any, Any]) -> None:
+    """End its rest, unless that is over."""
+    if member.bell is not None and not member.bell.done():
+        member.bell.set_result(None)
 
 
 async def _shake_off_cancellation(member: asyncio.Task[None]) -> None:

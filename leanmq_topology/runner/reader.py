@@ -3,7 +3,11 @@
 As long as there is little to do, one blocking read waits for all queues that have room. A queue with a
 backlog gets a read of its own beside it, so that it is asked for as much as it has room for while the others
 are asked for what they have: COUNT holds for every queue of a read, and one queue with little room must not
-throttle the rest. The next read is under way while what the last one brought is run.
+throttle the rest. The next read of a backlog is under way while what the last one brought is run.
+
+An answer is taken in, and run as far as nothing waits, in the very callback that its bytes come in with, and
+the next read leaves from there: a message on its own waits for no turn of the loop. The task only begins, and
+sees to what has failed.
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ import contextlib
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Receiver, carry_out_all
+from leanmq_topology.brokers.protocol import AsyncConnection, Operation, Receiver
 from leanmq_topology.errors import BrokerError, BrokerUnavailableError, TopologyNotAppliedError
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.runner.lane import Lane
@@ -48,7 +53,7 @@ class Read:
     block_ms: int
 
 
-def plan_reads(lanes: Sequence[Lane]) -> list[Read]:
+def plan_reads(lanes: Iterable[Lane]) -> list[Read]:
     """What to ask the server for next; empty when no queue has room."""
     hungry = [lane for lane in lanes if lane.hungry]
     busy = [lane for lane in hungry if lane.backlogged]
@@ -78,7 +83,19 @@ class Reader:
         self._lanes = {lane.name: lane for lane in lanes}
         self._outage, self._look_soon = outage, look_soon
         self._said = ""
+        self._pauses = Pauses()
         self._room = asyncio.Event()
+        self._over: asyncio.Future[None] | None = None
+        """Reads follow one another until this is done."""
+        self._unheard = 0
+        """Of the reads under way how many have no answer yet."""
+        self._failed: Exception | None = None
+        """What the first of them that failed met."""
+        self._fed: list[Lane] = []
+        """Lanes for which they have brought something."""
+        self._fetch: Operation[Arrived] | None = None
+        self._fetches: tuple[Sequence[str], int, int] | None = None
+        """What was asked for last, and what it stands for: most often the same is asked for again."""
         self._left_out: Sequence[Lane] = ()
         self.read_at: float | None = None
         """When the last read was answered, in monotonic seconds."""
@@ -90,27 +107,22 @@ class Reader:
 
     async def run(self) -> None:
         """Read until told to stop."""
-        pauses = Pauses()
         while not self._stopping:
             try:
                 if self._suspect:
                     await self._recover()
                     self._outage.end()
-                await self._read_once()
+                await self._read_on()
             except BrokerUnavailableError as failure:
                 self._suspect = True
                 self._outage.begin(failure)
-                await asyncio.sleep(pauses.seconds())
+                await asyncio.sleep(self._pauses.seconds())
             except TopologyNotAppliedError as failure:
                 self._suspend(failure)
-                await asyncio.sleep(pauses.seconds())
+                await asyncio.sleep(self._pauses.seconds())
             except BrokerError as failure:
                 self._report(failure)
-                await asyncio.sleep(pauses.seconds())
-            else:
-                self._said = ""
-                self._outage.end()
-                pauses.reset()
+                await asyncio.sleep(self._pauses.seconds())
 
     async def stop(self, running: asyncio.Task[None]) -> None:
         """End the read that waits; return when `running` (the task of `run`) is over.
@@ -149,27 +161,75 @@ class Reader:
     def _unblocked(self, task: asyncio.Task[bool]) -> None:
         self._unblocking = None
 
-    async def _read_once(self) -> None:
-        reads = plan_reads(list(self._lanes.values()))
+    async def _read_on(self) -> None:
+        """Read as long as there is room, waiting for some first. Raises what a read failed with."""
+        reads = self._plan()
         if not reads:
             await self._wait_for_room()
             return
-        asked = {lane.name for read in reads for lane in read.lanes}
-        self._left_out = [lane for lane in self._lanes.values() if lane.name not in asked]
-        self._waiting = reads[0].block_ms > 0
+        self._over = asyncio.get_running_loop().create_future()
+        self._begin(reads)
         try:
-            answers = await self._fetch(reads)
-            self.read_at = time.monotonic()
+            await self._over
         finally:
             self._waiting = False
-        failures = []
-        for read, arrived in zip(reads, answers, strict=True):
-            if isinstance(arrived, Exception):
-                failures.append(arrived)
+
+    def _plan(self) -> list[Read]:
+        lanes = self._lanes.values()
+        reads = plan_reads(lanes)
+        asked = {lane.name for read in reads for lane in read.lanes}
+        self._left_out = [lane for lane in lanes if lane.name not in asked]
+        return reads
+
+    def _begin(self, reads: Sequence[Read]) -> None:
+        """Have these leave in one write. One that fails does not take along what others bring."""
+        self._unheard, self._failed = len(reads), None
+        self._waiting = reads[0].block_ms > 0
+        self._connection.begin_all([(self._fetch_for(read), partial(self._hear, read)) for read in reads])
+
+    def _hear(self, read: Read, answer: Arrived | Exception) -> None:
+        """Called in the turn of the loop in which it comes in. A mistake made here ends the task."""
+        if self._over is None or self._over.done():
+            return
+        try:
+            self._unheard -= 1
+            if isinstance(answer, Exception):
+                self._failed = self._failed or answer
             else:
-                self._hand_out(read, arrived)
-        if failures:
-            raise failures[0]
+                self._take_in(read, answer)
+            if not self._unheard:
+                self._waiting = False
+                self._run_and_ask(self._over)
+        except Exception as mistake:
+            if self._over.done():
+                raise
+            self._over.set_exception(mistake)
+
+    def _run_and_ask(self, over: asyncio.Future[None]) -> None:
+        """Run what has come, then ask for more; the other way round where much has come."""
+        fed, self._fed = self._fed, []
+        if len(fed) == 1 and not fed[0].backlogged:
+            fed.pop().start()
+        if self._failed is None:
+            self._note_success()
+            self._ask(over)
+        else:
+            over.set_exception(self._failed)
+        for lane in fed:
+            lane.start()
+
+    def _ask(self, over: asyncio.Future[None]) -> None:
+        reads = () if self._stopping else self._plan()
+        if reads:
+            self._begin(reads)
+        else:
+            over.set_result(None)
+
+    def _note_success(self) -> None:
+        self.read_at = time.monotonic()
+        self._said = ""
+        self._outage.end()
+        self._pauses.reset()
 
     async def _wait_for_room(self) -> None:
         self._room.clear()
@@ -192,17 +252,14 @@ class Reader:
             self._said = failure.message
             logger.error("reading failed: %s", failure, extra={"event": "read_failed"})
 
-    async def _fetch(self, reads: Sequence[Read]) -> Sequence[Arrived | Exception]:
-        """Carry the reads out, in one write. One that failed does not take along what others brought."""
-        operations = [
-            self._broker.fetch(
-                [lane.name for lane in read.lanes], self._consumer, count=read.count, block_ms=read.block_ms
-            )
-            for read in reads
-        ]
-        return await carry_out_all(self._connection, operations)
+    def _fetch_for(self, read: Read) -> Operation[Arrived]:
+        asked = [lane.name for lane in read.lanes], read.count, read.block_ms
+        if self._fetch is None or self._fetches != asked:
+            names, count, block_ms = self._fetches = asked
+            self._fetch = self._broker.fetch(names, self._consumer, count=count, block_ms=block_ms)
+        return self._fetch
 
-    def _hand_out(self, read: Read, arrived: Arrived) -> None:
+    def _take_in(self, read: Read, arrived: Arrived) -> None:
         by_queue: Mapping[str, Arrived] = {read.lanes[0].name: arrived}
         if len(read.lanes) > 1:
             by_queue = _sort_by_queue(arrived)
@@ -210,7 +267,8 @@ class Reader:
             brought = by_queue.get(lane.name, ())
             lane.backlogged = len(brought) >= read.count
             if brought:
-                lane.take(brought)
+                lane.take_in(brought)
+                self._fed.append(lane)
 
     async def _recover(self) -> None:
         """Take in what was handed to us in an answer that never came."""

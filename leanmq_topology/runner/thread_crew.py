@@ -80,6 +80,9 @@ class ThreadCrew(Generic[U, V]):
         while len(self._threads) < min(self._concurrency, len(self._open)):
             self._hire()
 
+    def start(self) -> None:
+        """Threads begin by themselves with what they are given."""
+
     def take_back(self) -> list[U]:
         """What was given and not yet started; it will not be."""
         unstarted = []

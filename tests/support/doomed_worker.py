@@ -12,11 +12,11 @@ from leanmq_topology.runner.lane import Lane
 
 
 def die(lane: Lane, arrived: Sequence[Any]) -> None:
-    """In the place of `Lane.take`."""
+    """In the place of `Lane.take_in`."""
     if arrived:
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    Lane.take = die  # type: ignore[method-assign]
+    Lane.take_in = die  # type: ignore[method-assign]
     main()

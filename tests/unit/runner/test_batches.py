@@ -101,6 +101,7 @@ class Shift:
             message.data = number
             messages.append(message)
         self.crew.give(messages, pipeline or self.pipeline)
+        self.crew.start()
 
     async def until_over(self, count: int) -> None:
         async with asyncio.timeout(20):

@@ -5,7 +5,8 @@ import itertools
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import pytest
 
@@ -16,6 +17,8 @@ from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.loop_crew import LoopCrew
 from leanmq_topology.runner.pipeline import Pipeline, Verdict
 from leanmq_topology.topology.model import OnFalse, Queue
+
+T = TypeVar("T")
 
 seen: ContextVar[int] = ContextVar("seen", default=0)
 
@@ -65,6 +68,7 @@ class Shift:
             message.data = number
             messages.append(message)
         self.crew.give(messages, self.pipeline)
+        self.crew.start()
         return messages
 
     async def until_over(self, count: int) -> None:
@@ -296,6 +300,181 @@ async def test_a_mistake_beside_the_handler_is_reported_and_the_others_are_run()
     shift.give(0, 1, 2)
     await shift.until_over(2)
     assert [number for number, _ in shift.finished] == [0, 2]
+    assert shift.stuck == ["what runs handler charge failed (KeyError)"]
+
+
+async def at_rest(handler: Callable[[int], Coroutine[Any, Any, Any]], members: int = 1) -> Shift:
+    """A crew whose members are hired and wait for something to do. Of what that took nothing is left."""
+
+    async def warm_up(number: int) -> None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    shift = Shift(warm_up, concurrency=members)
+    shift.give(*range(members))
+    await shift.until_over(members)
+    await asyncio.sleep(0)
+    shift.finished.clear()
+    shift.pipeline = replace(shift.pipeline, invoke=lambda offer, client: handler(offer.data))
+    return shift
+
+
+async def in_callback(step: Callable[[], T]) -> T:
+    """What it gives when the loop calls it, which no task does."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def call() -> None:
+        try:
+            done.set_result(step())
+        except Exception as failure:
+            done.set_exception(failure)
+
+    loop.call_soon(call)
+    return await done
+
+
+async def test_what_a_callback_brings_is_run_before_it_returns():
+    async def handler(number: int) -> None:
+        pass
+
+    shift = await at_rest(handler)
+
+    def bring() -> list[int]:
+        shift.give(1, 2)
+        return [number for number, _ in shift.finished]
+
+    assert await in_callback(bring) == [1, 2]
+    assert await in_callback(bring) == [1, 2, 1, 2]
+
+
+async def test_handlers_that_wait_are_begun_in_a_callback_too_as_far_as_members_rest():
+    begun, gate = [], asyncio.Event()
+
+    async def handler(number: int) -> None:
+        begun.append(number)
+        await gate.wait()
+
+    shift = await at_rest(handler, members=2)
+
+    def bring() -> list[int]:
+        shift.give(1, 2, 3)
+        return begun.copy()
+
+    assert await in_callback(bring) == [1, 2]
+    assert (shift.crew.running, shift.crew.unstarted) == (2, 1)
+    gate.set()
+    await shift.until_over(3)
+
+
+async def test_a_callback_runs_no_longer_than_a_turn(short_turns: None):
+    async def handler(number: int) -> None:
+        pass
+
+    shift = await at_rest(handler)
+
+    def bring() -> int:
+        shift.give(1, 2, 3)
+        return len(shift.finished)
+
+    assert await in_callback(bring) == 1
+    await shift.until_over(3)
+
+
+async def test_a_handler_begun_in_a_callback_has_one_task_from_its_first_step_to_its_last():
+    """`asyncio.timeout` and task groups cancel the task that they were entered in."""
+    tasks = []
+
+    async def handler(number: int) -> None:
+        tasks.append(asyncio.current_task())
+        await asyncio.sleep(0)
+        tasks.append(asyncio.current_task())
+
+    shift = await at_rest(handler)
+    await in_callback(lambda: shift.give(1))
+    await shift.until_over(1)
+    assert tasks[0] is not None
+    assert tasks[0] is tasks[1]
+
+
+async def test_a_handler_begun_in_a_callback_feels_that_its_time_is_up_before_its_task_goes_on():
+    felt, left = list[str](), list[int]()
+
+    async def wait_for_ever(number: int) -> None:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            left.append(number)
+
+    async def handler(number: int) -> None:
+        try:
+            async with asyncio.timeout(0):
+                await asyncio.gather(wait_for_ever(1), wait_for_ever(2))
+        except TimeoutError:
+            felt.append("too late")
+
+    shift = await at_rest(handler)
+    for _ in range(2):
+        await in_callback(lambda: shift.give(1))
+        await shift.until_over(1)
+        assert shift.outcomes.pop() is Done
+        shift.finished.clear()
+    assert felt == ["too late"] * 2
+    assert left == [1, 2] * 2, "what it waited for was cancelled with it"
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_handler_that_cancels_its_task_in_a_callback_harms_only_itself(waits: bool):
+    async def handler(number: int) -> None:
+        if number == 0:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+        await asyncio.sleep(0) if number or waits else None
+
+    shift = await at_rest(handler)
+    await in_callback(lambda: shift.give(0, 1))
+    await in_callback(lambda: shift.give(2))
+    await shift.until_over(3)
+    assert shift.outcomes == [RetryLater if waits else Done, Done, Done]
+
+
+async def test_a_handler_begun_in_a_callback_is_interrupted_by_an_abort_that_comes_next():
+    async def handler(number: int) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    shift = await at_rest(handler)
+    aborting = await in_callback(lambda: (shift.give(1), asyncio.ensure_future(shift.crew.abort(1)))[1])
+    await aborting
+    await shift.until_over(1)
+    assert [verdict.outcome.failure.type for _, verdict in shift.finished] == ["Retry"]
+
+
+async def test_nothing_is_begun_in_a_callback_once_the_crew_is_told_to_end():
+    async def handler(number: int) -> None:
+        raise AssertionError
+
+    shift = await at_rest(handler)
+    aborting = asyncio.ensure_future(shift.crew.abort(1))
+    await asyncio.sleep(0)
+    await in_callback(lambda: shift.give(1))
+    await aborting
+    assert (shift.crew.unstarted, shift.finished) == (1, [])
+
+
+async def test_a_mistake_in_a_callback_is_reported_and_the_others_are_run():
+    async def handler(number: int) -> None:
+        pass
+
+    def stumble(message: Incoming) -> None:
+        if message.data == 1:
+            raise KeyError("a mistake")
+
+    shift = await at_rest(handler)
+    shift.pipeline = replace(shift.pipeline, gates=(stumble,))
+    await in_callback(lambda: shift.give(1, 2))
+    await shift.until_over(1)
+    assert [number for number, _ in shift.finished] == [2]
     assert shift.stuck == ["what runs handler charge failed (KeyError)"]
 
 

@@ -51,6 +51,7 @@ async def run(crew_kind: Callable[..., Any], handler: Callable[[Any], Any], *num
         for n in numbers
     ]
     crew.give(messages, pipeline)
+    crew.start()
     async with asyncio.timeout(PATIENCE_SECONDS):
         await over.wait()
     await crew.abort(1)

@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from leanmq_topology.brokers.protocol import Told, tell
+from leanmq_topology.errors import TopologyNotAppliedError
 from leanmq_topology.messages.envelope import Delivered, Envelope
 from leanmq_topology.runner.prefetch import LARGEST
 from leanmq_topology.runner.reader import BLOCK_MS, LARGEST_READ, Reader, plan_reads
@@ -86,9 +89,108 @@ async def test_what_a_read_still_brings_when_it_is_ended_is_not_left_behind():
     server: Any = Server(last)
     taken: list[Delivered] = []
     queue = lane("a", 8)
-    queue.take = taken.extend
+    queue.take_in, queue.start = taken.extend, lambda: None
     reader = Reader(server, server, server, "me", [queue], Outage(), lambda: None)
     running = asyncio.create_task(reader.run())
     await server.waits.wait()
     await reader.stop(running)
     assert taken == [last]
+
+
+class Line:
+    """A reader's connection. What was asked stays unanswered until somebody tells the answers."""
+
+    connection_id = 1
+
+    def __init__(self, way: list[str]) -> None:
+        self._way = way
+        self.told: list[Told[Any]] = []
+        self.asked = asyncio.Event()
+
+    def fetch(self, queues: list[str], consumer: str, *, count: int, block_ms: int) -> str:
+        return " ".join(queues)
+
+    def end_fetch(self, connection_id: int) -> str:
+        return "end"
+
+    def begin_all(self, begun: Iterable[tuple[str, Told[Any]]]) -> None:
+        for operation, told in begun:
+            self._way.append(f"ask for {operation}")
+            self.told.append(told)
+        self.asked.set()
+
+    async def execute(self, operation: str) -> bool:
+        await self.answer(*([] for _ in self.told))
+        return True
+
+    async def answer(self, *answers: Any) -> None:
+        """In a callback, as what arrives on a socket is told."""
+        told, self.told = self.told, []
+
+        def tell_all() -> None:
+            for one, answer in zip(told, answers, strict=True):
+                one(answer)
+
+        done = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(lambda: done.set_result(tell_all()))
+        await done
+
+
+def delivered(queue: str, number: int = 1) -> Delivered:
+    return Delivered(queue, f"{number}-0", Envelope("m", "t", b"{}"))
+
+
+def noting_lane(way: list[str], name: str, room: int = 8, *, backlogged: bool = False) -> Any:
+    noting = lane(name, room, backlogged=backlogged)
+    noting.take_in = lambda brought: way.append(f"take {len(brought)} of {name}")
+    noting.start = lambda: way.append(f"run {name}")
+    return noting
+
+
+async def reading(line: Any, *lanes: Any) -> tuple[Reader, asyncio.Task[None]]:
+    reader = Reader(line, line, line, "me", lanes, Outage(), lambda: None)
+    running = asyncio.create_task(reader.run())
+    await line.asked.wait()
+    return reader, running
+
+
+async def test_a_lone_message_is_run_in_the_turn_it_comes_in_before_more_is_asked_for():
+    way: list[str] = []
+    line = Line(way)
+    reader, running = await reading(line, noting_lane(way, "a"), noting_lane(way, "b"))
+    await line.answer([delivered("a")])
+    assert way == ["ask for a b", "take 1 of a", "run a", "ask for a b"]
+    await reader.stop(running)
+
+
+async def test_more_of_a_backlog_is_asked_for_before_the_last_of_it_is_run():
+    way: list[str] = []
+    line = Line(way)
+    reader, running = await reading(line, noting_lane(way, "a", room=2))
+    await line.answer([delivered("a", 1), delivered("a", 2)])
+    assert way == ["ask for a", "take 2 of a", "ask for a", "run a"]
+    await reader.stop(running)
+
+
+async def test_a_read_that_fails_does_not_take_along_what_another_brought():
+    way: list[str] = []
+    line, outage = Line(way), TopologyNotAppliedError(["queues.a"], namespace="shop")
+    gone = noting_lane(way, "a", backlogged=True)
+    suspended: list[float] = []
+    gone.suspend = suspended.append
+    reader, running = await reading(line, gone, noting_lane(way, "b"))
+    await line.answer(outage, [delivered("b")])
+    assert way == ["ask for a", "ask for b", "take 1 of b", "run b"]
+    await asyncio.sleep(0)
+    assert suspended
+    await reader.stop(running)
+
+
+async def test_a_mistake_with_what_was_read_ends_the_reader():
+    line = Line([])
+    broken = noting_lane([], "a")
+    broken.take_in = lambda brought: brought[7]
+    _, running = await reading(line, broken)
+    await line.answer([delivered("a")])
+    with pytest.raises(IndexError):
+        await running
