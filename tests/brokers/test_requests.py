@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from leanmq_topology import Decline, Discard, Message, Reject, Retry, connect, connect_sync
+from leanmq_topology import Decline, Discard, Message, Reject, Retry, SyncClient, connect, connect_sync
 from leanmq_topology.brokers.protocol import Flush, Operation, Reply
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.client import requesting_tasks
@@ -110,17 +110,25 @@ def reach_again(proxy: ChaosProxy) -> None:
     proxy.lose_requests(0, to=b"")
 
 
+def get_to_know(client: SyncClient, known: str) -> None:
+    """Of what a first request asks for, so much beforehand: each step may be the one that meets an outage."""
+    if known != "nothing":
+        client.read_destination("ask")
+    if known in ("inbox", "old inbox", "all"):
+        client._requester.open(time.monotonic() + PATIENCE_SECONDS)
+    if known == "old inbox":
+        client._requester._box._kept_at = time.monotonic() - 3600
+    if known == "all":
+        with pytest.raises(RequestTimeoutError):
+            client.request("ask", {"n": 1}, timeout=0.05)
+
+
 @pytest.mark.parametrize("known", ["nothing", "route", "inbox", "old inbox"])
 def test_a_blocking_request_in_an_outage_ends_in_its_time_and_so_does_closing(here: Here, known: str):
     place = here()
     with ChaosProxy(place.server.socket_path) as proxy:
         with connect_sync(place.topology, url=proxy.url) as client:
-            if known != "nothing":
-                client.read_destination("ask")
-            if known in ("inbox", "old inbox"):
-                client._requester.open(time.monotonic() + PATIENCE_SECONDS)
-            if known == "old inbox":
-                client._requester._box._kept_at = time.monotonic() - 3600
+            get_to_know(client, known)
             cut_off(proxy)
             began = time.monotonic()
             with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
@@ -133,13 +141,7 @@ def test_a_blocking_request_to_a_server_that_says_nothing_ends_in_its_time(here:
     place = here()
     with ChaosProxy(place.server.socket_path) as proxy:
         with connect_sync(place.topology, url=proxy.url) as client:
-            if known != "nothing":
-                client.read_destination("ask")
-            if known in ("inbox", "all"):
-                client._requester.open(time.monotonic() + PATIENCE_SECONDS)
-            if known == "all":
-                with pytest.raises(RequestTimeoutError):
-                    client.request("ask", {"n": 1}, timeout=0.05)
+            get_to_know(client, known)
             proxy.hold_answers()
             began = time.monotonic()
             with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):

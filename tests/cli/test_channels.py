@@ -9,7 +9,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +16,9 @@ import pytest
 from leanmq_topology import connect_sync
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-from leanmq_topology.cli.main import main
 from leanmq_topology.cli.session.publishing import Publishing
 from leanmq_topology.topology.model import Topology
-from tests.support.commands import LEANMQ, own_environ
+from tests.support.commands import LEANMQ, Ended, leanmq_here, own_environ
 from tests.support.factories import run, write_topology
 from tests.support.servers import Server
 
@@ -49,20 +47,17 @@ def file(valkey: Server, namespace: str, tmp_path: Path) -> Path:
     return made
 
 
-Call = Callable[..., SimpleNamespace]
+Call = Callable[..., Ended]
 
 
 @pytest.fixture
 def leanmq(file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    def call(*words: str, stdin: str | io.StringIO = "") -> SimpleNamespace:
+    def call(*words: str, stdin: str | io.StringIO = "") -> Ended:
         if isinstance(stdin, str):
             monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
         else:
             monkeypatch.setattr("sys.stdin", stdin)
-        with pytest.raises(SystemExit) as ended:
-            main([*words, "-f", str(file)])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=ended.value.code, out=out, err=err)
+        return leanmq_here(capsys, *words, "-f", str(file))
 
     return call
 

@@ -15,12 +15,12 @@ from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.cli import approval
-from leanmq_topology.cli.main import main
 from leanmq_topology.messages.codec import FIELDS, decode_fields, encode_failure, encode_fields
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.operations.dead_letters import Pace
 from leanmq_topology.topology.model import Topology
+from tests.support.commands import Ended, leanmq_here
 from tests.support.factories import run, write_topology
 from tests.support.servers import Server
 
@@ -89,19 +89,12 @@ def shop(valkey: Server, namespace: str, tmp_path: Path) -> Iterator[Shop]:
     admin.close()
 
 
-Leanmq = Callable[..., SimpleNamespace]
+Leanmq = Callable[..., Ended]
 
 
 @pytest.fixture
 def leanmq(shop: Shop, capsys: pytest.CaptureFixture[str]) -> Leanmq:
-    def call(*words: str) -> SimpleNamespace:
-        with pytest.raises(SystemExit) as ended:
-            main([*words, "-f", str(shop.file)])
-        out, err = capsys.readouterr()
-        answer = json.loads(out) if "json" in words and out else None
-        return SimpleNamespace(code=ended.value.code, out=out, err=err, json=answer)
-
-    return call
+    return lambda *words: leanmq_here(capsys, *words, "-f", str(shop.file))
 
 
 def ids(envelopes: Sequence[Envelope]) -> list[str]:

@@ -20,12 +20,11 @@ import pytest
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import Keys
-from leanmq_topology.cli.main import main
 from leanmq_topology.cli.sending_lines import LINES_A_STEP
 from leanmq_topology.messages.codec import decode_fields
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.topology.model import Topology
-from tests.support.commands import LEANMQ, own_environ
+from tests.support.commands import LEANMQ, Ended, leanmq_here, own_environ
 from tests.support.factories import run, write_topology
 from tests.support.servers import Server
 
@@ -75,18 +74,12 @@ def shop(valkey: Server, namespace: str, tmp_path: Path) -> Iterator[Shop]:
     admin.close()
 
 
-Send = Callable[..., SimpleNamespace]
+Send = Callable[..., Ended]
 
 
 @pytest.fixture
 def send(shop: Shop, capsys: pytest.CaptureFixture[str]) -> Send:
-    def call(*words: str) -> SimpleNamespace:
-        with pytest.raises(SystemExit) as ended:
-            main(["send", *words, "-f", str(shop.file)])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=ended.value.code, out=out, err=err)
-
-    return call
+    return lambda *words: leanmq_here(capsys, "send", *words, "-f", str(shop.file))
 
 
 def test_the_id_alone_is_printed_and_the_message_is_stored(shop: Shop, send: Send):

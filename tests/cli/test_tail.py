@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -19,13 +18,12 @@ from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
-from leanmq_topology.cli.main import main
 from leanmq_topology.messages.codec import FIELDS, encode_failure, encode_fields
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.messages.outcome import Failure
 from leanmq_topology.operations.queues import purge_queue
 from leanmq_topology.topology.model import Topology
-from tests.support.commands import LEANMQ, own_environ
+from tests.support.commands import LEANMQ, Ended, leanmq_here, own_environ
 from tests.support.factories import run, write_topology
 from tests.support.servers import Server
 
@@ -71,18 +69,12 @@ def shop(server: Server, namespace: str, tmp_path: Path) -> Iterator[Shop]:
     admin.close()
 
 
-Leanmq = Callable[..., SimpleNamespace]
+Leanmq = Callable[..., Ended]
 
 
 @pytest.fixture
 def leanmq(shop: Shop, capsys: pytest.CaptureFixture[str]) -> Leanmq:
-    def call(*words: str) -> SimpleNamespace:
-        with pytest.raises(SystemExit) as ended:
-            main([*words, "-f", str(shop.file)])
-        out, err = capsys.readouterr()
-        return SimpleNamespace(code=ended.value.code, out=out, err=err)
-
-    return call
+    return lambda *words: leanmq_here(capsys, *words, "-f", str(shop.file))
 
 
 class Following:
@@ -217,9 +209,9 @@ def test_a_mistake_is_named_and_how_to_mend_it(leanmq: Leanmq, words: tuple[str,
     assert said in done.err
 
 
-def test_where_nothing_was_applied_there_is_nothing_to_follow(server: Server, tmp_path: Path, namespace: str):
+def test_where_nothing_was_applied_there_is_nothing_to_follow(
+    server: Server, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
+):
     file = tmp_path / "topology.yaml"
     file.write_text(TOPOLOGY.format(namespace=namespace, url=server.url))
-    with pytest.raises(SystemExit) as ended:
-        main(["tail", "-f", str(file)])
-    assert ended.value.code == 4
+    assert leanmq_here(capsys, "tail", "-f", str(file)).code == 4

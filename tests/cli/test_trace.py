@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -14,9 +12,9 @@ from leanmq_topology import SyncClient, connect_sync
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import Keys
-from leanmq_topology.cli.main import main
 from leanmq_topology.client.consuming.blocking import SyncDelivery
 from leanmq_topology.topology.model import Topology
+from tests.support.commands import Ended, leanmq_here
 from tests.support.factories import run, write_topology
 from tests.support.servers import Server
 
@@ -59,19 +57,12 @@ def shop(server: Server, namespace: str, tmp_path: Path) -> Iterator[Shop]:
     admin.close()
 
 
-Leanmq = Callable[..., SimpleNamespace]
+Leanmq = Callable[..., Ended]
 
 
 @pytest.fixture
 def leanmq(shop: Shop, capsys: pytest.CaptureFixture[str]) -> Leanmq:
-    def call(*words: str) -> SimpleNamespace:
-        with pytest.raises(SystemExit) as ended:
-            main([*words, "-f", str(shop.file)])
-        out, err = capsys.readouterr()
-        answer = json.loads(out) if "json" in words and out else None
-        return SimpleNamespace(code=ended.value.code, out=out, err=err, json=answer)
-
-    return call
+    return lambda *words: leanmq_here(capsys, *words, "-f", str(shop.file))
 
 
 def places(leanmq: Leanmq, id: str, *words: str) -> list[tuple[str, str]]:

@@ -7,8 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+import pytest
+
+from leanmq_topology.cli.main import main
 
 LEANMQ = (sys.executable, "-m", "leanmq_topology.cli.main")
 Done = subprocess.CompletedProcess[str]
@@ -34,6 +39,27 @@ def leanmq(
         timeout=60,
         check=False,
     )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that was run in the process of its test."""
+
+    code: object
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def leanmq_here(capsys: pytest.CaptureFixture[str], *words: str) -> Ended:
+    """Run one command to its end without a process of its own."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    out, err = capsys.readouterr()
+    return Ended(ended.value.code, out, err)
 
 
 def own_environ(url: str | None = None) -> dict[str, str]:
