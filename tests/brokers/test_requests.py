@@ -743,27 +743,27 @@ async def test_an_inbox_that_is_deleted_while_it_is_read_keeps_nobody_waiting(he
 async def test_a_read_stays_under_way_for_those_who_ask_together_and_ends_when_there_is_none(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(requesting_tasks, "LONGEST_READ_MS", 200)
+    monkeypatch.setattr(requesting_tasks, "LONGEST_READ_MS", 600)
     place = here()
 
     async def handler(data: list[dict[str, int]]) -> list[dict[str, int]]:
-        return data  # both are answered in one write
+        return data  # one is answered at once, the two others together
 
-    async with answering(place, handler, batch=Batch(size=2, wait_ms=20_000)), place.client() as client:
+    async with answering(place, handler, batch=Batch(size=3, wait_ms=20_000)), place.client() as client:
 
-        async def ask_two() -> None:
-            asked = [client.request("ask", {"n": n}, timeout=LONG) for n in (1, 2)]
-            assert await asyncio.gather(*asked) == [{"n": 1}, {"n": 2}]
+        async def ask_three() -> None:
+            asked = [client.request("ask", {"n": n}, timeout=LONG) for n in (1, 2, 3)]
+            assert await asyncio.gather(*asked) == [{"n": 1}, {"n": 2}, {"n": 3}]
 
-        await ask_two()
+        await ask_three()
         await asyncio.sleep(0.05)
         assert client._requester._is_reading
-        await ask_two()
+        await ask_three()
         deadline = time.monotonic() + PATIENCE_SECONDS
         while client._requester._is_reading and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         assert not client._requester._is_reading
-        await ask_two()
+        await ask_three()
 
 
 async def test_an_inbox_is_trimmed_behind_its_reader_and_lives_for_a_time(here: Here):
