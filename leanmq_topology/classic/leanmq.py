@@ -181,6 +181,10 @@ class LeanMQ:
         """What is there now, at most `count`, to be settled by its own verbs (`ack`, `nack`, `reject`…)."""
         return self._line.take(queue._queue, count, named=queue.name)
 
+    def is_quiet(self, queue: Queue) -> bool:
+        """Whether there is nothing to take but what came since the last `take`. Asks nobody."""
+        return self._line.is_quiet(queue._queue)
+
     def open_doorbell(self) -> Doorbell:
         """Waits for messages of several queues at once, on a connection of its own."""
         return self._line.open_doorbell()

@@ -59,6 +59,10 @@ class Line:
         with translated(named):
             return self.client.receive(queue, count=count, wait=0)
 
+    def is_quiet(self, queue: str) -> bool:
+        """Whether there is nothing to take but what came since the last `take`. Asks nobody."""
+        return self.client.is_quiet(queue)
+
     def open_doorbell(self) -> Doorbell:
         """One more connection, which waits for messages; closed with this line."""
         with translated():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,6 +21,8 @@ Handler = Callable[[dict[str, Any]], Any]
 H = TypeVar("H", bound=Handler)
 
 FAULT_PAUSE_SECONDS: Final = 1.0
+LONGEST_QUIET_SECONDS: Final = 10.0
+"""So long a loop that waits relies on being told of what comes; then it looks into its queues again."""
 _log = logging.getLogger("leanmq_topology.webhook")
 
 
@@ -60,6 +63,8 @@ class LeanMQWebhook:
         self.process_interval, self.auto_start, self.max_retries = process_interval, auto_start, max_retries
         self._queues: dict[str, Queue] = {}
         self._doorbell: Doorbell | None = None
+        self._looked: tuple[float, list[WebhookRoute]] | None = None
+        """When the queues of these were found empty, and nothing was heard of them since."""
         self._one_at_a_time = threading.Lock()
         self._stopping = threading.Event()
         self._stopping.set()
@@ -98,12 +103,14 @@ class LeanMQWebhook:
         """
         with self._one_at_a_time:
             bell = self._bell()
-            with translated():
-                bell.listen([route.queue._queue for route in self.routes])
-            handled, found = self._handle_all(count)
-            if not found and block and self._wait(bell, timeout):
-                handled, _ = self._handle_all(count)
-        return handled
+            if not (block and self._is_quiet()):
+                handled, found = self._look(bell, count)
+                if found or not block:
+                    return handled
+            if not self._wait(bell, timeout):
+                return 0
+            self._looked = None
+            return self._handle_all(count)[0]
 
     def start_processing(self) -> None:
         """Handle events until `stop_processing` is called, from another thread or from a handler."""
@@ -167,6 +174,27 @@ class LeanMQWebhook:
         except LeanMQError as failure:
             _log.error("events could not be fetched: %s", failure)
             self._stopping.wait(FAULT_PAUSE_SECONDS)
+
+    def _is_quiet(self) -> bool:
+        """Whether waiting is all there is to do: who waits on asks no queue again."""
+        if self._looked is None:
+            return False
+        since, routes = self._looked
+        in_time = time.monotonic() < since + LONGEST_QUIET_SECONDS
+        return routes is self.routes and in_time and self._are_quiet(routes)
+
+    def _look(self, bell: Doorbell, count: int) -> tuple[int, int]:
+        """Handle what is there; what comes from now on is heard. Answers as `_handle_all`."""
+        self._looked, routes, now = None, self.routes, time.monotonic()
+        with translated():
+            bell.listen([route.queue._queue for route in routes])
+        handled, found = self._handle_all(count)
+        if not found and self._are_quiet(routes):  # a paused queue may hold what nobody is told of again
+            self._looked = (now, routes)
+        return handled, found
+
+    def _are_quiet(self, routes: list[WebhookRoute]) -> bool:
+        return all(self.mq.is_quiet(route.queue) for route in routes)
 
     def _handle_all(self, count: int) -> tuple[int, int]:
         """How many were handled well, and how many there were."""

@@ -223,6 +223,10 @@ class SyncClient:
         """Up to `count` messages; waits up to `wait` seconds for the first. As `Client.receive`."""
         return self._consumer.receive(queue, count, wait, renew=renew)
 
+    def is_quiet(self, queue: str) -> bool:
+        """Whether `receive` would find only what came since the last one. Asks nobody."""
+        return self._consumer.is_quiet(queue)
+
     def ack(self, deliveries: Iterable[SyncDelivery]) -> None:
         """Acknowledge many, up to 1,000 in one step."""
         self._consumer.settle_many(deliveries, choose_done)

@@ -6,14 +6,20 @@ Like a single operation it does no I/O, so one text of a rule serves blocking co
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from leanmq_topology.brokers.protocol import AsyncConnection, BlockingConnection, Operation
+from leanmq_topology.brokers.protocol import AsyncConnection, Operation
 from leanmq_topology.errors import LeanMQError
 
 T = TypeVar("T")
 
 Steps = Generator[Operation[Any], Any, T]
+
+
+class Executor(Protocol):
+    """A blocking connection, or what stands for one."""
+
+    def execute(self, operation: Operation[T]) -> T: ...
 
 
 def ask(operation: Operation[T]) -> Steps[T]:
@@ -22,7 +28,7 @@ def ask(operation: Operation[T]) -> Steps[T]:
     return answer
 
 
-def carry_out(steps: Steps[T], connection: BlockingConnection) -> T:
+def carry_out(steps: Steps[T], connection: Executor) -> T:
     """Carry a course out to its end; what the server refuses is raised where the course asked for it."""
     try:
         operation = next(steps)

@@ -82,6 +82,12 @@ class Watch:
         """Queues that this worker does not read, because an operator said so."""
         return [lane.name for lane in self._lanes.values() if lane.paused]
 
+    def take_over(self, other: Watch) -> None:
+        """Know what that one saw of queues that both look at."""
+        self._health |= {name: seen for name, seen in other._health.items() if name in self._lanes}
+        self.free |= other.free & self._lanes.keys()
+        self.suspected |= other.suspected & self._lanes.keys()
+
     def look_soon(self) -> None:
         """Somebody met something odd: look at the next tick."""
         self._due_at = 0.0

@@ -42,11 +42,31 @@ TURN_SECONDS = 0.02
 
 @dataclass(slots=True)
 class _Desk:
-    """One queue and the connection that reads it, one thread at a time."""
+    """One queue, one thread at a time: it waits for messages on a connection for that alone."""
 
     shelf: Shelf
-    connection: BlockingConnection
+    connection: BlockingConnection | None = None
     turn: threading.Lock = field(default_factory=threading.Lock)
+
+
+class _QuickLine:
+    """The connection for all that is answered at once; threads take turns. Opened by the first."""
+
+    def __init__(self, open_connection: Callable[[], BlockingConnection]) -> None:
+        self._open, self._lock = open_connection, threading.Lock()
+        self._connection: BlockingConnection | None = None
+
+    def execute(self, operation: Operation[T]) -> T:
+        """Nothing is repeated."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = self._open()
+            return self._connection.execute(operation)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
 
 
 class SyncConsumer:
@@ -68,6 +88,7 @@ class SyncConsumer:
         self._process = os.getpid()
         self._name, self._clock, self._outage = new_consumer_name(), ServerClock(), Outage()
         self._desks: dict[str, _Desk] = {}
+        self._quick = _QuickLine(self._open_connection)
         self._housekeeper: Housekeeper | None = None
 
     # -- receiving --------------------------------------------------------------------------------------
@@ -79,6 +100,11 @@ class SyncConsumer:
             self._hand_out(desk.shelf, held, renew)
             for held in self._next(desk, check_count("count", count), until, count)
         ]
+
+    def is_quiet(self, queue: str) -> bool:
+        """Whether `receive` would find only what came since the last one. Asks nobody."""
+        desk = self._desks.get(queue) if self._process == os.getpid() else None
+        return desk is not None and desk.shelf.is_quiet
 
     def consume(self, queue: str, batch: int, *, renew: bool) -> Iterator[SyncDelivery]:
         return self._iterate(queue, check_count("batch", batch), renew)
@@ -136,12 +162,19 @@ class SyncConsumer:
             desk.shelf.bell.clear()
             return None, None
         try:
-            return desk.connection.execute(step), None
+            return self._find_line(desk).execute(step), None
         except LeanMQError as failure:
             return None, failure
         except BaseException:
             desk.shelf.suspect()  # interrupted: the answer to come is lost
             raise
+
+    def _find_line(self, desk: _Desk) -> BlockingConnection | _QuickLine:
+        if not desk.shelf.waiting:
+            return self._quick
+        if desk.connection is None:
+            desk.connection = self._open_connection()
+        return desk.connection
 
     # -- settling ---------------------------------------------------------------------------------------
 
@@ -203,34 +236,28 @@ class SyncConsumer:
         return desk
 
     def _open_desk(self, queue: str) -> _Desk:
-        connection = self._open_connection()
-        try:
-            facts, acceptance = carry_out(learn_queue(self._broker, self._topology, queue), connection)
-            housekeeper = self._housekeeper = self._housekeeper or self._hire()
-            shelf = Shelf(
-                facts,
-                acceptance,
-                self._broker,
-                self._topology.broker.namespace,
-                self._name,
-                self._clock.now_ms,
-                self._outage,
-                housekeeper.wake,
-                lambda: learn_queue(self._broker, self._topology, queue),
-            )
-            carry_out(shelf.watch.look(), connection)
-        except BaseException:
-            connection.close()
-            raise
-        desk = _Desk(shelf, connection)
-        self._desks[queue] = desk
+        facts, acceptance = carry_out(learn_queue(self._broker, self._topology, queue), self._quick)
+        housekeeper = self._housekeeper = self._housekeeper or self._hire()
+        shelf = Shelf(
+            facts,
+            acceptance,
+            self._broker,
+            self._topology.broker.namespace,
+            self._name,
+            self._clock.now_ms,
+            self._outage,
+            housekeeper.wake,
+            lambda: learn_queue(self._broker, self._topology, queue),
+        )
+        carry_out(shelf.watch.look(), self._quick)
+        desk = self._desks[queue] = _Desk(shelf)
         housekeeper.add(shelf)
         return desk
 
     def _hire(self) -> Housekeeper:
         def connection_id(shelf: Shelf) -> int:
             desk = self._desks.get(shelf.name)
-            return desk.connection.connection_id if desk else 0
+            return desk.connection.connection_id if desk and desk.connection else 0
 
         housekeeper = Housekeeper(
             self._broker, self._open_connection(), self._name, self._clock, self._outage, connection_id
@@ -250,7 +277,9 @@ class SyncConsumer:
             self._close_desk(desk)
         self._housekeeper.stop()
         for desk in self._desks.values():
-            desk.connection.close()
+            if desk.connection is not None:
+                desk.connection.close()
+        self._quick.close()
         self._housekeeper, self._desks = None, {}
 
     def _close_desk(self, desk: _Desk) -> None:
@@ -259,7 +288,7 @@ class SyncConsumer:
             return
         try:
             if desk.shelf.is_suspect:
-                carry_out(desk.shelf.recover(), desk.connection)
+                carry_out(desk.shelf.recover(), self._quick)
         except LeanMQError:
             pass  # what it holds without our knowing is left to its leases
         give_back(desk.shelf, list(desk.shelf.held.copy().values()))

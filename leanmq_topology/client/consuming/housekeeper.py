@@ -27,6 +27,7 @@ from leanmq_topology.upkeep.outage import Outage, Pauses
 from leanmq_topology.upkeep.promotion import Promotion, maintain
 from leanmq_topology.upkeep.renewal import renew, renewal_seconds
 from leanmq_topology.upkeep.steps import carry_out
+from leanmq_topology.upkeep.watch import Watch
 
 logger = logging.getLogger("leanmq.client")
 
@@ -54,6 +55,7 @@ class Housekeeper:
         self._connection_id = connection_id
         self._shelves: dict[str, Shelf] = {}
         self._renew_at: dict[str, float] = {}
+        self._watch = Watch(broker, consumer, [], lambda: None)
         self._checkup = CheckUp(broker, [])
         seen = carry_out(maintain(broker, [], consumer, clock), connection)
         self._promotion = Promotion(broker, consumer, clock, seen, self._checkup.repair_clocks)
@@ -81,9 +83,18 @@ class Housekeeper:
         """Keep this one too. Its health is known already."""
         self._renew_at[shelf.name] = time.monotonic() + renewal_seconds(shelf.queue)
         self._shelves = {**self._shelves, shelf.name: shelf}  # last: from now on the thread sees it
+        self._watch_together(list(self._shelves.values()))
         self._checkup.watch(list(self._shelves.values()))
         self._beat_at = 0.0
         self.wake()
+
+    def _watch_together(self, shelves: list[Shelf]) -> None:
+        """One look for all of them, from now on."""
+        watch = Watch(self._broker, self._consumer, shelves, lambda: None)
+        for shelf in shelves:
+            watch.take_over(shelf.watch)
+            shelf.watch = watch
+        self._watch = watch
 
     def stop(self) -> None:
         """Settle what is left over, give the name back, and end; the connection is closed then."""
@@ -190,15 +201,16 @@ class Housekeeper:
             self._going_by = applied
             for shelf in self._shelves.values():
                 shelf.stale = True
-                shelf.watch.look_soon()
+            self._watch.look_soon()
 
     def _look(self) -> None:
-        for shelf in self._shelves.values():
-            if not shelf.watch.due:
-                continue
-            before = (shelf.readable, shelf.paused)
-            carry_out(shelf.watch.look(), self._connection)
-            if (shelf.readable, shelf.paused) != before:
+        watch = self._watch
+        if not watch.due:
+            return
+        before = [(shelf, shelf.readable, shelf.paused) for shelf in self._shelves.values()]
+        carry_out(watch.look(), self._connection)
+        for shelf, readable, paused in before:
+            if (shelf.readable, shelf.paused) != (readable, paused):
                 self._note_change(shelf)
 
     def _note_change(self, shelf: Shelf) -> None:

@@ -117,6 +117,11 @@ class Shelf:
         return self.closed or self.unwanted or self.stale or self.claim_due
 
     @property
+    def is_quiet(self) -> bool:
+        """Whether a receive would find only what came since the last one."""
+        return self.readable and not (self._ready or self._suspect or self.is_called_back)
+
+    @property
     def claim_due(self) -> bool:
         """Whether others left something behind that is to be looked for now."""
         if not self.readable:
