@@ -41,7 +41,14 @@ from leanmq_topology.client.requesting import (
     write_request,
 )
 from leanmq_topology.client.requesting_threads import SyncRequester
-from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing, write_batch
+from leanmq_topology.client.sender import (
+    MOST_REFRESHES,
+    Batch,
+    Slices,
+    keeps_changing,
+    write_batch,
+    write_single,
+)
 from leanmq_topology.client.shared_line import SharedLine
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
@@ -114,7 +121,7 @@ class SyncClient:
             correlation_id=correlation_id,
             durability=durability,
         )
-        return self._send(self._write(target, (data,), options))[0]
+        return self._send(write_single(target, data, options, now_ms=self._clock()))[0]
 
     def send_many(
         self,

@@ -78,7 +78,7 @@ class AsyncRedisConnection:
             pipe = await self._connected()
         if pipe.is_crowded:
             await pipe.wait_for_room()
-        reply = await _converse(pipe, call, call.words(), self._limit_s(call))
+        reply = await _converse(pipe, call, call.written(), self._limit_s(call))
         if isinstance(reply, hiredis.ReplyError):
             return cast(T, await self._recover(pipe, call, str(reply)))
         if reply is None and call.otherwise is not None:
@@ -107,7 +107,7 @@ class AsyncRedisConnection:
         if pipe is None or pipe.failure is not None or pipe.is_crowded or call.followers:
             self._tell(self.execute(operation), told)
             return None
-        pipe.queue(call.words(), self._limit_s(call), _Beginning(self, pipe, call, told))
+        pipe.queue(call.written(), self._limit_s(call), _Beginning(self, pipe, call, told))
         return pipe
 
     def take_refusal(self, pipe: RespPipe, call: Call[T], text: str, told: Told[T]) -> None:
@@ -226,7 +226,9 @@ class _Beginning(Generic[T]):
         self._told(failure)
 
 
-def _converse(pipe: RespPipe, call: Call[Any], words: tuple[Word, ...], limit_s: float) -> Awaitable[Any]:
+def _converse(
+    pipe: RespPipe, call: Call[Any], words: tuple[Word, ...] | bytes, limit_s: float
+) -> Awaitable[Any]:
     """Say the call and its followers in one turn, hence one write; an error reply to the call is returned."""
     first = pipe.call(words, limit_s)
     if not call.followers:

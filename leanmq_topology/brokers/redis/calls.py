@@ -92,12 +92,18 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     """What is carried out in its place when the answer is nil: the server did nothing and must know more."""
     if_missing: Callable[[], Call[T]] | None = None
     """What is carried out in its place when the server says NOGROUP: the queue may lie elsewhere."""
+    packed: bytes = b""
+    """Its `words` as they go over the wire, where whoever made it packed them already, for less."""
 
     def words(self) -> tuple[Word, ...]:
         """What is written first: a script by its SHA."""
         if isinstance(self.command, Script):
             return ("EVALSHA", self.command.sha, len(self.keys), *self.keys, *self.arguments)
         return (self.command, *self.keys, *self.arguments)
+
+    def written(self) -> tuple[Word, ...] | bytes:
+        """The same, packed already where it may be."""
+        return self.packed or self.words()
 
     def full_words(self) -> tuple[Word, ...]:
         """What is written when the server does not know the script: the same call with its text."""
@@ -134,21 +140,23 @@ def amend(call: Call[T], text: str, keys: Keys | None) -> tuple[Call[T], tuple[W
         return None
     if keys is not None:
         keys.learn(said)
-    again = msgspec.structs.replace(call, keys=moved)
+    again = msgspec.structs.replace(call, keys=moved, packed=b"")
     return again, again.words()
 
 
-def pack_words(words: tuple[Word, ...]) -> bytes:
-    """A command as it goes over the wire."""
+def pack_words(words: tuple[Word, ...] | bytes) -> bytes:
+    """A command as it goes over the wire; one that is packed already stays as it is."""
+    if isinstance(words, bytes):
+        return words
     for word in words:
         if type(word) is bytes and len(word) > LARGE_BYTES:
-            return _join_words(words)
+            return join_words(words, b"*%d\r\n" % len(words))
     return cast(bytes, hiredis.pack_command(cast(Any, words)))  # its stub knows tuples of one item only
 
 
-def _join_words(words: tuple[Word, ...]) -> bytes:
-    """The same, each word copied once: for a mebibyte hiredis takes forty times as long."""
-    parts = [b"*%d\r\n" % len(words)]
+def join_words(words: tuple[Word, ...], start: bytes = b"") -> bytes:
+    """Words as they go over the wire, each copied once: for a mebibyte hiredis takes forty times as long."""
+    parts = [start]
     for word in words:
         encoded = word if isinstance(word, bytes) else str(word).encode()
         parts += (b"$%d\r\n" % len(encoded), encoded, b"\r\n")

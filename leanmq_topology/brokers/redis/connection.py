@@ -81,7 +81,7 @@ class BlockingRedisConnection:
         wire = self._connected(until)
         limit_s = _shorten(self._limit_ms(call), until)
         try:
-            reply = _converse(wire, call, call.words(), limit_s)
+            reply = _converse(wire, call, call.written(), limit_s)
             while isinstance(reply, hiredis.ReplyError) and (again := amend(call, str(reply), self._keys)):
                 call = again[0]
                 reply = _converse(wire, call, again[1], limit_s)
@@ -106,7 +106,7 @@ class BlockingRedisConnection:
         calls = [as_call(operation) for operation in operations]
         limit_s = _shorten(self._address.timeout_ms, until)
         try:
-            wire.write(b"".join([pack_words(call.words()) for call in calls]), limit_s)
+            wire.write(b"".join([pack_words(call.written()) for call in calls]), limit_s)
         except BaseException as failure:
             self._break_off(failure, limit_s)
         self._begun.extend(calls)
@@ -193,10 +193,12 @@ class BlockingRedisConnection:
 
 def _shorten(limit_ms: int, until: float) -> float:
     """Seconds that something may take, and no longer than `until` (monotonic seconds)."""
+    if until == inf:
+        return limit_ms / 1000
     return max(min(limit_ms / 1000, until - time.monotonic()), 0.0)
 
 
-def _converse(wire: Wire, call: Call[Any], words: tuple[Word, ...], limit_s: float) -> Any:
+def _converse(wire: Wire, call: Call[Any], words: tuple[Word, ...] | bytes, limit_s: float) -> Any:
     """Say the call and its followers in one write; an error reply to the call itself is returned."""
     if not call.followers:
         wire.write(pack_words(words), limit_s)

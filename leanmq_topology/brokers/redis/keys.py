@@ -12,7 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final, TypeVar, cast
+
+T = TypeVar("T")
 
 GROUP = "g"
 """The consumer group of every queue; its name never changes (readers would break at a purge)."""
@@ -65,9 +67,7 @@ class Keys:
     namespace: str
     _tags: dict[str, str] = field(default_factory=dict[str, str], compare=False, repr=False)
     """Hash tag of such a queue, by its escaped name."""
-    _remembered: dict[object, tuple[str, ...]] = field(
-        default_factory=dict[object, tuple[str, ...]], compare=False, repr=False
-    )
+    _remembered: dict[object, Any] = field(default_factory=dict[object, Any], compare=False, repr=False)
 
     def learn(self, said: str) -> None:
         """Take in where a queue lies, from the server's error reply: its keys are made so from now on."""
@@ -76,14 +76,14 @@ class Keys:
             self._tags[queue] = tag
             self._remembered.clear()
 
-    def remember(self, what: object, make: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
-        """Keys that are made once, and again after a queue turned out to lie elsewhere."""
+    def remember(self, what: object, make: Callable[[], T]) -> T:
+        """Keys, or what is made of some: once, and again after a queue turned out to lie elsewhere."""
         found = self._remembered.get(what)
         if found is None:
             if len(self._remembered) >= MOST_REMEMBERED:
                 self._remembered.clear()
             found = self._remembered[what] = make()
-        return found
+        return cast(T, found)
 
     def _key(self, rest: str) -> str:
         return f"{{{self.namespace}}}:{rest}"

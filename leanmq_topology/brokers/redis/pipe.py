@@ -66,7 +66,7 @@ class RespPipe(asyncio.Protocol):
 
     # -- what the connection calls ----------------------------------------------------------------------
 
-    def call(self, words: tuple[Word, ...], limit_s: float) -> asyncio.Future[Any]:
+    def call(self, words: tuple[Word, ...] | bytes, limit_s: float) -> asyncio.Future[Any]:
         """Queue one command; its future gets the raw reply, an error reply included."""
         answer = self._loop.create_future()
         if self.failure is not None:
@@ -77,7 +77,7 @@ class RespPipe(asyncio.Protocol):
         self.queue(words, limit_s, answer)
         return answer
 
-    def queue(self, words: tuple[Word, ...], limit_s: float, answer: Answer) -> None:
+    def queue(self, words: tuple[Word, ...] | bytes, limit_s: float, answer: Answer) -> None:
         """Have one command written with the next write. Not for an ended pipe."""
         exchange = _Exchange(pack_words(words), answer, limit_s)
         self._unwritten.append(exchange)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
 from leanmq_topology.brokers.protocol import Duplicate, Flush, Full, SendResult, Stale, Stored
-from leanmq_topology.brokers.redis.calls import Call, Word, load_script
+from leanmq_topology.brokers.redis.calls import Call, Script, Word, join_words, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
 from leanmq_topology.brokers.redis.record import address_field
 from leanmq_topology.messages.codec import encode_headers
@@ -18,6 +18,9 @@ from leanmq_topology.messages.envelope import Outgoing
 
 MARKER_LIFE_MS: Final = 10 * 60 * 1000
 """How long the server remembers a producer's last flush; longer than any sender goes on retrying."""
+
+LONE_WORDS: Final = 6
+"""Of a send on its own: type, headers, ttl, that it is one, id, data."""
 
 IDENTITY_DIGEST: Final = 16
 DATA_DIGEST: Final = 8
@@ -31,7 +34,7 @@ def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
 
 def mark(flush: Flush) -> bytes:
     """What the marker of a producer holds after a flush without sends: its sequence, and no answers."""
-    return b"%b:\x90" % write_sequence(flush.sequence).encode()
+    return write_sequence(flush.sequence) + b":\x90"
 
 
 def attempt(keys: Keys, flush: Flush) -> Call[list[SendResult] | None]:
@@ -65,9 +68,9 @@ def send_fully(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     )
 
 
-def write_sequence(sequence: int) -> str:
+def write_sequence(sequence: int) -> bytes:
     """As scripts compare it, and as a producer's marker begins: a later one is greater as text too."""
-    return f"{sequence:015d}"
+    return b"%015d" % sequence
 
 
 def _is_plain(flush: Flush) -> bool:
@@ -75,6 +78,8 @@ def _is_plain(flush: Flush) -> bool:
     first = flush.sends[0] if flush.sends else None
     if first is None or not first.plain or not first.queues or flush.confirmed:
         return False
+    if len(flush.sends) == 1:
+        return not first.once and not first.delay_ms
     address = (first.target, first.digest, first.queues)
     return all(
         (outgoing.target, outgoing.digest, outgoing.queues) == address
@@ -86,26 +91,62 @@ def _is_plain(flush: Flush) -> bool:
 
 def _send_plainly(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     sends = flush.sends
-    first = sends[0]
+    first, sequence = sends[0], write_sequence(flush.sequence)
     tells_entries = flush.tells_entries and len(first.queues) == 1
-    copies = b"" if tells_entries else msgspec.msgpack.encode(len(first.queues))
+    address = (first.target, first.digest, first.queues, first.envelope.type, first.ttl_ms)
+    frame = keys.remember(
+        ("plain", flush.producer, tells_entries, *address),
+        lambda: _Frame.make(keys, flush, tells_entries=tells_entries),
+    )
+    words, packed = frame.write_lone(sequence, first) if len(sends) == 1 else (_plain_words(sends), b"")
     return Call(
         "send_plain",
-        load_script("send_plain"),
-        (keys.topology, keys.producer(flush.producer), *_plain_keys(keys, first.queues)),
-        (
-            *(
-                write_sequence(flush.sequence),
-                MARKER_LIFE_MS,
-                address_field(first.target),
-                first.digest,
-                copies,
-            ),
-            *_plain_words(sends),
-        ),
+        frame.script,
+        frame.keys,
+        (sequence, *frame.words, *words),
         lambda reply: _read_results(sends, reply),
         otherwise=lambda: send_fully(keys, flush),
+        packed=packed,
     )
+
+
+class _Frame(NamedTuple):
+    """What the plain flushes of a producer to an address have in common, packed once.
+
+    A send on its own is a score of short words, which take longer to pack than all else there is to do.
+    """
+
+    script: Script
+    keys: tuple[str, ...]
+    words: tuple[Word, ...]
+    """After the sequence, before the sends."""
+    before_sequence: bytes
+    before_headers: bytes
+    before_id: bytes
+
+    @classmethod
+    def make(cls, keys: Keys, flush: Flush, *, tells_entries: bool) -> Self:
+        first, script = flush.sends[0], load_script("send_plain")
+        copies = b"" if tells_entries else msgspec.msgpack.encode(len(first.queues))
+        places = (keys.topology, keys.producer(flush.producer), *_plain_keys(keys, first.queues))
+        words = (MARKER_LIFE_MS, address_field(first.target), first.digest, copies)
+        start: tuple[Word, ...] = ("EVALSHA", script.sha, len(places), *places)
+        count = len(start) + 1 + len(words) + LONE_WORDS
+        before_sequence = join_words(start, b"*%d\r\n" % count)
+        before_headers = join_words((*words, first.envelope.type))
+        before_id = join_words((_optional(first.ttl_ms), 1))
+        return cls(script, places, words, before_sequence, before_headers, before_id)
+
+    def write_lone(self, sequence: bytes, outgoing: Outgoing) -> tuple[Sequence[Word], bytes]:
+        """The words of a send on its own, and its whole call as it goes over the wire."""
+        envelope = outgoing.envelope
+        name, data, headers = envelope.id.encode(), envelope.data, encode_headers(envelope.headers)
+        packed = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+            *(self.before_sequence, len(sequence), sequence),
+            *(self.before_headers, len(headers), headers),
+            *(self.before_id, len(name), name, len(data), data),
+        )
+        return (envelope.type, headers, _optional(outgoing.ttl_ms), 1, name, data), packed
 
 
 def _plain_words(sends: Sequence[Outgoing]) -> list[Word]:
