@@ -14,10 +14,10 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 
 from leanmq_topology.brokers.protocol import Reply
-from leanmq_topology.errors import LeanMQError
-from leanmq_topology.messages.decision import DONE, decide_failure, decide_return
+from leanmq_topology.errors import InvalidMessageError, LeanMQError
+from leanmq_topology.messages.decision import DONE, decide_failure, decide_return, describe_failure
 from leanmq_topology.messages.message import HEADER_REPLY_TO
-from leanmq_topology.messages.outcome import Decline, Done, Outcome, Retry
+from leanmq_topology.messages.outcome import DeadReason, Decline, Done, MoveToDeadLetters, Outcome, Retry
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.marks import Marker
@@ -144,8 +144,8 @@ class Pipeline:
         assert self.writer is not None
         try:
             reply = write_decline(message.delivered.envelope, declined, self.queue, self.writer)
-        except LeanMQError as failure:
-            return self._fail(message, failure)
+        except InvalidMessageError as failure:  # declining is final, however badly it was done
+            return Verdict(MoveToDeadLetters(DeadReason.FAILED, describe_failure(failure)), failure)
         if reply is None:
             return self._fail(message, declined)
         return Verdict(DONE, reply=reply)

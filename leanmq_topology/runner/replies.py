@@ -35,7 +35,11 @@ def write_decline(request: Envelope, declined: Decline, queue: Queue, writer: Ou
     contract = writer.find_error(request.headers.get(HEADER_ROUTE, "")) if inbox else None
     if inbox is None or contract is None:
         return None
-    raw = _encode(declined.data, contract, queue)
+    try:
+        raw = _encode(declined.data, contract, queue)
+    except InvalidMessageError as failure:
+        reason = f"the handler declined with this data: {failure.reason}"
+        raise InvalidMessageError(failure.path, reason, type=contract.type) from None
     return Reply(inbox, request.id, contract.type, raw, Failure(contract.type, declined.reason))
 
 

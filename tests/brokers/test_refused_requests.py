@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,8 @@ from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.outcome import DeadReason, Failure
+from leanmq_topology.plan.changes import Pruning
+from leanmq_topology.reconciler import apply_changes
 from leanmq_topology.topology import model
 from leanmq_topology.topology.model import OnExpire, Overflow, Queue
 from tests.brokers.test_requests import LONG, declare
@@ -246,6 +249,25 @@ async def test_a_caller_hears_at_once_that_its_request_was_purged(
         with pytest.raises(RemoteError, match="purged") as caught:
             await asking
     assert caught.value.type == "Purged"
+
+
+async def test_a_caller_hears_at_once_that_the_queue_of_its_request_was_deleted(
+    server: Server, namespace: str, tmp_path: Path
+):
+    topology = declare(namespace, tmp_path)
+    place = Place(server, topology)
+    place.apply()
+    smaller = replace(topology, queues={"out": topology.queues["out"]}, routes={})
+    pruning = Pruning(frozenset({"queues.work"}))
+    async with place.client() as client:
+        asking = asyncio.create_task(client.request("ask", {"n": 1}, timeout=LONG))
+        await place.until(lambda state: state.ready == 1)
+        with place.link() as link:
+            apply_changes(link, smaller, who="ada", approve=lambda change: True, pruning=pruning)
+        with pytest.raises(RemoteError, match="its queue was deleted") as caught:
+            await asking
+    assert caught.value.type == "Purged"
+    assert place.command("EXISTS", place.key("m", "work"), place.key("q", "work")) == 0
 
 
 async def test_a_request_that_outlives_its_queues_lifetime_is_not_waited_for_any_longer(

@@ -572,21 +572,22 @@ async def test_a_member_of_a_batch_declines_for_itself(declining: Place):
     assert answers == [{"n": 1}, {"why": "full"}]
 
 
-async def test_data_that_the_declared_error_refuses_is_the_handlers_failure(declining: Place):
+async def test_data_that_the_declared_error_refuses_is_a_failure_for_good(
+    declining: Place, caplog: pytest.LogCaptureFixture
+):
     async def handler(data: dict[str, int]) -> None:
         raise Decline({"why": "because"})
 
-    topology = declining.topology
-    once = replace(
-        topology, queues={**topology.queues, "work": replace(topology.queues["work"], max_deliveries=1)}
-    )
-    place = Place(declining.server, once)
-    place.apply()
-    async with answering(place, handler), place.client() as client:
-        with pytest.raises(RemoteError) as caught:
+    async with answering(declining, handler), declining.client() as client:
+        with pytest.raises(RemoteError, match="/why: the handler declined with this data") as caught:
             await client.request("ask", {"n": 1}, timeout=LONG)
-        await place.until_settled()
+        state = await declining.until_settled()
     assert (caught.value.type, caught.value.data) == ("InvalidMessageError", None)
+    assert state.counters is not None
+    assert (state.counters["retried"], state.dead) == (0, 1)
+    [dead] = declining.dead_letters()
+    assert (dead.reason, dead.failure.type) == (DeadReason.FAILED, "InvalidMessageError")
+    assert "at /why: the handler declined" in caplog.text
 
 
 async def test_who_declines_what_nobody_asked_or_no_route_declares_rejects_it(here: Here):

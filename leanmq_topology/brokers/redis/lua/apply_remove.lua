@@ -10,12 +10,18 @@
 -- Returns {'done'} | {'lost', lock value or ''} | {'moved', generation} | {'not_empty', how many messages}
 --         | {'used'}: a queue that accepts this type turned out not to be empty, and its workers need it
 --
--- A queue is looked at in the step that deletes it, so that nothing is lost that came after the plan. One that is
+-- A queue is looked at in the step that deletes it, so that nothing is lost that came after the plan. Who waits for a
+-- reply to one of the first messages that go with it is told, as by a purge. A queue that is
 -- retained becomes a pair that no topology declares. UNLINK takes the same time however much it is.
 
 -- include clock
+-- include entries
+-- include replies
+-- include requests
+-- include waiting_requests
 
-local META, STREAM, DEAD, DELAYED = 6, 7, 8, 9
+local META, STREAM, DEAD, DELAYED, BODIES = 6, 7, 8, 9, 10
+local DELETED = '{"type":"Purged","message":"its queue was deleted"}'
 
 -- include lock_held
 -- include placed
@@ -51,6 +57,11 @@ else
   local count = is_queue and ARGV[7] ~= '1' and count_messages() or 0
   if count > 0 then
     return {'not_empty', count}
+  end
+  local requests = is_queue and ARGV[7] == '1' and find_requests(KEYS[STREAM], KEYS[DELAYED], KEYS[BODIES]) or {}
+  redis.call('PEXPIRE', KEYS[1], ARGV[2]) -- first, as it is not held to the memory limit
+  for _, fields in ipairs(requests) do
+    tell_requester(KEYS[META], fields, DELETED, 'purged')
   end
   for at = META, #KEYS do
     redis.call('UNLINK', KEYS[at])

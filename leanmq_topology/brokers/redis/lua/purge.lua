@@ -5,8 +5,7 @@
 -- ARGV   1 group   2 queue   3 purge id   4 how long it can be undone in ms; '0': not at all, the messages are gone
 -- Returns {ready, in flight, delayed} that went, or false: not applied
 --
--- Who waits for a reply to one of the first MOST_TOLD messages, or of as many as have MOST_READ bytes, is told that it was
--- purged. Those behind them wait until their own deadline.
+-- Who waits for a reply to one of the first messages is told that it was purged.
 --
 -- RENAME takes the same time for one message as for a million. The group keeps its name and the stream its last id:
 -- readers that wait on it go on waiting, and no entry id ever comes twice. A repeated call with the same id finds
@@ -17,10 +16,8 @@
 -- include entries
 -- include replies
 -- include requests
+-- include waiting_requests
 
-local MOST_TOLD = 1000
-local MOST_READ = 1024 * 1024
-local SLICE = 16
 local PURGED = '{"type":"Purged","message":"its queue was purged"}'
 
 local purges, meta, stream, delayed = KEYS[1], KEYS[3], KEYS[4], KEYS[5]
@@ -46,43 +43,7 @@ end
 local last = find_value(redis.call('XINFO', 'STREAM', stream), 'last-generated-id')
 local now = read_clock()
 
-local requests, seen, bytes = {}, 0, 0
-
-local function note_request(fields)
-  seen = seen + 1
-  for at = 1, #fields do
-    bytes = bytes + #fields[at]
-  end
-  if is_request(fields) then
-    requests[#requests + 1] = {'id', find_value(fields, 'id') or '', 'headers', find_value(fields, 'headers')}
-  end
-end
-
-local function find_requests()
-  local after = '-'
-  while seen < MOST_TOLD and bytes < MOST_READ do
-    local entries = redis.call('XRANGE', stream, after, '+', 'COUNT', SLICE)
-    for _, entry in ipairs(entries) do
-      note_request(entry[2])
-    end
-    if #entries < SLICE then
-      break
-    end
-    after = '(' .. entries[SLICE][1]
-  end
-  local left = bytes < MOST_READ and math.max(MOST_TOLD - seen, 0) or 0
-  for _, member in ipairs(left > 0 and redis.call('ZRANGE', delayed, 0, left - 1) or {}) do
-    local read, body = pcall(cmsgpack.unpack, redis.call('HGET', KEYS[6], member) or '')
-    if read and type(body) == 'table' and not body[8] then -- who waits for a parked one was told
-      note_request({'id', body[1], 'data', body[3], 'headers', body[4]})
-    end
-    if bytes >= MOST_READ then
-      break
-    end
-  end
-end
-
-find_requests()
+local requests = find_requests(stream, delayed, KEYS[6])
 for at = 4, 7 do
   if keep == '0' then
     redis.call('UNLINK', KEYS[at])
