@@ -195,6 +195,10 @@ class Requester:
                 waiting.set_exception(failure)
                 return
             again = None
+        if again is not None:
+            # Who sends ahead meanwhile is another producer: of each the server remembers the last flush only,
+            # and would take this one, once it is sent again, for an earlier one that it has.
+            self._producer = Producer()
         fresh: _Answer = asyncio.get_running_loop().create_future()
         self._box.waiting[request.id] = fresh
         waiting.set_result(_Unsent(again, fresh))

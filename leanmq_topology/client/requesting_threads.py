@@ -128,7 +128,10 @@ class SyncRequester:
             results = self._attempt(slot, flush, deadline)
         if results is None:
             with self._changed:
-                self._end_turn(slot)  # what follows may take long
+                # What follows may take long. Who sends ahead meanwhile is another producer: of each the
+                # server remembers the last flush only, and would take this one for one that it has.
+                self._producer = Producer()
+                self._end_turn(slot)
             results = self._execute(self._broker.send(flush), deadline)
         return results
 
