@@ -114,7 +114,7 @@ FAULTS: Final[dict[str, Entry]] = {
     ),
     "F53": Entry("fan-out with a full queue", "all or none"),
     "F55": Entry(
-        "callers get SIGKILL while they wait, and after they were answered",
+        "of 100 clients that ask once and close, 20 get SIGKILL, ten while they wait and ten once answered",
         "late replies dropped and counted; no inbox after its lifetime",
     ),
     "F60": Entry(
