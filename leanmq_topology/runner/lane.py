@@ -95,6 +95,12 @@ class Lane:
         A backlog would keep it waiting for ever otherwise."""
         self.room_bell: Callable[[], None] | None = None
         """Rung when there is room for what is owed."""
+        self.awaited = 0
+        """How many the read under way may bring; if its answer was lost, it may have brought them."""
+        self.claimed = 0
+        """How many the search under way may take over."""
+        self.end_read: Callable[[], None] = lambda: None
+        """Called when a read that waits has the room that is owed."""
         self.on_taken: Callable[[], None] = lambda: None
         """Called before the crew is given anything."""
         self.neighbours: Sequence[Lane] = ()
@@ -120,7 +126,8 @@ class Lane:
         """How many more messages may be taken in."""
         if self.neighbours:
             return int(not any(lane.held for lane in self.neighbours))
-        return self._prefetch.room(self.crew.in_hand, len(self.held))
+        held = len(self.held) + self.awaited + self.claimed
+        return self._prefetch.room(self.crew.in_hand, held)
 
     @property
     def hungry(self) -> bool:
@@ -301,6 +308,16 @@ class Lane:
         messages = [message for message in popped if message is not None]
         if self._marker is not None:
             self._marker.settle(messages)
+        self.tell_of_room()
+
+    def owe(self) -> None:
+        """A search found no room: the next is for it."""
+        self.owed = True
+        if self.awaited:
+            self.end_read()
+
+    def tell_of_room(self) -> None:
+        """There may be some for what is owed."""
         if self.room_bell is None:
             return
         if self.owed or (self.neighbours and any(lane.owed for lane in self.neighbours)):

@@ -81,6 +81,8 @@ class Reader:
         self._broker, self._consumer = broker, consumer
         self._connection, self._control = connection, control
         self._lanes = {lane.name: lane for lane in lanes}
+        for lane in lanes:
+            lane.end_read = self.plan_anew
         self._outage, self._look_soon = outage, look_soon
         self._said = ""
         self._pauses = Pauses()
@@ -185,6 +187,9 @@ class Reader:
         """Have these leave in one write. One that fails does not take along what others bring."""
         self._unheard, self._failed = len(reads), None
         self._waiting = reads[0].block_ms > 0
+        for read in reads:
+            for lane in read.lanes:
+                lane.awaited = read.count
         self._connection.begin_all([(self._fetch_for(read), partial(self._hear, read)) for read in reads])
 
     def _hear(self, read: Read, answer: Arrived | Exception) -> None:
@@ -195,6 +200,7 @@ class Reader:
             self._unheard -= 1
             if isinstance(answer, Exception):
                 self._failed = self._failed or answer
+                self._note_failure(read, answer)
             else:
                 self._take_in(read, answer)
             if not self._unheard:
@@ -224,6 +230,11 @@ class Reader:
             self._begin(reads)
         else:
             over.set_result(None)
+
+    def _note_failure(self, read: Read, failure: Exception) -> None:
+        """Without an answer nobody knows what it has brought until that is looked up."""
+        if not isinstance(failure, BrokerUnavailableError):
+            _end_wait(read.lanes)
 
     def _note_success(self) -> None:
         self.read_at = time.monotonic()
@@ -269,6 +280,7 @@ class Reader:
             if brought:
                 lane.take_in(brought)
                 self._fed.append(lane)
+        _end_wait(read.lanes)
 
     async def _recover(self) -> None:
         """Take in what was handed to us in an answer that never came."""
@@ -281,7 +293,16 @@ class Reader:
             except (TopologyNotAppliedError, BrokerError):
                 lane.suspend(SUSPENDED_SECONDS)  # what was on it is gone with it
                 self._look_soon()
+        _end_wait(self._lanes.values())
         self._suspect = False
+
+
+def _end_wait(lanes: Iterable[Lane]) -> None:
+    """All that a read has brought is taken in; there may be room now for what is owed."""
+    for lane in lanes:
+        lane.awaited = 0
+        if lane.owed:
+            lane.tell_of_room()
 
 
 def _sort_by_queue(arrived: Arrived) -> Mapping[str, Arrived]:

@@ -229,7 +229,7 @@ class Maintenance:
             self._pay(lane)
             return
         if not lane.room:
-            lane.owed = True
+            lane.owe()
             return
         self._scans[lane.name] = self._scans.pop(lane.name)  # whose room this takes may be next
         since = time.monotonic()
@@ -250,17 +250,22 @@ class Maintenance:
             self._room_again()
 
     async def _claim_some(self, lane: Lane, scan: Scan) -> None:
+        count = min(lane.room, LARGEST_CLAIM)
         operation = self._broker.claim(
             lane.queue,
             self._consumer,
             cursor=scan.cursor,
-            count=min(lane.room, LARGEST_CLAIM),
+            count=count,
             held=list(lane.held),
             part=self._part,
         )
-        cursor, taken_over = await self._connection.execute(operation)
-        scan.plan_next(cursor)
-        lane.take(taken_over)
+        lane.claimed = count
+        try:
+            cursor, taken_over = await self._connection.execute(operation)
+            scan.plan_next(cursor)
+            lane.take(taken_over)
+        finally:
+            lane.claimed = 0
 
     async def _beat_now_and_then(self) -> None:
         if time.monotonic() >= self._beat_at:

@@ -308,7 +308,9 @@ class Worker:
     def _more_comes(self) -> bool:
         """Whether there is more to run, or to read where there is room for it."""
         lanes = self._lanes.values()
-        return any(lane.crew.unstarted or (lane.backlogged and lane.room > 0) for lane in lanes)
+        return any(
+            lane.crew.unstarted or (lane.backlogged and (lane.awaited or lane.room > 0)) for lane in lanes
+        )
 
     def _make_room_known(self) -> None:
         if self._reader is not None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from leanmq_topology import Discard, Message, Reject, Retry
+from leanmq_topology.brokers.redis.keys import GROUP
 from leanmq_topology.errors import TopologyNotAppliedError
 from leanmq_topology.messages.outcome import DeadReason
 from leanmq_topology.topology.model import OnExpire, OnFalse, Queue
@@ -396,6 +397,29 @@ async def test_a_set_prefetch_caps_what_is_held(here: Here):
     async with working(place, load(stuck, concurrency=2, prefetch=5)):
         state = await place.until(lambda state: state.in_flight == 5)
         assert state.ready == 45
+        release.set()
+        await place.until_settled()
+
+
+async def test_what_is_taken_over_while_a_read_waits_counts_towards_a_set_prefetch(here: Here):
+    place, release = here(work_queue(visibility_timeout_ms=1000), Queue(name="idle")), asyncio.Event()
+    handled = asyncio.Event()
+
+    async def stuck(data: Any) -> None:
+        await release.wait()
+
+    async def idle(data: Any) -> None:
+        handled.set()
+
+    await place.send(1, 2, 3, 4)
+    place.command("XREADGROUP", "GROUP", GROUP, "gone", "STREAMS", place.key("q", "work"), ">")
+    async with working(place, load(stuck, concurrency=1, prefetch=2), load(idle, "idle")) as running:
+        lane = running.worker._lanes["work"]
+        await place.until(lambda state: len(lane.held) == 2)
+        await place.send(5, 6)
+        await place.send(0, queue="idle")
+        await happens(handled)
+        assert (len(lane.held), place.state().ready) == (2, 2)
         release.set()
         await place.until_settled()
 

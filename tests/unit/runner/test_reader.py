@@ -16,7 +16,7 @@ from leanmq_topology.upkeep.outage import Outage
 
 
 def lane(name: str, room: int, *, backlogged: bool = False) -> Any:
-    return SimpleNamespace(name=name, room=room, hungry=room > 0, backlogged=backlogged)
+    return SimpleNamespace(name=name, room=room, hungry=room > 0, backlogged=backlogged, owed=False)
 
 
 def planned(*lanes: Any) -> list[tuple[list[str], int, int]]:

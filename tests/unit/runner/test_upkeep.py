@@ -81,6 +81,9 @@ async def test_queues_that_share_their_room_take_turns_with_what_they_take_over(
         def room(self) -> int:
             return room
 
+        def owe(self) -> None:
+            self.owed = True
+
     lanes: list[Any] = [
         Lane(name=name, readable=True, owed=False, damage=None, queue=Queue(name=name)) for name in ("a", "b")
     ]
