@@ -41,6 +41,11 @@ Measure = Callable[[int], Awaitable[tuple[float, float]]]
 
 OURS, THEIRS, RAW = "send, 32 tasks", "FastStream, 32 tasks", "redis-py asyncio, 32 tasks"
 FANOUT, FIVE = "fan-out to 5, one by one", "five XADD in one write"
+RATIOS = (
+    ("of FastStream's", OURS, THEIRS),
+    ("of redis-py's", OURS, RAW),
+    ("fan-out of five XADD", FANOUT, FIVE),
+)
 
 
 def crowd(send: Send) -> Measure:
@@ -193,17 +198,21 @@ def measure_all(url: str, rounds: int, count: int) -> dict[str, list[tuple[float
 
 
 def render(found: dict[str, list[tuple[float, float]]]) -> Iterator[str]:
-    rates = {name: statistics.median(rate for rate, _ in rows) for name, rows in found.items()}
     yield f"{'':<28} {'a second':>9} {'client us':>10}"
     for name, rows in found.items():
-        yield f"{name:<28} {rates[name]:>9,.0f} {statistics.median(cpu for _, cpu in rows):>10.1f}"
+        rate, cpu_us = (statistics.median(column) for column in zip(*rows, strict=True))
+        yield f"{name:<28} {rate:>9,.0f} {cpu_us:>10.1f}"
     yield ""
-    if THEIRS in rates:
-        yield f"of FastStream's: {rates[OURS] / rates[THEIRS]:.2f}"
-    else:
-        yield "FastStream is not installed: its row is left out"
-    yield f"of redis-py's: {rates[OURS] / rates[RAW]:.2f}"
-    yield f"fan-out of five XADD: {rates[FANOUT] / rates[FIVE]:.2f}"
+    for label, ours, other in RATIOS:
+        if other in found:
+            yield f"{label}: {median_ratio(found[ours], found[other]):.2f}"
+        else:
+            yield f"{other} is not installed: its row is left out"
+
+
+def median_ratio(ours: list[tuple[float, float]], other: list[tuple[float, float]]) -> float:
+    """Of the rates that were measured in the same round each."""
+    return statistics.median(one / its for (one, _), (its, _) in zip(ours, other, strict=True))
 
 
 def main() -> None:
