@@ -185,7 +185,8 @@ def _describe_new(address: str, spec: Spec) -> str:
     if kind == "routes":
         queues = [target["queue"] for target in spec.get("to", ())]
         queues += [spec["queue"]] if "queue" in spec else []
-        return f"{spec['type']} to {', '.join(queues) or 'nobody'}"
+        nobody = "whoever listens" if spec["type"] == "ephemeral" else "nobody"
+        return f"{spec['type']} to {', '.join(queues) or nobody}"
     return f"version {spec['version']}"
 
 

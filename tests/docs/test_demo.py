@@ -42,6 +42,8 @@ def test_the_demo_shows_the_whole_system(demo):
         "leanmq apply",
         "leanmq run",
         "leanmq send order-events",
+        "leanmq sub ticker",
+        "leanmq request get-quote",
         "leanmq status",
         "leanmq dlq list",
     ):
@@ -49,6 +51,8 @@ def test_the_demo_shows_the_whole_system(demo):
     assert "charged 12.00 for A-2 (attempt 2)" in said  # a retry that worked
     assert "/total" in said  # a message that never left
     assert "CardDeclinedError" in said  # a dead letter with its reason
+    assert '\n  {"sku":"mug","price":8.5}\n' in said  # the answer to a request
+    assert 'ticker  quote.given  {"sku":"mug","price":8.5}' in said  # heard on an ephemeral channel
     assert "None was lost" in said
 
 

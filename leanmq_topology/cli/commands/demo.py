@@ -64,6 +64,12 @@ def play(stage: Stage) -> None:
         stage.say("\nMeanwhile the worker retries what may work later and gives up on what will not:\n")
         counts = stage.wait_until_settled()
         worker.show_all()
+        stage.say(
+            "\nA request gets its answer from a handler; who listens to a channel hears what it publishes:\n"
+        )
+        with stage.listener("ticker"):
+            stage.run("request", "get-quote", '{"sku": "mug"}')
+        worker.show_all()
     stage.say("")
     stage.run("status")
     stage.say("What could not be handled is kept, with its reason:\n")
@@ -112,8 +118,15 @@ class Stage:
         click.echo(click.style(line, fg="cyan") if self.color else line)
 
     def worker_line(self, line: str) -> None:
-        bar = click.style("worker │", fg="magenta") if self.color else "worker │"
-        click.echo(f"  {bar} {line}")
+        self._line_of("worker", line)
+
+    def listener_line(self, line: str) -> None:
+        self._line_of("sub", line)
+
+    def _line_of(self, program: str, line: str) -> None:
+        """What another program says than the one typed last."""
+        bar = f"{program:<6} │"
+        click.echo(f"  {click.style(bar, fg='magenta') if self.color else bar} {line}")
 
     def run(self, *words: str, expect: int = 0, quiet_answer: bool = False) -> None:
         """Run one command and show it; its answer is left out where it is only an id."""
@@ -155,6 +168,31 @@ class Stage:
                 process.kill()
                 process.wait()
             listener.join(1)
+
+    @contextmanager
+    def listener(self, channel: str) -> Iterator[None]:
+        """`leanmq sub` beside what is done in here, until it has heard one message."""
+        words = ("sub", channel, "--count", "1", "--for", f"{PATIENCE_SECONDS}s")
+        self.prompt(words[:2])
+        process = subprocess.Popen(
+            _leanmq_command(*words),
+            cwd=self.folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            assert process.stderr is not None
+            if "listening" not in process.stderr.readline():
+                raise DemoError(f"nobody could listen to {channel}: {process.communicate()[1].strip()}")
+            yield
+            heard, said = process.communicate(timeout=PATIENCE_SECONDS)
+            if process.returncode:
+                raise DemoError(f"nothing was heard on {channel}: {said.strip()}")
+            self.listener_line(heard.strip())
+        finally:
+            process.kill()
+            process.communicate()
 
     def wait_until_settled(self) -> dict[str, Any]:
         """Wait until nothing is ready, in flight or delayed; returns the state of every queue."""
