@@ -78,17 +78,17 @@ class LeanMQ:
     ) -> tuple[Queue, Queue]:
         """Make a queue and its dead-letter queue unless they are there; returns both.
 
-        One that an applied topology declares is returned as it is declared.
+        One that an applied topology declares is returned as it is declared; one that only the file of
+        `from_topology` declares is a `QueueNotFoundError`.
         """
         self._check_name(queue_name)
+        if queue_name in self._place.topology.target_names():
+            return self._get_declared(queue_name)
         made = self._line.execute(
             self._line.broker.create_pair(undeclared_queue(queue_name)), queue=queue_name
         )
         if isinstance(made, Declared):
-            queue, dead = self._find_declared(queue_name), self._find_declared_dlq(queue_name)
-            if queue is None or dead is None:
-                raise QueueNotFoundError(queue_name)
-            return queue, dead
+            return self._get_declared(queue_name)
         return self._handles(made)
 
     def get_queue(self, queue_name: str) -> Queue | None:
@@ -226,6 +226,12 @@ class LeanMQ:
         """What an applied topology declares under this name."""
         fields = self._line.execute(self._line.broker.read_addresses([name]))
         return make_declared(self._line, name, fields)
+
+    def _get_declared(self, name: str) -> tuple[Queue, Queue]:
+        queue, dead = self._find_declared(name), self._find_declared_dlq(name)
+        if queue is None or dead is None:
+            raise QueueNotFoundError(name)
+        return queue, dead
 
     def _find_declared_dlq(self, name: str) -> Queue | None:
         fields = self._line.execute(self._line.broker.read_addresses([name]))

@@ -132,6 +132,9 @@ class Queue:
         """Only a dead-letter queue can do that. Raises `QueueError`."""
         raise QueueError(f"{self.name} is not a dead-letter queue", hint="call it on the dead-letter queue")
 
+    def insist_holding(self) -> None:
+        """Raises `QueueError` for what holds no messages itself."""
+
     def purge(self) -> int:
         """Delete all messages; returns how many went. Who waits for messages goes on waiting."""
         went = self._line.execute(

@@ -94,6 +94,15 @@ class FanoutQueue(Queue):
             self._subscriber(name).move_to_dlq((), reason, dlq)  # raises before anything is moved
         return self._each(message_ids, lambda queue, ids: queue.move_to_dlq(ids, reason, dlq))
 
+    def insist_holding(self) -> None:
+        """Raises `QueueError`: each subscriber holds copies of its own."""
+        raise QueueError(
+            f"{self.name} is a route, and messages lie in queues",
+            hint=f"name one of the queues behind it: {', '.join(self.subscribers)}"
+            if self.subscribers
+            else None,
+        )
+
     def purge(self) -> int:
         """Delete the messages of every subscriber."""
         return sum(self._subscriber(name).purge() for name in self.subscribers)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
@@ -16,6 +17,7 @@ from leanmq_topology.classic.queues import Queue
 from leanmq_topology.classic.service import WebhookService
 from leanmq_topology.client.consuming.delivery import SyncDelivery
 from leanmq_topology.client.waiting import Doorbell
+from leanmq_topology.topology.model import Topology
 
 Handler = Callable[[dict[str, Any]], Any]
 H = TypeVar("H", bound=Handler)
@@ -58,7 +60,30 @@ class LeanMQWebhook:
 
         `auto_start` starts nothing, as in LeanMQ: call `run_service` or `start_processing`.
         """
-        self.mq = LeanMQ(redis_host, redis_port, redis_db, redis_password, prefix)
+        mq = LeanMQ(redis_host, redis_port, redis_db, redis_password, prefix)
+        self._begin(mq, process_interval, auto_start, max_retries)
+
+    @classmethod
+    def from_topology(
+        cls,
+        topology: Topology | str | Path,
+        *,
+        url: str | None = None,
+        process_interval: float = 1,
+        max_retries: int | None = None,
+    ) -> Self:
+        """One whose paths are what a topology declares: `/orders` is its queue `orders`, or route if sent to.
+
+        What is sent there is held against its schemas. An event that fails is tried again as its queue
+        declares (`max_deliveries`, `retry`), unless `max_retries` says otherwise. Any other path has a pair
+        of its own.
+        """
+        made = cls.__new__(cls)
+        made._begin(LeanMQ.from_topology(topology, url=url), process_interval, True, max_retries)
+        return made
+
+    def _begin(self, mq: LeanMQ, process_interval: float, auto_start: bool, max_retries: int | None) -> None:
+        self.mq = mq
         self.routes: list[WebhookRoute] = []
         self.process_interval, self.auto_start, self.max_retries = process_interval, auto_start, max_retries
         self._queues: dict[str, Queue] = {}
@@ -80,10 +105,11 @@ class LeanMQWebhook:
         """Decorator: this function handles what is sent to the path. It gets one dict.
 
         The dict is what was sent, and in `_leanmq.webhook` the path and when it was sent. Registering a path
-        again replaces its handler.
+        again replaces its handler. Raises `QueueError` for a route, whose events lie in the queues behind it.
         """
         normal = normalize_path(path)
         queue = self._queue(normal)
+        queue.insist_holding()
 
         def register(handler: H) -> H:
             others = (route for route in self.routes if route.path != normal)
@@ -92,9 +118,12 @@ class LeanMQWebhook:
 
         return register
 
-    def send(self, path: str, data: dict[str, Any]) -> str:
-        """Send an event to a path, whether or not somebody handles it yet; returns its message id."""
-        return self._queue(normalize_path(path)).send_message(data)
+    def send(self, path: str, data: dict[str, Any], *, type: str | None = None) -> str:
+        """Send an event to a path, whether or not somebody handles it yet; returns its message id.
+
+        `type` says which of several declared types it is. Raises as `Queue.send_message` does.
+        """
+        return self._queue(normalize_path(path)).send_message(data, type=type)
 
     def process_messages(self, block: bool = False, timeout: float = 1, count: int = 10) -> int:
         """Handle what is there, at most `count` events a path; returns how many were handled well.
@@ -220,7 +249,7 @@ class LeanMQWebhook:
     def _give_up(self, delivery: SyncDelivery, failure: Exception) -> None:
         reason = f"Processing error: {failure}"
         with translated():
-            if delivery.attempt <= self.max_retries:
+            if self.max_retries is None or delivery.attempt <= self.max_retries:
                 delivery.nack(reason=reason)
             else:
                 delivery.reject(reason)
