@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 
@@ -98,7 +98,7 @@ def list_codes() -> list[str]:
 def _read_codes() -> dict[str, dict[str, str]]:
     import tomllib  # who runs handlers never asks
 
-    tables = sorted(files("leanmq_topology").joinpath("codes").iterdir(), key=lambda item: item.name)
+    tables = sorted(Path(__file__).with_name("codes").iterdir())
     return {
         code: entry
         for table in tables

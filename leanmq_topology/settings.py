@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from leanmq_topology.errors import SettingError
 
 DEFAULT_NAMES = ("topology.yaml", "leanmq.yaml")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """What one invocation was told: flags first, then the environment."""
 
     files: tuple[Path, ...] = ()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import Struct
+from msgspec.structs import replace
 
 from leanmq_topology.cli.output import Output, wants_color
 from leanmq_topology.errors import SettingError
@@ -17,8 +18,7 @@ from leanmq_topology.settings import Settings, find_topology_file, read_environ
 from leanmq_topology.topology.model import Topology
 
 
-@dataclass(frozen=True, slots=True)
-class Invocation:
+class Invocation(Struct, frozen=True):
     """One call of a command: what it was told, and where it writes."""
 
     settings: Settings

@@ -8,10 +8,10 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TextIO
 
 import click
+from msgspec import Struct
 
 from leanmq_topology.diagnostics import Diagnostic
 from leanmq_topology.errors import InvalidTopologyError, LeanMQError, RemoteError
@@ -31,8 +31,7 @@ class OutputError(LeanMQError):
         super().__init__(f"standard output cannot be written: {failure.strerror}")
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(Struct, frozen=True):
     """Where a command writes. `format` is `text` or `json` (`validate` also knows `github`)."""
 
     format: str = "text"

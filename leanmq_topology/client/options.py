@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from msgspec import Struct, field
 
 from leanmq_topology.client.handling import being_handled
 from leanmq_topology.contracts.topics import find_topic_problem
@@ -32,8 +33,7 @@ _HEADER_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 _OURS = frozenset({HEADER_TIME, HEADER_SCHEMA, HEADER_REPLY_TO})
 
 
-@dataclass(frozen=True, slots=True)
-class SendOptions:
+class SendOptions(Struct, frozen=True):
     """Checked options of a send; None leaves the choice to the topology."""
 
     type: str | None = None

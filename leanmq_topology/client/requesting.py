@@ -10,9 +10,11 @@ import base64
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Generic, Protocol, TypeVar
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.protocol import Arrived, Correspondent, Duplicate, Reply, Sender, SendResult
 from leanmq_topology.client.applied import AppliedView
@@ -49,8 +51,7 @@ class RequestBroker(Correspondent, Sender, Protocol):
     """The verbs that asking needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReplyCounts:
+class ReplyCounts(Struct, frozen=True):
     """Replies that found nobody waiting for them here."""
 
     late: int

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from leanmq_topology.contracts.engine import DRAFT_7, DRAFT_2020_12, read_dialect
 from leanmq_topology.contracts.keywords import walk_schemas
@@ -34,8 +36,7 @@ Read = Callable[[Path], Any]
 """Reads a JSON or YAML file. Raises OSError or ValueError; a ValueError without text was already reported."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bundled:
+class Bundled(Struct, frozen=True):
     """A self-contained schema, and where its parts came from."""
 
     schema: Any

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Protocol
+
+from msgspec import Struct, field
 
 from leanmq_topology.contracts.violation import Pointer
 
@@ -31,8 +32,7 @@ DRAFT_7 = "http://json-schema.org/draft-07/schema"
 """Both also with a trailing `#`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """One keyword that did not hold: what `explanation` turns into a sentence."""
 
     keyword: str

@@ -7,8 +7,9 @@ both state plainly is compared: JSON types, required fields, forbidden fields, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 Schema = Mapping[str, Any]
 
@@ -29,8 +30,7 @@ _WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Misfit:
+class Misfit(Struct, frozen=True):
     """Something the schema allows and the shape does not take. `path` is a JSON Pointer into the data."""
 
     path: str
@@ -50,8 +50,7 @@ def count_unknown_fields(schema: Any, shape: Any) -> int:
     return len(inner_schema.get("properties", {}).keys() - inner_shape.get("properties", {}).keys())
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
+class _Comparison(Struct, frozen=True):
     schema_root: Any
     shape_root: Any
     shape_name: str

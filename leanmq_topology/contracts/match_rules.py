@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from leanmq_topology.contracts.algebra import can_both_hold
 from leanmq_topology.contracts.conditions import read_path, require, write_condition

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from leanmq_topology.contracts.violation import Pointer
 from leanmq_topology.diagnostics import Severity
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaProblem:
+class SchemaProblem(Struct, frozen=True):
     """One finding; `topology` turns its pointer into file, line and column."""
 
     code: str

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 Pointer = tuple[str | int, ...]
 """A place in data: keys and list positions from the root; `()` is the whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """One reason why data is refused. No value of the data is repeated in it, only its keys."""
 
     path: str

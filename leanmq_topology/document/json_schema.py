@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +156,6 @@ def _simplify(schema: Any, *, with_variables: bool) -> Any:
 
 def _schema_file() -> Path:
     """In a wheel the schema stands inside the package, in a checkout beside it; it is the same file."""
-    package = Path(str(files("leanmq_topology")))
+    package = Path(__file__).parents[1]
     inside = package / "schemas" / "topology.schema.json"
     return inside if inside.is_file() else package.parent / "schemas" / "topology.schema.json"

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from leanmq_topology.contracts.payload import encode_data
 from leanmq_topology.errors import InvalidMessageError
@@ -28,8 +29,7 @@ LATEST_MS: Final = 253_402_300_799_999
 NO_FAILURE: Final = Failure("", "")
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Struct, frozen=True):
     """One old entry on its way; without an envelope it is none of LeanMQ's, and dies as it is."""
 
     entry_id: str

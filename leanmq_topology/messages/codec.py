@@ -8,7 +8,6 @@ are decimal.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -25,8 +24,7 @@ _write_json = msgspec.json.Encoder().encode
 _read_failure = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(msgspec.Struct, frozen=True):
     """One entry of a dead-letter queue: the message as it was, and why it lies there."""
 
     envelope: Envelope

@@ -10,7 +10,6 @@ counts where the send names that queue. A route's other queues get their copies 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -25,8 +24,7 @@ DEFAULT_WINDOW_MS: Final = 10 * MINUTE_MS
 _write_value = msgspec.json.Encoder(order="deterministic").encode
 
 
-@dataclass(frozen=True, slots=True)
-class OncePerQueue:
+class OncePerQueue(msgspec.Struct, frozen=True):
     """One queue's declaration, ready for use."""
 
     queue: str

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
+
+from msgspec import Struct
 
 from leanmq_topology.errors import SettingError
 
@@ -22,8 +23,7 @@ class DeadReason(StrEnum):
     MANUAL = "manual"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """What went wrong, as it is kept with a dead letter. `message` is truncated to 2 KiB."""
 
     type: str
@@ -38,27 +38,23 @@ CRASHED_LAST: Final = Failure("Crashed", "its process died while it ran alone, o
 EXPIRED: Final = Failure("Expired", "it expired before it could start")
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """The handler succeeded: acknowledge."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryLater:
+class RetryLater(Struct, frozen=True):
     """Deliver again, not before `delay_ms` from now; the failure counts."""
 
     delay_ms: int
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class MoveToDeadLetters:
+class MoveToDeadLetters(Struct, frozen=True):
     reason: DeadReason
     failure: Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class Dropped(Struct, frozen=True):
     """Acknowledge and forget, by the explicit wish of handler or topology; counted apart from success."""
 
     reason: str = "discarded"
@@ -66,8 +62,7 @@ class Dropped:
     """By `on_expire: discard`, not by the handler."""
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(Struct, frozen=True):
     """Never started: hand back at once, the delivery does not count."""
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
+from msgspec import Struct
+
 from leanmq_topology.contracts.matching import Matcher
 from leanmq_topology.contracts.schemas import MessageSchema
 from leanmq_topology.errors import InvalidMessageError, SettingError
@@ -16,8 +18,7 @@ from leanmq_topology.topology.durability import MEMORY, Durability
 MOST_TOPICS_KEPT: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Subscriber:
+class Subscriber(Struct, frozen=True):
     """One queue behind a destination, and which messages it wants."""
 
     queue: str
@@ -32,8 +33,7 @@ class Subscriber:
     """It neither limits nor delays what it gets."""
 
 
-@dataclass(frozen=True, slots=True)
-class Contract:
+class Contract(Struct, frozen=True):
     """One message type that a destination takes."""
 
     type: str

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
 from typing import Final, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.protocol import (
     Adopter,
@@ -44,8 +46,7 @@ class Link(Protocol):
     def connection(self) -> BlockingConnection: ...
 
 
-@dataclass(frozen=True, slots=True)
-class AdoptionPlan:
+class AdoptionPlan(Struct, frozen=True):
     """What LeanMQ left under a prefix."""
 
     prefix: str
@@ -59,8 +60,7 @@ class AdoptionPlan:
         return tuple(sorted(self.declared + self.undeclared))
 
 
-@dataclass(frozen=True, slots=True)
-class Adopted:
+class Adopted(Struct, frozen=True):
     """One queue, as far as it has been moved by this call."""
 
     queue: str

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from leanmq_topology.topology.specs import Spec, digest
 
 
@@ -60,8 +62,7 @@ class QueueState:
         return self.ready + self.in_flight + self.delayed
 
 
-@dataclass(frozen=True, slots=True)
-class AppliedRecord:
+class AppliedRecord(msgspec.Struct, frozen=True):
     """What the server knows of the applied topology, as it is stored."""
 
     owner: str | None
@@ -72,14 +73,13 @@ class AppliedRecord:
     """Address -> {hash, generation, by, at, commit, spec}."""
     unfinished: str | None = None
     """The intent of an apply that did not finish."""
-    addresses: Mapping[str, str] = field(default_factory=dict)
+    addresses: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Name of a queue or route -> digest of all that sending to it depends on."""
     fingerprint: str = ""
     """Of the topology that was applied last."""
 
 
-@dataclass(frozen=True, slots=True)
-class AppliedResource:
+class AppliedResource(msgspec.Struct, frozen=True):
     """One resource as it was applied, and by whom."""
 
     spec: Spec

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol import AppliedRecord
 from leanmq_topology.errors import TopologyNotAppliedError
@@ -15,8 +16,7 @@ from leanmq_topology.topology.specs import digest, read_resource, resource_specs
 T = TypeVar("T", MessageType, Queue)
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
+class Applied(Struct, frozen=True):
     """The queues and message types of one generation."""
 
     generation: int

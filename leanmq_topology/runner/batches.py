@@ -10,9 +10,10 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.incoming import Incoming
@@ -59,8 +60,7 @@ class Batch:
             message.stop_renewal()
 
 
-@dataclass(frozen=True, slots=True)
-class BatchSteps:
+class BatchSteps(Struct, frozen=True):
     """The steps of a pipeline, taken for a whole batch at a time."""
 
     pipeline: Pipeline

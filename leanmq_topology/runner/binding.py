@@ -9,9 +9,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.diagnostics import closest
 
@@ -32,8 +33,7 @@ Invoke = Callable[[Offer, Any], Any]
 """Calls a handler with a message and the client; an async handler's answer is still to be awaited."""
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(Struct, frozen=True):
     """How to call one handler."""
 
     function: Callable[..., Any]
@@ -75,8 +75,7 @@ class Binding:
         return _make_invoke(function, taken, {each.name: values[each.name] for each in placed})
 
 
-@dataclass(frozen=True, slots=True)
-class Unusable:
+class Unusable(Struct, frozen=True):
     """Why something cannot be a handler."""
 
     code: str

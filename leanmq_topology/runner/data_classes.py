@@ -11,7 +11,6 @@ import collections.abc
 import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, get_args, get_origin
 
 import msgspec
@@ -38,8 +37,7 @@ _LISTS: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Conversion:
+class Conversion(msgspec.Struct, frozen=True):
     """How data becomes what the handler wants."""
 
     by_type: Mapping[str, Arm]
@@ -51,8 +49,7 @@ class Conversion:
         return self.by_type.get(kind, self.otherwise)
 
 
-@dataclass(frozen=True, slots=True)
-class Arm:
+class Arm(msgspec.Struct, frozen=True):
     """One class that data may be made into."""
 
     name: str
@@ -62,8 +59,7 @@ class Arm:
     """None: data is handed over as it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Misplanned:
+class Misplanned(msgspec.Struct, frozen=True):
     """What is wrong with an annotation."""
 
     code: str

@@ -6,8 +6,10 @@ Every problem of every handler is reported at once, with file and line, before a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from msgspec import Struct
 
 from leanmq_topology.diagnostics import Diagnostic
 from leanmq_topology.runner.binding import Binding, Unusable, bind
@@ -18,8 +20,7 @@ from leanmq_topology.runner.surroundings import Surroundings, load_surroundings
 from leanmq_topology.topology.model import Handler, Topology
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedHandler:
+class LoadedHandler(Struct, frozen=True):
     """A handler of the topology with its function, ready to be called."""
 
     declared: Handler

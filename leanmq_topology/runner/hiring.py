@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from leanmq_topology.runner.batches import BatchCrew
 from leanmq_topology.runner.handlers import LoadedHandler
@@ -13,8 +14,7 @@ from leanmq_topology.runner.loop_crew import LoopCrew
 from leanmq_topology.runner.thread_crew import OpenClient, ThreadCrew
 
 
-@dataclass(frozen=True, slots=True)
-class Employer:
+class Employer(Struct, frozen=True):
     """What every crew of a worker gets from it."""
 
     client: Any

@@ -15,10 +15,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
+
+from msgspec import Struct
 
 from leanmq_topology.diagnostics import Span
 
@@ -26,8 +27,7 @@ IMPORT_LIMIT_SECONDS = 10.0
 """How long importing one handler module may take."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImportProblem:
+class ImportProblem(Struct, frozen=True):
     code: str
     reason: str
     suggestion: str | None = None
@@ -40,12 +40,17 @@ class _ImportTooSlowError(BaseException):
 
 _found: set[tuple[str, Path]] = set()
 """Packages that are in one place only, by the topology's folder: Python looks for each once, and so do we."""
+_imported: dict[tuple[str, Path], ModuleType] = {}
+"""What was imported before: fifty handlers may stand in one module."""
 
 
 def import_module(
     name: str, folder: Path, *, limit_seconds: float = IMPORT_LIMIT_SECONDS
 ) -> ModuleType | ImportProblem:
     """Import a module, looked for in `folder` first and then among what is installed."""
+    known = _imported.get((name, folder))
+    if known is not None and sys.modules.get(name) is known:
+        return known
     put_first(folder)
     package = name.partition(".")[0]
     if (package, folder) not in _found:
@@ -56,7 +61,8 @@ def import_module(
     process = os.getpid()
     try:
         with contextlib.redirect_stdout(sys.stderr), _limited(limit_seconds):
-            return importlib.import_module(name)
+            module = _imported[name, folder] = importlib.import_module(name)
+            return module
     except BaseException as failure:
         if isinstance(failure, KeyboardInterrupt):
             raise

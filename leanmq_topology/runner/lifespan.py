@@ -14,9 +14,10 @@ import logging
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from leanmq_topology.errors import LifespanError
 from leanmq_topology.runner.importing import describe, find_own_span
@@ -27,8 +28,7 @@ logger = logging.getLogger("leanmq.runner")
 MISSING: Final = object()
 
 
-@dataclass(frozen=True, slots=True)
-class Lifespan:
+class Lifespan(Struct, frozen=True):
     """A lifespan function, ready to be opened."""
 
     call: str
@@ -90,8 +90,7 @@ def _names_yielded(found: Any) -> frozenset[str] | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(Struct, frozen=True):
     """What a lifespan yielded, by name."""
 
     yielded: Any = None

@@ -13,10 +13,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from msgspec import Struct
 
 from leanmq_topology.runner.batches import Batch
 from leanmq_topology.runner.incoming import Incoming
@@ -37,8 +38,7 @@ _BUSY = 0.1
 _CREWS = frozenset({LoopCrew._run.__code__, LoopCrew._see_through.__code__, ThreadCrew._work.__code__})
 
 
-@dataclass(frozen=True, slots=True)
-class Culprit:
+class Culprit(Struct, frozen=True):
     """Who runs in a thread, as far as its stack tells."""
 
     handler: str = ""

@@ -10,8 +10,9 @@ import mmap
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.runner.incoming import Incoming
 
@@ -23,8 +24,7 @@ _FIRST: Final = 64
 _OVERFLOW: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(Struct, frozen=True):
     """A message that a process had started."""
 
     queue: str

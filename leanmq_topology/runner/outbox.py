@@ -6,8 +6,9 @@ Targets and schemas are those of the applied record, which the worker has read: 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.protocol import AppliedRecord
 from leanmq_topology.client.applied import AppliedView

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -74,8 +73,7 @@ SUCCEEDED: Final = Verdict(DONE)
 """The handler returned None, nobody waits for a reply and nothing is sent: as with almost every message."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pipeline:
+class Pipeline(msgspec.Struct, frozen=True):
     queue: Queue
     on_false: OnFalse
     invoke: Invoke

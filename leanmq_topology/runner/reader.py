@@ -18,8 +18,9 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Operation, Receiver
 from leanmq_topology.errors import BrokerError, BrokerUnavailableError, TopologyNotAppliedError
@@ -44,8 +45,7 @@ UNBLOCK_SECONDS = 0.05
 Arrived = Sequence[Delivered | Undecodable]
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(Struct, frozen=True):
     """One fetch: these queues, so many messages of each, waiting so long for the first."""
 
     lanes: Sequence[Lane]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from msgspec import Struct
 
 from leanmq_topology.diagnostics import Diagnostic, Span, closest
 from leanmq_topology.runner.importing import ImportProblem, import_module, span_at
 from leanmq_topology.topology.call_reference import Reference, Refused, read_reference
 
 
-@dataclass(frozen=True, slots=True)
-class Unfit:
+class Unfit(Struct, frozen=True):
     """Why what a reference names cannot be used."""
 
     code: str

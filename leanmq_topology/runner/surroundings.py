@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from leanmq_topology.diagnostics import Diagnostic, closest
 from leanmq_topology.errors import InvalidTopologyError, LifespanError
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
     from leanmq_topology.runner.handlers import LoadedHandler
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True):
     """Loaded and checked; nothing is opened or made yet."""
 
     lifespan: Lifespan | None = None
@@ -61,8 +61,7 @@ def load_surroundings(topology: Topology) -> tuple[Surroundings, list[Diagnostic
     return Surroundings(lifespan, tuple(layers)), problems
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Struct, frozen=True):
     """The surroundings of one worker, opened: what handlers are called with and in."""
 
     shared: Shared

@@ -15,9 +15,10 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.connect import AsyncLink, open_blocking
 from leanmq_topology.brokers.examination import insist
@@ -53,8 +54,7 @@ CANCEL_SECONDS = 1.0
 """How long a handler that was cancelled may take to end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(Struct, frozen=True):
     """How a worker ended."""
 
     clean: bool

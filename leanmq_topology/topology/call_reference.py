@@ -7,11 +7,11 @@ of the standard library (`os:system`) never gets as far as an import.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class Reference:
+class Reference(Struct, frozen=True):
     """Where a handler lives: a module, and the attribute in it (dots allowed: `service.handle`)."""
 
     module: str
@@ -26,8 +26,7 @@ class Reference:
         return f"{self.module}:{self.attribute}"
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """Why a reference is not even imported."""
 
     code: str

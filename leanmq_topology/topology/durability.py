@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Final, Self
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from leanmq_topology.topology.model import Topology
@@ -30,8 +31,7 @@ class ReplicaCountError(ValueError):
     """A form that is right, with a number of replicas that is not."""
 
 
-@dataclass(frozen=True, slots=True)
-class Durability:
+class Durability(Struct, frozen=True):
     """What must have a message before its send returns."""
 
     disk: bool = False

@@ -11,7 +11,8 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol import Broker, Operation, Stretch
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
@@ -33,8 +34,7 @@ WORK_SECONDS = 0.010
 QUEUES_A_CALL = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(Struct, frozen=True):
     """One search through one queue, as far as it came."""
 
     verb: Callable[..., Operation[Stretch]]

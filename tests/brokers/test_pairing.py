@@ -130,7 +130,7 @@ def test_dead_letters_can_outlive_their_pair(stage: Stage, pair: Pair):
     kill(stage, "m1")
     assert stage.carry(stage.broker.delete_pair(NAME, dead_letters=False)) is True
     assert stage.carry(stage.broker.delete_pair(NAME, dead_letters=False)) is False
-    assert stage.carry(stage.broker.find_pair(NAME)) == replace(pair, has_queue=False)
+    assert stage.carry(stage.broker.find_pair(NAME)) == structs.replace(pair, has_queue=False)
     assert dead_ids(stage) == ["m1"]
     assert stage.carry(stage.broker.create_pair(PAIR)) == pair
     assert stage.carry(stage.broker.delete_pair(NAME, dead_letters=True)) is True

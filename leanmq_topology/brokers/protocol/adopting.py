@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol.operation import Operation
 from leanmq_topology.messages.adoption import Move
 
 
-@dataclass(frozen=True, slots=True)
-class OldEntry:
+class OldEntry(Struct, frozen=True):
     """One entry of an old stream: its id and its fields."""
 
     entry_id: str
@@ -19,8 +19,7 @@ class OldEntry:
     """Field, value, field, value…"""
 
 
-@dataclass(frozen=True, slots=True)
-class Moved:
+class Moved(Struct, frozen=True):
     """What became of a step's entries."""
 
     waiting: int = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol.operation import Operation
 
@@ -12,8 +13,7 @@ if TYPE_CHECKING:
     from leanmq_topology.plan.revision import Revision
 
 
-@dataclass(frozen=True, slots=True)
-class ApplyLock:
+class ApplyLock(Struct, frozen=True):
     """The apply lock of a namespace, held by us for `lifetime_ms` from each write or renewal."""
 
     value: str
@@ -21,38 +21,33 @@ class ApplyLock:
     lifetime_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class LockHeld:
+class LockHeld(Struct, frozen=True):
     """Somebody else applies right now."""
 
     holder: str
     expires_in_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class OwnedByAnother:
+class OwnedByAnother(Struct, frozen=True):
     """The namespace belongs to the topology of another name. Nothing was written."""
 
     owner: str
 
 
-@dataclass(frozen=True, slots=True)
-class LockLost:
+class LockLost(Struct, frozen=True):
     """The lock lapsed, or the namespace moved on; this step wrote nothing."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class NotEmpty:
+class NotEmpty(Struct, frozen=True):
     """A queue that was to be deleted got messages meanwhile; it was left alone."""
 
     address: str
     messages: int
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """One step of an apply is done: these resources are made and recorded, or taken away."""
 
     addresses: tuple[str, ...] = ()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol.operation import AsyncConnection, Operation
 from leanmq_topology.brokers.protocol.sending import Stale
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(Struct, frozen=True):
     """One message for one channel."""
 
     channel: str
@@ -20,8 +20,7 @@ class Publication:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+class Heard(Struct, frozen=True):
     """What came on a channel."""
 
     channel: str

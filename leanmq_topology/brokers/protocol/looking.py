@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol.operation import Operation
 from leanmq_topology.messages.codec import DeadLetter
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from leanmq_topology.plan.revision import PastRevision
 
 
-@dataclass(frozen=True, slots=True)
-class OverdueStretch:
+class OverdueStretch(Struct, frozen=True):
     """Ready messages that were looked at in one call, and how many of them have expired."""
 
     after: str
@@ -60,8 +60,7 @@ class Inspector(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class DeadEntry:
+class DeadEntry(Struct, frozen=True):
     """One dead letter, where it lies."""
 
     queue: str
@@ -109,8 +108,7 @@ class MessagePlace(StrEnum):
     """Done, and kept in the history of its queue."""
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingEntry:
+class WaitingEntry(Struct, frozen=True):
     """One message of a queue, where it lies."""
 
     queue: str
@@ -127,8 +125,7 @@ class WaitingEntry:
     """Hand-outs of this entry so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerState:
+class WorkerState(Struct, frozen=True):
     """One running worker, by its last heartbeat."""
 
     name: str

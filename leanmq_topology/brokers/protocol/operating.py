@@ -6,26 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec import Struct
+
 from leanmq_topology.brokers.protocol.operation import Operation
 
 
-@dataclass(frozen=True, slots=True)
-class Revival:
+class Revival(Struct, frozen=True):
     """A dead letter on its way back to its queue, and the headers it goes with."""
 
     entry_id: str
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(Struct, frozen=True):
     """For each `Revival`: whether the dead letter was still there and is now in its queue."""
 
     moved: tuple[bool, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class NoRoom:
+class NoRoom(Struct, frozen=True):
     """The queue cannot take them all; nothing was moved."""
 
     queue: str
@@ -59,8 +58,7 @@ class Purge:
         return self.ready + self.in_flight + self.delayed + self.dead
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
+class Undone(Struct, frozen=True):
     """One step of undoing a purge."""
 
     restored: int

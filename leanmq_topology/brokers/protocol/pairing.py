@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol.operation import Operation
 from leanmq_topology.messages.outcome import Failure
 from leanmq_topology.topology.model import Queue
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
+class Pair(Struct, frozen=True):
     """A queue pair that was made by a call, or what is left of one."""
 
     name: str
@@ -22,15 +22,13 @@ class Pair:
     """False: only its dead-letter queue is left."""
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(Struct, frozen=True):
     """The applied topology has a queue or route of this name: it alone says what that is."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Expired:
+class Expired(Struct, frozen=True):
     """A stretch of one queue was searched for messages past their time."""
 
     cursor: str

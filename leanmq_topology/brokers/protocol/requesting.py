@@ -6,16 +6,16 @@ request out of its queue tells its client so in the same step.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol.operation import Operation
 from leanmq_topology.brokers.protocol.sending import Flush, SendResult
 from leanmq_topology.messages.outcome import Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """The answer to one request: data, or why there is none."""
 
     inbox: str
@@ -26,8 +26,7 @@ class Reply:
     failure: Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Struct, frozen=True):
     """A reply in an inbox, and where it lies."""
 
     place: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -23,8 +22,7 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     """Where it lies, if the flush asked and it is one copy that waits in its queue."""
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
+class Duplicate(msgspec.Struct, frozen=True):
     """It was sent before, within the window that counts; nothing was written for this send."""
 
     id: str
@@ -33,8 +31,7 @@ class Duplicate:
     """That message carried other data."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stale:
+class Stale(msgspec.Struct, frozen=True):
     """The address changed on the server since this client read it. Nothing was written for this send."""
 
     target: str
@@ -44,16 +41,14 @@ class Stale:
     """The queue that is on its way out, if that is why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Full:
+class Full(msgspec.Struct, frozen=True):
     """A queue is at its `max_length` and its overflow makes no room; nothing was written for this send."""
 
     queue: str
     max_length: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unconfirmed:
+class Unconfirmed(msgspec.Struct, frozen=True):
     """It is stored, but who should have it by now does not, or has not said so in time."""
 
     id: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol.operation import Operation
 from leanmq_topology.brokers.protocol.requesting import Reply
@@ -13,16 +14,14 @@ from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.outcome import DeadReason, Failure
 
 
-@dataclass(frozen=True, slots=True)
-class Retrying:
+class Retrying(Struct, frozen=True):
     """A delivery to be handed out again after a delay."""
 
     delivered: Delivered
     delay_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Dying:
+class Dying(Struct, frozen=True):
     """A delivery on its way to the dead-letter queue."""
 
     delivered: Delivered | Undecodable
@@ -32,8 +31,7 @@ class Dying:
     """False: this hand-out was never run (expired, past its limit), so it does not count as an attempt."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutputsSent:
+class OutputsSent(Struct, frozen=True):
     """What became of a delivery and of what its handler sends."""
 
     ours: bool
@@ -42,8 +40,7 @@ class OutputsSent:
     """One for each send. With a `Stale` or `Full` among them nothing was done; the delivery is still ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class HandedBack:
+class HandedBack(Struct, frozen=True):
     """What was found in the hands of a consumer that is gone."""
 
     freed: int

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.examination import Examination
 from leanmq_topology.brokers.protocol.operation import Operation
 from leanmq_topology.plan.live_state import Damage
 
 
-@dataclass(frozen=True, slots=True)
-class Upkeep:
+class Upkeep(Struct, frozen=True):
     """What one round of maintenance found and did."""
 
     generation: int
@@ -27,8 +27,7 @@ class Upkeep:
     """Queues with messages due by the next tick, at most 64, in rotation: name them in the next call."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueueHealth:
+class QueueHealth(Struct, frozen=True):
     """What a worker has to know of a queue it reads."""
 
     name: str
@@ -45,8 +44,7 @@ class QueueHealth:
     """Those of the free ones that may have taken a worker down."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(Struct, frozen=True):
     """A bounded part of a search."""
 
     cursor: str
@@ -54,8 +52,7 @@ class Stretch:
     found: int
 
 
-@dataclass(frozen=True, slots=True)
-class Swept:
+class Swept(Struct, frozen=True):
     """What one sweep took out."""
 
     expired: int

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar, cast
 
 import hiredis
@@ -29,11 +28,11 @@ Word = bytes | str | int
 LARGE_BYTES: Final = 32 * 1024
 """Of a word that is better joined than packed."""
 
+_LUA: Final = Path(__file__).with_name("lua")
 _INCLUDE = re.compile(rb"^-- (include|embed) ([a-z_]+)\n", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(msgspec.Struct, frozen=True):
     """One Lua file; the server knows it by the SHA-1 of its text."""
 
     name: str
@@ -54,13 +53,11 @@ def load_script(name: str) -> Script:
 
 def load_all_scripts() -> None:
     """Read every script now, so that none has to be later, when no file may be to be had."""
-    for script in files("leanmq_topology.brokers.redis").joinpath("lua").iterdir():
-        if script.name.endswith(".lua"):
-            load_script(script.name.removesuffix(".lua"))
+    for script in _LUA.glob("*.lua"):
+        load_script(script.stem)
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The error reply to a follower, as a value: what it means depends on the reply to the call itself."""
 
     text: str
@@ -112,14 +109,16 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
         return self.words()
 
 
-def _read_lua(*path: str) -> bytes:
-    text = files("leanmq_topology.brokers.redis").joinpath("lua", *path).read_bytes()
+@cache
+def _read_lua(path: str) -> bytes:
+    """Kept, because one part is included by many scripts."""
+    text = (_LUA / path).read_bytes()
     return _INCLUDE.sub(_expand, text)
 
 
 def _expand(line: re.Match[bytes]) -> bytes:
     name = f"{line[2].decode()}.lua"
-    return _read_lua(name) if line[1] == b"embed" else _read_lua("shared", name)
+    return _read_lua(name if line[1] == b"embed" else f"shared/{name}")
 
 
 def is_forgotten(call: Call[Any], text: str) -> bool:

@@ -6,8 +6,9 @@ Thresholds and known bad versions stand in tables with where they come from.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.examination import Finding, Verdict
 from leanmq_topology.brokers.redis.calls import Call
@@ -39,8 +40,7 @@ _TURN_ON = "CONFIG SET appendonly yes, and the same in the server's configuratio
 _ALWAYS = "CONFIG SET appendfsync always, and the same in the server's configuration file"
 
 
-@dataclass(frozen=True, slots=True)
-class RedisExamination:
+class RedisExamination(Struct, frozen=True):
     """`examination.Examination` of a Redis or Valkey server."""
 
     seen: ServerFacts

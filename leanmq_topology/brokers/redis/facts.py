@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.redis.calls import Call, Refused, Word
 
@@ -19,8 +20,7 @@ _QUESTIONS: Final[tuple[tuple[Word, ...], ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerFacts:
+class ServerFacts(Struct, frozen=True, kw_only=True):
     """A server as it describes itself. None: it does not say, as managed servers may not."""
 
     product: str = "redis"

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from dataclasses import dataclass
 from socket import gaierror
 from typing import Final
 
 import hiredis
+from msgspec import Struct
 
 from leanmq_topology.errors import BrokerError, BrokerFullError, BrokerRefusedError, BrokerUnavailableError
 
@@ -22,8 +22,7 @@ _POSTSCRIPT = re.compile(r",? script: .*$", re.DOTALL)
 _LONGEST = 300
 
 
-@dataclass(frozen=True, slots=True)
-class _Meaning:
+class _Meaning(Struct, frozen=True):
     kind: type[BrokerError]
     text: str
     hint: str | None = None

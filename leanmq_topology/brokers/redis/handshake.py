@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import hiredis
+from msgspec import Struct
 
 from leanmq_topology.brokers.redis.address import Address
 from leanmq_topology.brokers.redis.calls import Word
@@ -20,8 +20,7 @@ GREETING: Final[tuple[Word, ...]] = ("HELLO", 2)
 """RESP2, and one answer that names the server, its version, its role and this connection's id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Greeting:
+class Greeting(Struct, frozen=True):
     """What a server says of itself and of this connection."""
 
     connection_id: int

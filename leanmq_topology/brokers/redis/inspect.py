@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.redis.calls import Call, load_script
 from leanmq_topology.brokers.redis.failures import reply_code
@@ -54,8 +55,7 @@ _LOST = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RedisInspector:
+class RedisInspector(Struct, frozen=True):
     """The reading verbs of one namespace, as values."""
 
     keys: Keys

@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.connect import open_blocking
 from leanmq_topology.cli.commands.run import Duration, Running, choose_handlers, run_handlers

@@ -7,11 +7,11 @@ import os
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
+from msgspec import Struct
 
 from leanmq_topology.brokers.connect import HeldServer, hold_server, preload
 from leanmq_topology.cli.applier import find_commit, name_applier
@@ -137,8 +137,7 @@ def command(
     raise click.exceptions.Exit(run_handlers(call, topology, only, running))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Running:
+class Running(Struct, frozen=True, kw_only=True):
     """How handlers are run."""
 
     workers: int = 1
@@ -156,12 +155,14 @@ class Running:
 
 
 def run_handlers(call: Invocation, topology: Topology, only: Sequence[str], running: Running) -> int:
-    """Run them until told to stop; returns the exit code. `topology` says which server is held."""
+    """Run them until told to stop; returns the exit code. `topology` was just read: it says which server is
+    held, and without `watch` the first processes go by it."""
     url = call.broker_url(topology)
     preload()
     with hold_server(url, folder=topology.folder, client_name="leanmq-run") as held:
         orders = Orders(
-            load=lambda tell: _load(call, only),
+            load=lambda tell: _import_handlers(call.load_topology(), only),
+            load_first=None if running.watch else lambda tell: _import_handlers(topology, only),
             find_url=partial(_find_url, call, url, held),
             announce=partial(_announce, running.workers, held),
             prepare=_apply if running.apply_first else None,
@@ -256,9 +257,8 @@ def _report(call: Invocation, result: Result, command: str) -> int:
     return 0 if result.clean or not result.signal else 128 + result.signal
 
 
-def _load(call: Invocation, only: Sequence[str]) -> tuple[Topology, Mapping[str, LoadedHandler]]:
-    """In the worker process: the topology as it is now, and the user's code."""
-    topology = call.load_topology()
+def _import_handlers(topology: Topology, only: Sequence[str]) -> tuple[Topology, Mapping[str, LoadedHandler]]:
+    """In the worker process: the topology, and the user's code."""
     handlers, problems = load_handlers(topology, choose_handlers(topology, only))
     if problems:
         raise InvalidTopologyError(problems)

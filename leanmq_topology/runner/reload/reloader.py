@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from leanmq_topology.runner.reload.sentinel import CHANGED, WARNING, make_sentinel, read_paths
 from leanmq_topology.runner.reload.snapshot import WatchList, shorten

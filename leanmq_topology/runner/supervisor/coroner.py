@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.connect import BlockingLink, open_blocking
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
@@ -39,8 +40,7 @@ def make_coroner(dead: Process) -> Main | None:
     return burial.perform
 
 
-@dataclass(frozen=True, slots=True)
-class Burial:
+class Burial(Struct, frozen=True):
     """What is known of a dead process."""
 
     ready: Ready

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from msgspec import Struct, field
 
 from leanmq_topology.runner.marks import Board
 from leanmq_topology.runner.supervisor.process import Downward, Main
@@ -33,8 +34,7 @@ class State(StrEnum):
     DRAINING = "draining"
 
 
-@dataclass(frozen=True, slots=True)
-class Birth:
+class Birth(Struct, frozen=True):
     """What a process is told of itself."""
 
     role: Role
@@ -49,8 +49,7 @@ MakeWorker = Callable[[Birth], Main]
 """What a worker process of this generation does."""
 
 
-@dataclass(eq=False)
-class Process:
+class Process(Struct, eq=False):
     pid: int
     line: Downward
     role: Role
@@ -80,8 +79,7 @@ class Process:
         return time.monotonic() - (self.board.beaten_at or self.started_at)
 
 
-@dataclass
-class Generation:
+class Generation(Struct):
     """Processes that run the same code and topology."""
 
     number: int
@@ -104,8 +102,7 @@ class Generation:
         return True
 
 
-@dataclass
-class Backoff:
+class Backoff(Struct):
     """How long a seat stays empty after a death: not at all after a good life, else longer and longer."""
 
     deaths: int = 0

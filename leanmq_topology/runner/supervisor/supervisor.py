@@ -8,7 +8,8 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from leanmq_topology.errors import BrokerError
 from leanmq_topology.runner.supervisor.listening import Listener, Listeners
@@ -56,8 +57,7 @@ MakeCoroner = Callable[[Process], Main | None]
 """What a process does that settles what this dead one held; None if it held nothing."""
 
 
-@dataclass
-class Result:
+class Result(Struct):
     """How it all ended."""
 
     failed: Failed | None = None

@@ -9,7 +9,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.connect import AsyncLink, open_async
 from leanmq_topology.brokers.protocol import Part
@@ -47,8 +48,7 @@ Tell = Callable[[Message], None]
 Announce = Callable[[Birth, Topology, Handlers, AsyncLink, Worker], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Orders:
+class Orders(Struct, frozen=True):
     """What a worker process is to do. Everything here is called in the process itself."""
 
     load: Callable[[Tell], tuple[Topology, Handlers]]
@@ -57,6 +57,8 @@ class Orders:
     """The server to connect to."""
     announce: Announce
     """Says what is being run, before the first handler starts."""
+    load_first: Callable[[Tell], tuple[Topology, Handlers]] | None = None
+    """The same for the processes that are started first: what was just read need not be read again."""
     prepare: Callable[[AsyncLink, Topology], None] | None = None
     """Called in a thread before anything is read; applies the topology, where that is asked for."""
     drain_seconds: float = 25.0
@@ -74,7 +76,9 @@ def make_worker(orders: Orders) -> Callable[[Birth], Main]:
 def live(orders: Orders, birth: Birth, upward: Upward) -> int:
     """From the first import to the exit code."""
     try:
-        topology, handlers = orders.load(upward.tell)
+        is_first = birth.generation == 1 and birth.role is Role.WORKER and not birth.again
+        load = orders.load_first if is_first and orders.load_first is not None else orders.load
+        topology, handlers = load(upward.tell)
         ended = asyncio.run(_serve(orders, birth, upward, topology, handlers))
     except BaseException as failure:
         if forks.copied:

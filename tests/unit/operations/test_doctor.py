@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.examination import Finding, Verdict
 from leanmq_topology.brokers.protocol import AppliedRecord, WorkerState

@@ -289,3 +289,23 @@ def test_every_code_is_explained(number: int):
     explanation = explain_code(f"LMQ{number}")
     assert explanation is not None
     assert explanation.mend
+
+
+def test_a_module_of_many_handlers_is_imported_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    (folder / "tidy.py").write_text("def one(data): ...\ndef two(data): ...\n")
+    imported, import_it = [], importing.importlib.import_module
+    monkeypatch.setattr(
+        importing.importlib, "import_module", lambda name: imported.append(name) or import_it(name)
+    )
+
+    loaded, problems = load_handlers(topology(folder, one="tidy:one", two="tidy:two"), ["one", "two"])
+
+    assert (list(loaded), problems, imported) == (["one", "two"], [], ["tidy"])
+
+
+def test_a_module_that_was_taken_out_since_is_imported_again(folder: Path):
+    (folder / "tidy.py").write_text("def one(data): ...\n")
+    first = importing.import_module("tidy", folder)
+    del sys.modules["tidy"]
+
+    assert importing.import_module("tidy", folder) is sys.modules["tidy"] is not first

@@ -5,10 +5,10 @@ import itertools
 import time
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.messages.envelope import Delivered, Envelope
 from leanmq_topology.messages.outcome import Done, RetryLater

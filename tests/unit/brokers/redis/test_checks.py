@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.examination import Finding, Verdict, insist
 from leanmq_topology.brokers.redis import checks
