@@ -351,6 +351,18 @@ def test_a_former_owner_changes_nothing_and_others_in_the_batch_are_settled(stag
     assert (entry_id.decode(), owner, count) == (lost.entry_id, b"thief", 2)
 
 
+def test_a_settlement_is_refused_to_who_gave_the_message_back_however_often_it_was_handed_out(stage: Stage):
+    """The hand-out that was given back is not counted, so the next one has the same number."""
+    stage.send("plain", "m1")
+    first = stage.fetch_one("plain")
+    assert stage.carry(stage.broker.release("plain", "me", [first])) == [True]
+    _, [second] = stage.carry(stage.broker.claim(QUEUES[0], "other", cursor="0-0", count=10))
+    assert isinstance(second, Delivered)
+    assert second.delivery_count == first.delivery_count
+    assert stage.carry(stage.broker.retry("plain", "me", [Retrying(first, 1)])) == [False]
+    assert stage.carry(stage.broker.retry("plain", "other", [Retrying(second, 1)])) == [True]
+
+
 def test_a_settlement_is_refused_to_the_same_owner_after_a_redelivery(stage: Stage):
     stage.send("plain", "m1")
     first = stage.fetch_one("plain")

@@ -277,6 +277,12 @@ def test_an_expired_head_makes_room_before_a_send_is_refused(stage: Stage):
     assert counted(stage, "small") == {"sent": 3, "dead_lettered": 2, "expired": 2}
 
 
+def test_a_head_whose_time_is_not_over_makes_no_room(stage: Stage):
+    stage.send("small", "a", "b", "c", ttl_ms=WINDOW_MS)
+    assert stage.send("small", "d") == [Full("small", LIMIT)]
+    assert (ids(stage, "small"), dead(stage, "small")) == (["a", "b", "c"], [])
+
+
 def test_no_more_is_swept_than_is_needed(stage: Stage):
     expire_head(stage, "small", "e1", "e2", "e3")
     assert stage.send("small", "a") == [Stored("a", 1)]

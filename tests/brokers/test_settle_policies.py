@@ -121,6 +121,9 @@ def test_a_history_by_count_keeps_exactly_the_latest(stage: Stage):
     stage.send("counted", *"abcde")
     assert ack(stage, "counted", *stage.fetch("counted")) == 5
     assert kept(stage, "counted") == ["c", "d", "e"]
+    stage.send("counted", "f")
+    assert ack(stage, "counted", stage.fetch_one("counted")) == 1
+    assert kept(stage, "counted") == ["d", "e", "f"]
 
 
 def test_a_history_costs_two_commands_a_message_and_a_look_at_its_length(stage: Stage):

@@ -14,7 +14,7 @@ from leanmq_topology.messages.codec import decode_dead_letter
 from leanmq_topology.topology.model import Queue
 from tests.support.factories import make_topology
 from tests.support.servers import Server
-from tests.support.stage import COLOURS, Stage, open_carrier
+from tests.support.stage import COLOURS, Stage, count_calls, open_carrier
 
 PLAIN = Queue(name="plain", max_deliveries=5, max_crashes=2)
 
@@ -66,6 +66,9 @@ def test_what_lapsed_in_silence_comes_under_suspicion_once_and_keeps_its_count(s
     assert claim_part(stage, Part.FRESH) == ["released"]
     [health] = stage.carry(stage.broker.survey(["plain"], "other"))
     assert health.suspects == 2
+    moved = count_calls(stage)["xclaim"]
+    assert claim_part(stage, Part.FRESH) == []
+    assert count_calls(stage)["xclaim"] == moved, "nobody puts them there again"
     claim = stage.broker.claim(PLAIN, "alone", cursor="0-0", count=1, part=Part.SUSPECT)
     _, [first] = stage.carry(claim)
     assert (first.envelope.id, first.delivery_count) == ("m1", 2)

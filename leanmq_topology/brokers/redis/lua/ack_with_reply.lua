@@ -40,7 +40,7 @@ elseif not added then
 end
 call('SET', producer, ARGV[9], 'PX', ARGV[10])
 
-if keeping.keeps or keeping.crashed then
+if keeping.length or keeping.crashed then
   acknowledge(KEYS, {group, '0', id}, keeping)
 elseif call('XACK', stream, group, id) == 1 and call('XDEL', stream, id) == 1 then
   call('HINCRBY', meta, 'acked', 1)
