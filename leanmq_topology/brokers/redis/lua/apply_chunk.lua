@@ -31,12 +31,12 @@ for at = FIRST_QUEUE, #KEYS, 2 do
   if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
     return made
   end
+  redis.call('HSET', KEYS[at + 1], 'tag', string.match(KEYS[at], '^{([^{}]*)}')) -- first: it is read most
   redis.call('HSET', KEYS[at + 1], unpack(ARGV, value, value + width - 1))
   local state = redis.call('HGET', KEYS[at + 1], 'state')
   if not state or state == 'draining' or state == 'retired' then
     redis.call('HSET', KEYS[at + 1], 'state', 'active')
   end
-  redis.call('HSET', KEYS[at + 1], 'tag', string.match(KEYS[at], '^{([^{}]*)}'))
   value = value + width
 end
 for at = value, #ARGV, 2 do

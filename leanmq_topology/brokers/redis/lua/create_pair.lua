@@ -27,10 +27,10 @@ local made = redis.pcall('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
 if made.err and not string.find(made.err, 'BUSYGROUP', 1, true) then
   return made
 end
+redis.call('HSETNX', meta, 'tag', string.match(stream, '^{([^{}]*)}'))
 for at = 3, #ARGV, 2 do
   redis.call('HSETNX', meta, ARGV[at], ARGV[at + 1])
 end
-redis.call('HSETNX', meta, 'tag', string.match(stream, '^{([^{}]*)}'))
 redis.call('HSETNX', meta, 'state', 'active')
 local before = redis.call('HGET', pairs_key, queue)
 local created = before and string.match(before, '^%d+') or string.format('%.0f', read_clock())

@@ -27,7 +27,6 @@
 -- include clock
 -- include delayed
 -- include flushes
--- include placement
 
 local KEYS_PER_QUEUE = 6
 
@@ -74,7 +73,11 @@ local function read_queue(first)
   }
   local found = redis.call('HMGET', queue.meta, 'state', 'max_length', 'ttl_ms', 'delay_ms', 'overflow', 'on_expire',
     'tag')
-  queue.astray = check_place(found[7], queue.meta, queue.stream)
+  local tag = found[7] or ''
+  if string.find(queue.stream, tag, 2, true) ~= 2 or string.byte(queue.stream, #tag + 2) ~= 125 then
+-- include placement
+    queue.astray = check_place(tag, queue.meta, queue.stream)
+  end
   queue.leaves = found[1] == 'draining' or found[1] == 'retired'
   queue.gone = queue.leaves or not found[4] or redis.call('TYPE', queue.stream).ok ~= 'stream'
   queue.limit = tonumber(found[2] or '')

@@ -26,9 +26,11 @@ local copies = (#KEYS - FIRST_QUEUE + 1) / 2
 for at = FIRST_QUEUE, #KEYS, 2 do
   local found = call('HMGET', KEYS[at], 'state', 'max_length', 'delay_ms', 'ttl_ms', 'tag')
   local refuses = found[1] == 'draining' or found[1] == 'retired'
-  local place = '{' .. (found[5] or '') .. '}'
-  if refuses or found[2] ~= '' or found[3] ~= '0' or string.sub(KEYS[at + 1], 1, #place) ~= place then
+  local stream, tag = KEYS[at + 1], found[5] or ''
+  if refuses or found[2] ~= '' or found[3] ~= '0' then
     return false
+  elseif string.find(stream, tag, 2, true) ~= 2 or string.byte(stream, #tag + 2) ~= 125 then
+    return false -- it lies under another tag: see `placement`
   elseif at > FIRST_QUEUE and call('TYPE', KEYS[at + 1]).ok ~= 'stream' then
     return false -- the first one says so itself, at its XADD
   end

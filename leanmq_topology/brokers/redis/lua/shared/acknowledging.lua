@@ -1,15 +1,18 @@
 -- Ending deliveries well. What it takes is read first, so that a key which holds something else fails before anything
 -- is written, as does a queue that lies elsewhere (`astray`: the error reply). KEYS and ARGV are those of `ack`.
--- include placement
 local FIRST = 3
 
 -- Among the answers: how many the history holds, nil where none is kept.
 local function read_keeping(KEYS)
   local kept = redis.call('HMGET', KEYS[2], 'keep_acked_ms', 'keep_acked_count', 'tag')
   local keep_ms, keep_count = tonumber(kept[1] or ''), tonumber(kept[2] or '')
-  local astray = check_place(kept[3], KEYS[2], KEYS[1])
-  if astray then
-    return {astray = astray}
+  local stream, tag = KEYS[1], kept[3] or ''
+  if string.find(stream, tag, 2, true) ~= 2 or string.byte(stream, #tag + 2) ~= 125 then
+-- include placement
+    local astray = check_place(tag, KEYS[2], stream)
+    if astray then
+      return {astray = astray}
+    end
   end
   local length = (keep_ms or keep_count) and redis.call('XLEN', KEYS[3])
   return {length = length, ms = keep_ms, count = keep_count, crashed = redis.call('EXISTS', KEYS[4]) == 1}

@@ -6,8 +6,8 @@ local function is_request(fields)
 end
 
 -- Who waits learns in the very step that takes the request away that no value will come. The key of its inbox is made
--- from the header, as nobody knows beforehand which requests a step will meet: it has the hash tag of the others, so it
--- lies in their slot. `meta` is the key of the queue's record; `failure` is JSON.
+-- from the header, as nobody knows beforehand which requests a step will meet: it has the hash tag of the namespace, so
+-- it lies in the slot of the record. `meta` is the key of the queue's record; `failure` is JSON.
 --
 -- One that expired is nothing to keep, for its client asked for no more time than that, or learns now that its queue
 -- gives less. If that client is gone, that is no late reply.
