@@ -233,6 +233,7 @@ class Reader:
 
     def _note_failure(self, read: Read, failure: Exception) -> None:
         """Without an answer nobody knows what it has brought until that is looked up."""
+        self._fetch = None
         if not isinstance(failure, BrokerUnavailableError):
             _end_wait(read.lanes)
 
@@ -271,6 +272,8 @@ class Reader:
         return self._fetch
 
     def _take_in(self, read: Read, arrived: Arrived) -> None:
+        if not arrived:
+            self._fetch = None  # a queue may turn out to lie elsewhere: what is asked for is made anew
         by_queue: Mapping[str, Arrived] = {read.lanes[0].name: arrived}
         if len(read.lanes) > 1:
             by_queue = _sort_by_queue(arrived)

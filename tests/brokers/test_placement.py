@@ -45,7 +45,7 @@ from tests.support.lease_times import move_leases
 from tests.support.placing import find_keys, find_tag, place
 from tests.support.servers import Server
 from tests.support.stage import COLOURS, Stage, open_carrier
-from tests.support.workers import Place, load, work_queue, working
+from tests.support.workers import PATIENCE_SECONDS, Place, load, work_queue, working
 from tests.support.workers import make_topology as make_numbers
 
 T = TypeVar("T")
@@ -338,6 +338,12 @@ def raw(link: BlockingLink) -> BlockingRedisConnection:
     return link.connection
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not holds():
+            await asyncio.sleep(0.01)  # handlers have no signal of their own
+
+
 def left_at_home(shop: Place) -> set[str]:
     with shop.link() as link:
         return find_keys(raw(link), shop.topology.broker.namespace, "work")
@@ -366,8 +372,7 @@ async def test_workers_and_senders_follow_the_record(shop: Place):
         await client.send_many("work", [{"n": 2}, {"n": 3}])
         await client.send("work", {"n": 4}, delay=0.02)
         state = await shop.until_settled()
-        while len(got) < 8:
-            await asyncio.sleep(0.01)  # `home` has no signal of its own
+        await until(lambda: len(got) == 8)
         assert sorted(got) == [("home", 1), ("home", 30), *(("work", n) for n in (1, 1, 2, 3, 4, 31))]
         assert state.dead == 1
         assert left_at_home(shop) == set()
@@ -375,8 +380,7 @@ async def test_workers_and_senders_follow_the_record(shop: Place):
         with shop.link() as link:
             place(raw(link), namespace, "work", f"{namespace}-c")
         await client.send("work", {"n": 5})
-        while ("work", 5) not in got:
-            await asyncio.sleep(0.01)  # the reader finds out by itself
+        await until(lambda: ("work", 5) in got)  # the reader finds out by itself
         await shop.until_settled()
     with shop.link() as link:
         assert find_keys(raw(link), f"{namespace}-c", "work") == {f"{{{namespace}-c}}:q:work"}
