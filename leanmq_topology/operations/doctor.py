@@ -14,6 +14,7 @@ from leanmq_topology.brokers.examination import Examination, Finding, Verdict
 from leanmq_topology.brokers.protocol import (
     AppliedRecord,
     BlockingConnection,
+    Broadcaster,
     Examiner,
     Inspector,
     QueueState,
@@ -21,6 +22,7 @@ from leanmq_topology.brokers.protocol import (
     WorkerState,
 )
 from leanmq_topology.clock import Clock, system_clock
+from leanmq_topology.errors import BrokerRefusedError
 from leanmq_topology.operations.status import QUEUES_A_LOOK
 from leanmq_topology.topology.durability import MEMORY, Durability, declared_levels
 from leanmq_topology.topology.model import Queue, Topology
@@ -33,7 +35,7 @@ _MOST_NAMES: Final = 5
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class ExaminingBroker(Examiner, Inspector, Roster, Protocol):
+class ExaminingBroker(Broadcaster, Examiner, Inspector, Roster, Protocol):
     """What examining needs of a broker."""
 
 
@@ -71,6 +73,7 @@ def diagnose(link: Link, topology: Topology, *, clock: Clock = system_clock) -> 
     findings = [
         judge_transport(link.url),
         *examination.check_server(),
+        *_judge_doorbell(link),
         *judge_levels(examination, declared_levels(topology)),
         *judge_namespace(_read_namespace(link), topology),
     ]
@@ -84,6 +87,16 @@ def judge_transport(url: str) -> Finding:
         return Finding("connection", Verdict.OK, url)
     text = f"{url}: messages and password cross the network unencrypted"
     return Finding("connection", Verdict.WARNING, text, "use rediss:// (TLS), or a network of your own")
+
+
+def _judge_doorbell(link: Link) -> Iterable[Finding]:
+    """Whether workers that rest can be told of what is due sooner; no word where all is well."""
+    try:
+        link.connection.execute(link.broker.ring_for_nothing())
+    except BrokerRefusedError as failure:
+        text = "this user may not PUBLISH: messages delayed for less than a second may be a second late"
+        mend = "ACL SETUSER NAME +publish '&{NAMESPACE}:due', and '&{NAMESPACE}:e:*' for ephemeral routes"
+        yield Finding("doorbell", Verdict.WARNING, f"{text} ({failure.message})", mend)
 
 
 def judge_levels(examination: Examination, levels: Mapping[Durability, Sequence[str]]) -> Iterable[Finding]:

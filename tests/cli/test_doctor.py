@@ -41,6 +41,17 @@ def test_a_healthy_place_exits_0_and_says_so(shop: Shop):
     assert "ok       eviction           a full server refuses new messages and deletes none" in lines
 
 
+def test_a_user_who_may_not_publish_is_told_what_that_delays(shop: Shop, durable: Server):
+    assert shop.leanmq("apply").returncode == 0
+    ask(durable, "ACL", "SETUSER", "mute", "on", ">secret", "~*", "+@all", "resetchannels")
+    url = durable.url.replace("unix://", "unix://mute:secret@").replace("redis://", "redis://mute:secret@")
+    answer = read_answer(shop.leanmq("doctor", "--url", url, "-o", "json"))
+    found = findings(answer)["doorbell"]
+    assert found["verdict"] == "warning"
+    assert "may be a second late" in found["text"]
+    assert "+publish" in found["mend"]
+
+
 def test_warnings_alone_exit_0_with_what_mends_them(shop: Shop):
     done = shop.leanmq("doctor")
     assert done.returncode == 0

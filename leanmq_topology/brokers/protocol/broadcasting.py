@@ -46,6 +46,13 @@ class Broadcaster(Protocol):
         ...
 
     def stop_listening(self, name: str) -> Operation[None]: ...
+    def ring_for_nothing(self) -> Operation[None]:
+        """Tell nothing to those who listen so: raises `BrokerRefusedError` where this user may not tell.
+
+        Then delayed messages due within a second may be up to a second late: nobody is told of them.
+        """
+        ...
+
     def listen_for_due(self) -> Operation[None]:
         """From now on this connection hears of delayed messages that are due within a second.
 

@@ -46,6 +46,11 @@ def listen_for_due(keys: Keys) -> Call[None]:
     return Call("listen_for_due", "SUBSCRIBE", (), (keys.due,), lambda reply: None)
 
 
+def ring_for_nothing(keys: Keys) -> Call[None]:
+    """Who hears it passes over what is no time."""
+    return Call("ring_for_nothing", "PUBLISH", (), (keys.due, ""), lambda reply: None)
+
+
 def check_line() -> Call[None]:
     return Call("check_line", "PING", (), (), lambda reply: None)
 

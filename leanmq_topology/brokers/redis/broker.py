@@ -129,6 +129,9 @@ class RedisBroker:
     def listen_for_due(self) -> Call[None]:
         return broadcasting.listen_for_due(self.keys)
 
+    def ring_for_nothing(self) -> Call[None]:
+        return broadcasting.ring_for_nothing(self.keys)
+
     def check_line(self) -> Call[None]:
         return broadcasting.check_line()
 

@@ -171,6 +171,8 @@ class RespPipe(asyncio.Protocol):
             return
         exchange = self._waiting.popleft()
         self.outstanding -= exchange.size
+        if self._waiting and self._waiting[0].limit_s < exchange.limit_s:
+            self._arm_anew()
         if not exchange.answer.done():
             exchange.answer.set_result(reply)
         if self._room is not None:
@@ -186,6 +188,13 @@ class RespPipe(asyncio.Protocol):
         """One timer, for the oldest call that waits."""
         if self._timer is None and self._waiting:
             self._timer = self._loop.call_at(self._deadline(), self._check_deadline)
+
+    def _arm_anew(self) -> None:
+        """What waits now may take less time than what was waited for, as behind a blocking read."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._arm()
 
     def _deadline(self) -> float:
         """Answers come in order, so the oldest call's time starts when the one before it was answered."""

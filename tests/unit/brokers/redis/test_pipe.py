@@ -125,6 +125,16 @@ async def test_the_oldest_call_without_an_answer_in_time_ends_the_connection(pip
     assert wire.aborted
 
 
+async def test_a_call_behind_a_longer_one_fails_in_its_own_time(pipe: RespPipe):
+    """The timer that ran was for the longer one."""
+    longer, shorter = pipe.call(("A",), 60), pipe.call(("B",), 0.05)
+    await turn()
+    pipe.data_received(b":1\r\n")
+    assert longer.result() == 1
+    with pytest.raises(BrokerUnavailableError):
+        await asyncio.wait_for(shorter, 5)
+
+
 async def test_a_calls_time_starts_when_the_one_before_it_was_answered(pipe: RespPipe):
     loop = asyncio.get_running_loop()
     first, second = pipe.call(("A",), 60), pipe.call(("B",), 0.05)
