@@ -18,8 +18,8 @@ PLACE_VARIABLE: Final = "SLOW_ACK_AT"
 ANSWERED: Final = "answered"
 PLACES: Final = {
     "entry": b"local FIRST = 3\n",
-    "before its first write": b"local removed = 0\n",
-    "after XACK": b"removed = removed + redis.call('XDEL', stream, unpack(ARGV, FIRST))\n",
+    "before its first write": b"local done = redis.call('XACK',",
+    "after XACK": b"local removed = redis.call('XDEL',",
     "after XDEL": b"note_acknowledged(meta,",
     "after its last write": b"return removed\n",
 }
