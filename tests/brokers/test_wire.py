@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -175,3 +175,78 @@ def test_two_threads_write_and_read_one_tls_connection(tmp_path: Path):
     assert heard == [word.split(b"\r\n")[1] for word in words]
     wire.close()
     echoing.join()
+
+
+# -- looking out for an answer that should be there soon --------------------------------------------------
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One entry for each answer that was looked out for."""
+    seen: list[str] = []
+    look_out = Wire._look_out
+
+    def note(wire: Wire) -> None:
+        seen.append("looked")
+        look_out(wire)
+
+    monkeypatch.setattr(Wire, "_look_out", note)
+    return seen
+
+
+def test_an_answer_that_is_there_soon_is_not_slept_for(
+    ends: tuple[Wire, socket.socket], looks: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    wire, far = ends
+    monkeypatch.setattr(Wire, "_receive", lambda wire: pytest.fail("it slept"))
+    for n in range(100):
+        far.sendall(b":%d\r\n" % n)
+        assert wire.read_soon(SECONDS) == n
+    assert len(looks) == 100
+
+
+def test_a_server_that_is_never_so_fast_is_hardly_looked_out_for(
+    ends: tuple[Wire, socket.socket], looks: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    wire, far = ends
+    sleep = Wire._receive
+
+    def answer_late(wire: Wire) -> int:
+        far.sendall(b":7\r\n")
+        return sleep(wire)
+
+    monkeypatch.setattr(Wire, "_receive", answer_late)
+    assert [wire.read_soon(SECONDS) for _ in range(500)] == [7] * 500
+    assert len(looks) == 8  # after 1, 2, 4, … answers
+
+
+def test_a_server_that_became_fast_is_looked_out_for_again(
+    ends: tuple[Wire, socket.socket], looks: list[str]
+):
+    wire, far = ends
+    with pytest.raises(TimeoutError):
+        wire.read_soon(0.001)  # in vain
+    far.sendall(b":1\r\n:2\r\n")
+    assert (wire.read_soon(SECONDS), wire.read_soon(SECONDS)) == (1, 2)  # slept for, read along
+    looks.clear()
+    for n in range(10):
+        far.sendall(b":%d\r\n" % n)
+        assert wire.read_soon(SECONDS) == n
+    assert len(looks) == 10
+
+
+def test_the_end_of_a_connection_is_told_while_it_is_looked_out_for(ends: tuple[Wire, socket.socket]):
+    wire, far = ends
+    far.close()
+    with pytest.raises(ConnectionResetError):
+        wire.read_soon(SECONDS)
+
+
+def test_a_read_that_waits_on_the_server_is_not_looked_out_for(server: Server, looks: list[str]):
+    address = parse_address(server.url)
+    with closing(BlockingRedisConnection.open(address)) as connection:
+        connection.execute(Call("ping", "PING", (), (), lambda reply: reply))
+        assert looks == ["looked"]
+        waiting = Call("wait", "BLPOP", ("nothing-here",), ("0.01",), lambda reply: reply, block_ms=10)
+        assert connection.execute(waiting) is None
+        assert looks == ["looked"]

@@ -202,7 +202,7 @@ def _converse(wire: Wire, call: Call[Any], words: tuple[Word, ...] | bytes, limi
     """Say the call and its followers in one write; an error reply to the call itself is returned."""
     if not call.followers:
         wire.write(pack_words(words), limit_s)
-        return wire.read(limit_s)
+        return wire.read(limit_s) if call.block_ms else wire.read_soon(limit_s)
     wire.write(b"".join(map(pack_words, (words, *call.followers))), limit_s)
     first, *others = [wire.read(limit_s) for _ in range(len(call.followers) + 1)]
     if isinstance(first, hiredis.ReplyError):
