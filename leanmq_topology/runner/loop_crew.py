@@ -287,8 +287,8 @@ class LoopCrew(Generic[U, V]):
         if verdict is None:
             step: Step | None = None
             try:
-                step = as_step(steps.invoke(unit, self._client))
-                context = copy_context()
+                context = copy_context()  # from the call on: there it is said what is handled
+                step = as_step(context.run(steps.invoke, unit, self._client))
                 waits_for = context.run(step.send, None)
             except StopIteration as done:
                 verdict = steps.succeed(unit, done.value) if step is not None else steps.fail(unit, done)

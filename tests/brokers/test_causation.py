@@ -11,7 +11,7 @@ import pytest
 from leanmq_topology import Client, Message, SyncClient
 from leanmq_topology.messages.codec import decode_fields
 from leanmq_topology.messages.envelope import Envelope
-from leanmq_topology.topology.model import Queue
+from leanmq_topology.topology.model import Batch, Queue
 from tests.support.servers import Server
 from tests.support.workers import Place, load, make_topology, work_queue, working
 
@@ -21,7 +21,10 @@ TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-03"
 @pytest.fixture
 def place(server: Server, namespace: str, tmp_path: Path) -> Place:
     found = Place(
-        server, make_topology(namespace, tmp_path, work_queue(max_deliveries=2), Queue(name="next"))
+        server,
+        make_topology(
+            namespace, tmp_path, work_queue(max_deliveries=2), Queue(name="next"), Queue(name="batches")
+        ),
     )
     found.apply()
     return found
@@ -81,6 +84,34 @@ async def test_many_handlers_at_once_do_not_mix_their_messages(place: Place):
         await place.until(lambda state: state.ready == 80, "next")
     found = sorted((int(one.data[5:-1]), one.headers["causationid"]) for one in stored(place, "next"))
     assert found == sorted((n, message_id) for n, message_id in enumerate(sent) for _ in range(2))
+
+
+async def passes_on_a_batch(data: list[dict[str, int]], mq: Client) -> None:
+    await mq.send_many("next", data)
+
+
+def passes_on_a_batch_from_a_thread(data: list[dict[str, int]], mq: SyncClient) -> None:
+    mq.send_many("next", data)
+
+
+@pytest.mark.parametrize("wait_ms", [0, 20], ids=["at once", "when its time is up"])
+@pytest.mark.parametrize(
+    "handler", [passes_on_a_batch, passes_on_a_batch_from_a_thread], ids=lambda handler: handler.__name__
+)
+async def test_a_batch_beside_a_handler_of_single_messages_refers_to_none(
+    place: Place, handler: Any, wait_ms: int
+):
+    async def handles(data: dict[str, int]) -> None: ...
+
+    batches = load(handler, "batches", batch=Batch(size=10, wait_ms=wait_ms))
+    async with working(place, load(handles), batches):
+        for n in (1, 2):  # the second is run in the very callback that brings it
+            await place.send(n)
+            await place.until_settled()
+        await place.send(3, queue="batches")
+        await place.until(lambda state: state.ready == 1, "next")
+    [only] = stored(place, "next")
+    assert not {"correlationid", "causationid"} & only.headers.keys()
 
 
 async def test_correlation_and_trace_survive_retries_and_death(place: Place):

@@ -156,6 +156,38 @@ async def test_context_variables_do_not_leak_from_one_message_to_the_next():
     assert before == [0] * 5
 
 
+async def test_what_the_call_of_a_handler_sets_reaches_nobody_who_is_run_or_hired_in_the_same_callback():
+    """As whose message is handled is said: that of one queue is no business of the next."""
+    met: dict[str, int] = {}
+
+    async def ends(number: int) -> None:
+        met[f"own {number}"] = seen.get()
+
+    def says_its_number(number: int) -> Coroutine[Any, Any, None]:
+        seen.set(number)
+        return ends(number)
+
+    async def looks(number: int) -> None:
+        met[f"other {number}"] = seen.get()
+
+    speaks, rests, is_hired = Shift(says_its_number), Shift(looks), Shift(looks)
+    speaks.give(1)
+    rests.give(2)
+    await speaks.until_over(1)
+    await rests.until_over(1)
+    await asyncio.sleep(0)
+
+    def arrive() -> None:
+        speaks.give(3)
+        assert met["own 3"] == 3  # run then and there
+        rests.give(4)
+        is_hired.give(5)
+
+    asyncio.get_running_loop().call_soon(arrive)
+    await is_hired.until_over(1)
+    assert met == {"own 1": 1, "own 3": 3, "other 2": 0, "other 4": 0, "other 5": 0}
+
+
 async def test_a_handler_that_cancels_its_task_harms_only_itself():
     async def handler(number: int) -> None:
         if number == 0:
