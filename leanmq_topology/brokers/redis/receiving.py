@@ -41,14 +41,15 @@ def fetch(keys: Keys, queues: Sequence[str], consumer: str, *, count: int, block
 
 
 def locate(keys: Keys, queues: Sequence[str]) -> Call[Received]:
-    """Nothing, once it is known where these queues lie; raises `TopologyNotAppliedError` if one is gone."""
-    before = [keys.queue(name) for name in queues]
+    """Nothing, once it is known where these queues lie; raises `TopologyNotAppliedError` if one is gone.
+
+    All of them may be there by now, and lie where others of this link have heard: then they are read anew.
+    """
 
     def read(reply: Any) -> Received:
-        gone = [name for name, found in zip(queues, reply, strict=True) if not found]
-        if gone or before == [keys.queue(name) for name in queues]:
-            missing = [f"queues.{name}" for name in gone or queues]
-            raise TopologyNotAppliedError(missing, namespace=keys.namespace)
+        gone = [f"queues.{name}" for name, found in zip(queues, reply, strict=True) if not found]
+        if gone:
+            raise TopologyNotAppliedError(gone, namespace=keys.namespace)
         return []
 
     places = tuple(key for name in queues for key in (keys.queue(name), keys.meta(name)))
