@@ -93,7 +93,7 @@ def _send_plainly(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     sends = flush.sends
     first, sequence = sends[0], write_sequence(flush.sequence)
     tells_entries = flush.tells_entries and len(first.queues) == 1
-    address = (first.target, first.digest, first.queues, first.envelope.type, first.ttl_ms)
+    address = (first.target, first.digest, first.queues, first.envelope.type)
     frame = keys.remember(
         ("plain", flush.producer, tells_entries, *address),
         lambda: _Frame.make(keys, flush, tells_entries=tells_entries),
@@ -122,7 +122,6 @@ class _Frame(NamedTuple):
     """After the sequence, before the sends."""
     before_sequence: bytes
     before_headers: bytes
-    before_id: bytes
 
     @classmethod
     def make(cls, keys: Keys, flush: Flush, *, tells_entries: bool) -> Self:
@@ -134,19 +133,19 @@ class _Frame(NamedTuple):
         count = len(start) + 1 + len(words) + LONE_WORDS
         before_sequence = join_words(start, b"*%d\r\n" % count)
         before_headers = join_words((*words, first.envelope.type))
-        before_id = join_words((_optional(first.ttl_ms), 1))
-        return cls(script, places, words, before_sequence, before_headers, before_id)
+        return cls(script, places, words, before_sequence, before_headers)
 
     def write_lone(self, sequence: bytes, outgoing: Outgoing) -> tuple[Sequence[Word], bytes]:
         """The words of a send on its own, and its whole call as it goes over the wire."""
         envelope = outgoing.envelope
         name, data, headers = envelope.id.encode(), envelope.data, encode_headers(envelope.headers)
-        packed = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        ttl = b"" if outgoing.ttl_ms is None else b"%d" % outgoing.ttl_ms
+        packed = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$1\r\n1\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
             *(self.before_sequence, len(sequence), sequence),
             *(self.before_headers, len(headers), headers),
-            *(self.before_id, len(name), name, len(data), data),
+            *(len(ttl), ttl, len(name), name, len(data), data),
         )
-        return (envelope.type, headers, _optional(outgoing.ttl_ms), 1, name, data), packed
+        return (envelope.type, headers, ttl, 1, name, data), packed
 
 
 def _plain_words(sends: Sequence[Outgoing]) -> list[Word]:

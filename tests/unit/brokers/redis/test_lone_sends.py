@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from msgspec import structs
@@ -62,6 +62,13 @@ def test_what_was_packed_for_one_is_not_taken_for_another(other: dict[str, Any])
     ]
     assert len({send(keys, flush).packed for flush in (first, first, *flushes)}) == 4
     assert all(send(keys, flush).packed == send(Keys("ns"), flush).packed for flush in flushes)
+
+
+def test_sends_that_only_live_differently_long_share_what_is_packed_once():
+    keys = Keys("ns")
+    for ttl_ms in (None, *range(1, 100)):
+        send(keys, flush_of(structs.replace(LONE, ttl_ms=ttl_ms)))
+    assert len([what for what in keys._remembered if "plain" in cast("tuple[object, ...]", what)]) == 1
 
 
 def test_several_are_packed_from_their_words():
