@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from msgspec import structs
 
 from leanmq_topology.brokers.protocol import carry_out_all
 from leanmq_topology.brokers.redis.address import Address, parse_address
@@ -149,6 +151,35 @@ def test_what_is_begun_together_is_answered_one_by_one(reader: BlockingRedisConn
     with pytest.raises(BrokerUnavailableError):
         reader.finish(5)
     assert reader.execute(echo("b")) == b"b"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"otherwise": lambda: echo("b")},
+        {"if_missing": lambda: echo("b")},
+        {"followers": (("ECHO", "b"),)},
+    ],
+    ids=["otherwise", "if_missing", "followers"],
+)
+def test_what_may_take_more_than_one_answer_is_not_begun(
+    reader: BlockingRedisConnection, more: dict[str, Any]
+):
+    reader.begin([echo("before")], 5)
+    with pytest.raises(ValueError, match="echo may take more than one answer"):
+        reader.begin([echo("a"), structs.replace(echo("a"), **more)], 5)
+    assert reader.finish(5) == b"before"
+
+
+def test_what_is_begun_is_not_said_again_where_executing_it_would_be(reader: BlockingRedisConnection):
+    forgotten = Call("one", Script("one", b"return 'again'", "0" * 40), (), (), bytes)
+    text = "return KEYS[1] == '{b}:q:work' and 'again' or {err = 'MISPLACED {b}{ns}:m:work'}"
+    misplaced = Call("two", "EVAL", (text, "1", "{ns}:q:work"), (), bytes)
+    for call in (forgotten, misplaced):
+        reader.begin([call], 5)
+        with pytest.raises(BrokerError):
+            reader.finish(5)
+        assert reader.execute(call) == b"again"
 
 
 @pytest.mark.parametrize("next_one", ["execute", "begin"])

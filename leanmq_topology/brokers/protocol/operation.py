@@ -54,15 +54,19 @@ class PipelinedConnection(BlockingConnection, Protocol):
     def begin(self, operations: Sequence[Operation[Any]], within_s: float) -> None:
         """Write these in one go; `finish` gives their answers, one by one.
 
+        Each is said once: none may be one that another takes the place of after some answers, nor one of
+        several commands. Raises `ValueError` for such a one, before anything is written.
         What was begun before and is not finished is given up, and its connection with it, as by `execute`.
         Raises `BrokerUnavailableError` if that takes longer than `within_s`, connecting included.
         """
         ...
 
     def finish(self, within_s: float) -> Any:
-        """The result of the first operation that was begun and is not finished, or what `execute` raises.
+        """The result of the first operation that was begun and is not finished, or the error it met.
 
-        Raises `BrokerUnavailableError` also where there is none.
+        Raises what `execute` does, and also where `execute` would say the operation again: a `BrokerError` if
+        the server forgot the script or a queue lies elsewhere. Raises `BrokerUnavailableError` also where
+        there is none.
         """
         ...
 

@@ -98,12 +98,15 @@ class BlockingRedisConnection:
         return cast(T, call.read(reply))
 
     def begin(self, operations: Sequence[Operation[Any]], within_s: float) -> None:
-        """Write several in one go, none with followers; `finish` gives their answers, one by one."""
+        """Write several in one go; `finish` gives their answers, one by one.
+
+        Raises `ValueError` for one with `otherwise`, `if_missing` or followers, before anything is written.
+        """
+        calls = [_as_lone(operation) for operation in operations]
         if self._begun:
             self._drop()
         until = time.monotonic() + within_s
         wire = self._connected(until)
-        calls = [as_call(operation) for operation in operations]
         limit_s = _shorten(self._address.timeout_ms, until)
         try:
             wire.write(b"".join([pack_words(call.written()) for call in calls]), limit_s)
@@ -112,7 +115,10 @@ class BlockingRedisConnection:
         self._begun.extend(calls)
 
     def finish(self, within_s: float) -> Any:
-        """What the first operation gives that was begun and is not finished."""
+        """What the first operation gives that was begun and is not finished.
+
+        Every error reply is raised, NOSCRIPT and MISPLACED too: nothing is said again here.
+        """
         wire = self._wire
         if wire is None or not self._begun or self._process != os.getpid():
             raise cannot_connect("it was given up", where=self._address.masked)
@@ -189,6 +195,14 @@ class BlockingRedisConnection:
         self._begun.clear()
         if wire is not None and self._process == os.getpid():
             wire.close()
+
+
+def _as_lone(operation: Operation[Any]) -> Call[Any]:
+    """The call of an operation that is said once, whatever the answer is."""
+    call = as_call(operation)
+    if call.otherwise or call.if_missing or call.followers:
+        raise ValueError(f"{call.name} may take more than one answer: it can only be executed, not begun")
+    return call
 
 
 def _shorten(limit_ms: int, until: float) -> float:
