@@ -241,7 +241,8 @@ class Maintenance:
             self._watch.look_soon()
             scan.plan_next(FRONT)
         finally:
-            self._pay(lane)
+            lane.owed = False
+            self._room_again()  # even if nothing was owed: a read that began meanwhile left the lane out
 
     def _pay(self, lane: Lane) -> None:
         """Nothing is owed any more: what room is left is for new messages."""

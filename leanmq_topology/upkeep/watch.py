@@ -109,7 +109,8 @@ class Watch:
         health = self._health.get(lane.name)
         if health is None or lane.damage is not None:
             return False
-        known = sum(1 for message in lane.held.values() if not message.lost)
+        held = dict(lane.held)  # a copy: another thread may settle meanwhile
+        known = sum(1 for message in held.values() if not message.lost)
         return health.pending > health.own or health.own > known
 
     def note_topology(self, gone: bool) -> None:

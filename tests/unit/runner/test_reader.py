@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from leanmq_topology.brokers.protocol import Told, tell
+from leanmq_topology.brokers.protocol import Told, Upkeep, tell
 from leanmq_topology.errors import TopologyNotAppliedError
 from leanmq_topology.messages.envelope import Delivered, Envelope
 from leanmq_topology.runner.prefetch import LARGEST
 from leanmq_topology.runner.reader import BLOCK_MS, LARGEST_READ, Reader, plan_reads
+from leanmq_topology.runner.upkeep import Maintenance
+from leanmq_topology.topology.model import Queue
+from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.outage import Outage
+from leanmq_topology.upkeep.scan import FRONT
 
 
 def lane(name: str, room: int, *, backlogged: bool = False) -> Any:
@@ -194,3 +198,65 @@ async def test_a_mistake_with_what_was_read_ends_the_reader():
     await line.answer([delivered("a")])
     with pytest.raises(IndexError):
         await running
+
+
+class FixedLane(SimpleNamespace):
+    """One with a set `prefetch` of one: what a search may take over counts as held."""
+
+    @property
+    def room(self) -> int:
+        return 1 - self.awaited - self.claimed
+
+    @property
+    def hungry(self) -> bool:
+        return self.room > 0
+
+
+class Search:
+    """Upkeep's connection and broker, and a search that goes on until its answer is told."""
+
+    repair_clock = None
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.answer: asyncio.Future[tuple[str, list[Delivered]]] = asyncio.get_running_loop().create_future()
+
+    def claim(self, queue: Queue, consumer: str, **how: Any) -> str:
+        return "claim"
+
+    async def execute(self, operation: str) -> tuple[str, list[Delivered]]:
+        self.begun.set()
+        return await self.answer
+
+
+async def test_a_queue_that_a_search_kept_out_of_a_read_that_waits_is_read_once_the_search_found_nothing():
+    way: list[str] = []
+    line: Any = Line(way)
+    search: Any = Search()
+    searched: Any = FixedLane(
+        name="a", queue=Queue(name="a"), held={}, awaited=0, claimed=0,
+        owed=False, backlogged=False, readable=True, damage=None,
+    )  # fmt: skip
+    watch: Any = SimpleNamespace(free=set(), is_wanted=lambda lane: True)
+    seen = Upkeep(generation=1, promoted=0, next_due_ms=None, now_ms=1)
+    reader = Reader(line, line, line, "me", [searched, lane("b", 8)], Outage(), lambda: None)
+
+    async def nothing() -> None: ...
+
+    upkeep = Maintenance(
+        search, search, "me", [searched], ServerClock(), Outage(), watch, seen, nothing, nothing,
+        room_again=reader.make_room_known,
+    )  # fmt: skip
+    searched.take = lambda taken_over: None
+    searching = asyncio.create_task(upkeep._claim_all())
+    await search.begun.wait()
+    running = asyncio.create_task(reader.run())
+    await line.asked.wait()
+    assert way == ["ask for b"]
+    line.asked.clear()
+    search.answer.set_result((FRONT, []))
+    await searching
+    async with asyncio.timeout(5):
+        await line.asked.wait()
+    assert way == ["ask for b", "ask for a b"]
+    await reader.stop(running)
