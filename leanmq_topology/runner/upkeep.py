@@ -12,6 +12,8 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Broker, Part, Upkeep
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
@@ -24,7 +26,7 @@ from leanmq_topology.upkeep.complaints import Complaints
 from leanmq_topology.upkeep.outage import Outage, Pauses
 from leanmq_topology.upkeep.promotion import QUIET_SECONDS, TICK_SECONDS, WORK_SECONDS, Promotion
 from leanmq_topology.upkeep.scan import FRONT, Scan
-from leanmq_topology.upkeep.steps import carry_out_async
+from leanmq_topology.upkeep.steps import Steps, carry_out_async, carry_out_together
 from leanmq_topology.upkeep.watch import Watch
 
 logger = logging.getLogger("leanmq.runner")
@@ -161,13 +163,15 @@ class Maintenance:
 
     async def _ask_around(self) -> None:
         """What is due, and how are the queues? Both leave in one write: waking up costs most."""
-        if not self._watch.due:
-            await self._do("promotion", self._promote)
-            return
-        both = [self._do("promotion", self._promote), self._do("watch", self._look)]
-        for failure in await asyncio.gather(*both, return_exceptions=True):
-            if failure is not None:
-                raise failure
+        self._told_due_ms = None
+        self._heard_all = self._doorbell is not None and self._doorbell.works
+        paused, looks = self._watch.paused, self._watch.due
+        courses: list[Steps[Any]] = [self._promotion.step(), *([self._watch.look()] if looks else [])]
+        results = await carry_out_together(courses, self._connection)
+        for name, result in zip(("promotion", "watch"), results, strict=False):
+            await self._do(name, partial(self._note_answer, result))
+        if self._watch.paused != paused:
+            self._beat_at = 0.0  # whoever paused a queue waits to see that it is so
 
     async def _do(self, name: str, part: Errand) -> None:
         try:
@@ -184,16 +188,18 @@ class Maintenance:
         self._told_due_ms = due_ms if told is None else min(due_ms, told)
         _wake(self._rested)
 
-    async def _promote(self) -> None:
-        self._told_due_ms = None
-        self._heard_all = self._doorbell is not None and self._doorbell.works
-        await self._note_topology(await carry_out_async(self._promotion.step(), self._connection))
-
     async def _hand_over(self) -> None:
         await carry_out_async(self._handover.step(self._watch.free), self._connection)
 
     async def _check_up(self) -> None:
         await carry_out_async(self._checkup.step(), self._connection)
+
+    async def _note_answer(self, answer: Upkeep | LeanMQError | None) -> None:
+        """None: of the watch, which took note by itself."""
+        if isinstance(answer, LeanMQError):
+            raise answer
+        if answer is not None:
+            await self._note_topology(answer)
 
     async def _note_topology(self, seen: Upkeep) -> None:
         back = self._watch.topology_gone and seen.generation > 0
@@ -203,12 +209,6 @@ class Maintenance:
             await self._generation_changed()
             self._going_by = applied
             self._watch.look_soon()
-
-    async def _look(self) -> None:
-        before = self._watch.paused
-        await carry_out_async(self._watch.look(), self._connection)
-        if self._watch.paused != before:
-            self._beat_at = 0.0  # whoever paused a queue waits to see that it is so
 
     async def _claim_all(self) -> None:
         now = time.monotonic()

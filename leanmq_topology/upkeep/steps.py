@@ -5,10 +5,10 @@ Like a single operation it does no I/O, so one text of a rule serves blocking co
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol, TypeVar
 
-from leanmq_topology.brokers.protocol import AsyncConnection, Operation
+from leanmq_topology.brokers.protocol import AsyncConnection, Operation, carry_out_all
 from leanmq_topology.errors import LeanMQError
 
 T = TypeVar("T")
@@ -56,3 +56,25 @@ async def carry_out_async(steps: Steps[T], connection: AsyncConnection) -> T:
                 operation = steps.send(answer)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]  # as above
+
+
+async def carry_out_together(courses: Sequence[Steps[Any]], connection: AsyncConnection) -> list[Any]:
+    """Several courses side by side: what they ask at the same time leaves in one write, none costs a task.
+
+    What each returns; where one failed, its error stands in that place.
+    """
+    results: list[Any] = [None] * len(courses)
+    answers: dict[int, Any] = dict.fromkeys(range(len(courses)))
+    while True:
+        asked: dict[int, Operation[Any]] = {}
+        for at, answer in answers.items():
+            steps = courses[at]
+            try:
+                asked[at] = steps.throw(answer) if isinstance(answer, Exception) else steps.send(answer)
+            except StopIteration as end:
+                results[at] = end.value
+            except LeanMQError as failure:
+                results[at] = failure
+        if not asked:
+            return results
+        answers = dict(zip(asked, await carry_out_all(connection, list(asked.values())), strict=True))

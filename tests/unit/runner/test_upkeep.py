@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,6 +37,13 @@ class Backlog:
         return "maintain"
 
     async def execute(self, operation: str) -> Upkeep:
+        return self._move(operation)
+
+    def begin_all(self, begun: Iterable[tuple[str, Callable[[Upkeep], None]]]) -> None:
+        for operation, told in begun:
+            told(self._move(operation))
+
+    def _move(self, operation: str) -> Upkeep:
         assert operation == "maintain"
         self.moved_at.append(self.seconds)
         self.seconds += ROUND_SECONDS
@@ -45,7 +53,7 @@ class Backlog:
 async def test_work_without_end_takes_turns_with_rest(monkeypatch: pytest.MonkeyPatch):
     server: Any = Backlog()
     watch: Any = SimpleNamespace(
-        due=False, free=set(), topology_gone=False, note_topology=lambda *, gone: None
+        due=False, free=set(), paused=[], topology_gone=False, note_topology=lambda *, gone: None
     )
 
     async def nothing() -> None: ...
