@@ -19,6 +19,7 @@ from leanmq_topology.brokers.protocol import (
     PipelinedConnection,
     Reply,
     SendResult,
+    Stale,
 )
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.requesting import (
@@ -133,6 +134,9 @@ class SyncRequester:
                 self._producer = Producer()
                 self._end_turn(slot)
             results = self._execute(self._broker.send(flush), deadline)
+        elif any(isinstance(result, Stale) for result in results):
+            with self._changed:
+                self._end_turn(slot)  # it is to be sent again, and nobody would read until it is
         return results
 
     def wait(self, slot: Slot, deadline: float) -> Reply | None:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from leanmq_topology.brokers.protocol import Arrived, Flush, Reply, Stored
+from leanmq_topology.brokers.protocol import Arrived, Flush, Reply, Stale, Stored
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.requesting import Request, write_request
 from leanmq_topology.client.requesting_tasks import Requester
@@ -76,6 +76,27 @@ def test_a_thread_that_sends_again_shares_its_name_with_no_other_that_sends_ahea
     [first, second] = line.attempts
     assert resent == [first]
     assert first.producer != second.producer
+
+
+class StaleLine(FakeLine):
+    """Refuses the attempt, its address having changed; then the reply to somebody else's request arrives."""
+
+    answered = False
+
+    def finish(self, within_s: float) -> Any:
+        if self.answered:
+            return [Arrived("1-0", Reply("inbox", "second"))]
+        self.answered = True
+        return [Stale("ask", None)]
+
+
+def test_a_thread_whose_address_changed_lets_others_read_before_it_sends_again():
+    """Learning the address and sending again may take long, and it would not read meanwhile."""
+    requester = SyncRequester(cast(Any, FakeBroker()), cast(Any, None), lambda: cast(Any, StaleLine()))
+    deadline = time.monotonic() + SECONDS
+    with requester.expect("first") as first, requester.expect("second") as second:
+        assert requester.send(first, deadline, outgoing("first")) == [Stale("ask", None)]
+        assert requester.wait(second, deadline) == Reply("inbox", "second")
 
 
 # -- tasks ---------------------------------------------------------------------------------------------------
