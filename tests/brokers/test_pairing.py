@@ -132,6 +132,7 @@ def test_dead_letters_can_outlive_their_pair(stage: Stage, pair: Pair):
     assert stage.carry(stage.broker.delete_pair(NAME, dead_letters=False)) is False
     assert stage.carry(stage.broker.find_pair(NAME)) == structs.replace(pair, has_queue=False)
     assert dead_ids(stage) == ["m1"]
+    assert stage.raw("EXISTS", stage.keys.meta(NAME)) == 0
     assert stage.carry(stage.broker.create_pair(PAIR)) == pair
     assert stage.carry(stage.broker.delete_pair(NAME, dead_letters=True)) is True
     assert dead_ids(stage) == []

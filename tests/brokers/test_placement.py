@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from msgspec import structs
 
 from leanmq_topology import Message, Reject, Retry
 from leanmq_topology.brokers.connect import BlockingLink, open_blocking
@@ -23,6 +24,7 @@ from leanmq_topology.brokers.protocol import (
     Retrying,
     Revival,
     Shelf,
+    Stale,
     Undone,
     Written,
 )
@@ -295,6 +297,38 @@ def test_a_pair_is_found_and_deleted_where_it_lies(life: Life):
     assert find_tag(admin, life.namespace, name) == life.tag
     assert life.do(lambda broker: broker.delete_pair(name, dead_letters=True)) is True
     assert find_keys(admin, life.tag, name) == set()
+
+
+def test_dead_letters_that_outlive_their_pair_are_found_where_they_lie(life: Life):
+    """Its record goes on saying where, and nothing else; to everybody else the queue is gone."""
+    name, admin, stage = "by-hand", life.stage.admin, life.stage
+    pair = life.do(lambda broker: broker.create_pair(Queue(name=name)))
+    assert isinstance(pair, Pair)
+    place(admin, life.namespace, name, life.tag)
+    life.send(name, "m1", digest="")
+    life.do(lambda broker: broker.bury(name, [life.fetch(name)[0].entry_id], FAILURE))
+    assert life.do(lambda broker: broker.delete_pair(name, dead_letters=False)) is True
+    assert stage.raw("HGETALL", stage.keys.meta(name)) == [b"tag", life.tag.encode()]
+
+    [letter] = life.do(lambda broker: broker.read_dead_letters(name, after="", count=9))
+    assert letter.letter.envelope.id == "m1"
+    assert life.do(lambda broker: broker.list_pairs()) == [structs.replace(pair, has_queue=False)]
+    [state] = life.do(lambda broker: broker.inspect_queues([name]))
+    assert (state.damage, state.dead) == (Damage.MISSING, 1)
+    [health] = life.do(lambda broker: broker.survey([name], "me"))
+    assert health.damage is Damage.MISSING
+    flush = stage.flush(stage.outgoing(name, "m2", digest=""))
+    assert life.do(lambda broker: broker.send(flush)) == [Stale(name, None)]
+    declared = replace(stage.topology, queues={**stage.topology.queues, name: Queue(name=name)})
+    with open_blocking(stage.url, namespace=life.namespace, folder=Path()) as link:
+        assert not plan_changes(link, declared).blocked
+
+    assert life.do(lambda broker: broker.create_pair(Queue(name=name))) == pair
+    assert life.counts(name) == (0, 0, 0, 1)
+    assert life.do(lambda broker: broker.delete_pair(name, dead_letters=False)) is True
+    assert life.do(lambda broker: broker.delete_pair(name, dead_letters=True)) is True
+    assert find_keys(admin, life.tag, name) == find_keys(admin, life.namespace, name) == set()
+    assert stage.raw("EXISTS", stage.keys.meta(name)) == 0
 
 
 def test_each_step_of_an_apply_finds_a_queue_where_it_lies(life: Life):

@@ -24,6 +24,10 @@ redis.call('ZREM', KEYS[3], queue)
 if dead_too then
   redis.call('HDEL', KEYS[2], queue)
 else
+  local tag = string.match(KEYS[4], '^{([^{}]*)}')
+  if tag ~= string.match(KEYS[1], '^{([^{}]*)}') then
+    redis.call('HSET', KEYS[5], 'tag', tag) -- all that is left of the record: where the dead letters lie
+  end
   redis.call('HSET', KEYS[2], queue, string.match(row, '^%d+') .. ' dead')
 end
 return {'deleted', 1}
