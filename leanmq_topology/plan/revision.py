@@ -50,6 +50,8 @@ class Revision:
     """Routes, then queues, then messages: nothing goes before what needs it."""
     actions: Mapping[str, str] = field(default_factory=dict[str, str])
     """Address -> what is done: `create`, `update`, or the name of a `Removal`. For the history."""
+    completes: bool = False
+    """It goes on from an apply that did not finish. What that one had done is not among the actions."""
 
     @property
     def generation(self) -> int:
@@ -76,6 +78,8 @@ class PastRevision:
     """How many resources had what done to them: `create`, `update`, `delete`, `drain`, `retain`."""
     changes: Mapping[str, str]
     """Address -> what was done, of as many as are remembered by name."""
+    completes: bool = False
+    """It went on from an apply that did not finish: what that one had done is not counted."""
 
     @property
     def changed(self) -> int:
@@ -112,6 +116,7 @@ def build_revision(plan: Plan, *, owner: str, by: str, at_ms: int, commit: str |
             **{change.address: change.action for change in plan.made},
             **{change.address: change.step.value for change in plan.removed},
         },
+        completes=plan.resumes,
     )
 
 

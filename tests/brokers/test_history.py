@@ -103,6 +103,10 @@ def test_a_revision_is_remembered_in_the_step_that_makes_its_generation(link, na
     apply(link, topology, who="bob")
     [only] = read(link)
     assert (only.generation, only.by) == (1, "bob")
+    assert (only.completes, only.changes) == (True, {})
+
+    apply(link, shop(namespace, BILLING, EMAILS, Queue(name="more")), who="eve")
+    assert [revision.completes for revision in read(link)] == [False, True]
 
 
 def test_what_turned_out_not_to_go_is_not_told_as_gone(link, namespace):

@@ -68,6 +68,26 @@ def test_an_apply_with_nothing_to_do_is_not_listed(leanmq):
     assert len(rows(leanmq("history"))) == 1
 
 
+@pytest.mark.parametrize("queues", [("billing", "emails"), ("billing", "emails", "more")])
+def test_an_apply_that_completes_another_says_that_it_did_not_do_all_by_itself(
+    leanmq, write, valkey: Server, namespace: str, queues: tuple[str, ...]
+):
+    assert leanmq("apply").returncode == 0
+    with open_blocking(valkey.url, namespace=namespace, folder=Path()) as link:
+        keys = link.broker.keys  # type: ignore[attr-defined]
+        # as an apply leaves it that was killed before its last step
+        for words in ("SET", keys.plan, "generation 1 by x"), ("HDEL", keys.topology, "generation"):
+            run(link.connection, *words)  # type: ignore[arg-type]
+        run(link.connection, "DEL", keys.history)  # type: ignore[arg-type]
+    write(*queues)
+    assert leanmq("apply").returncode == 0
+    [only] = rows(leanmq("history"))
+    said = "completes an apply that did not finish; what that one had done is not counted"
+    assert only[3] == {2: said, 3: f"1 created: queues.more; {said}"}[len(queues)]
+    [only] = json.loads(leanmq("history", "-o", "json").stdout)["revisions"]
+    assert (only["completes"], only["summary"]["create"]) == (True, len(queues) - 2)
+
+
 def test_programs_get_all_that_is_remembered(leanmq):
     assert leanmq("apply").returncode == 0
     answer = json.loads(leanmq("history", "-o", "json").stdout)
@@ -75,6 +95,7 @@ def test_programs_get_all_that_is_remembered(leanmq):
     assert answer["generation"] == only["generation"] == 1
     assert only["summary"] == {"create": 2, "update": 0, "delete": 0, "drain": 0, "retain": 0}
     assert only["changes"][0] == {"address": "queues.billing", "action": "create"}
+    assert only["completes"] is False
 
 
 def test_what_was_applied_before_there_was_a_history_is_said_to_be_unknown(

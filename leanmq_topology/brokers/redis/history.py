@@ -19,18 +19,19 @@ MOST_NAMED: Final = 50
 """Resources that a revision remembers by name; of all it remembers how many there were."""
 
 
-class _Changes(msgspec.Struct):
+class _Changes(msgspec.Struct, omit_defaults=True):
     """The field `changes`."""
 
     summary: dict[str, int]
     named: dict[str, str]
+    completes: bool = False
 
 
 def encode_changes(revision: Revision, done: Collection[str]) -> bytes:
     """What the history keeps of a revision that changed the resources at these addresses."""
     actions = {address: revision.actions[address] for address in done if address in revision.actions}
     named = dict(list(actions.items())[:MOST_NAMED])
-    return msgspec.json.encode(_Changes(dict(Counter(actions.values())), named))
+    return msgspec.json.encode(_Changes(dict(Counter(actions.values())), named, revision.completes))
 
 
 def read_history(keys: Keys, *, count: int) -> Call[list[PastRevision]]:
@@ -65,4 +66,5 @@ def _read_revision(fields: Mapping[bytes, bytes]) -> PastRevision:
         fingerprint=fields[b"fingerprint"].decode(),
         summary=changes.summary,
         changes=changes.named,
+        completes=changes.completes,
     )

@@ -23,6 +23,7 @@ WORDS: Final = {
     "drain": "set to drain",
     "retain": "let go",
 }
+COMPLETES: Final = "completes an apply that did not finish; what that one had done is not counted"
 MOST_ADDRESSES: Final = 3
 """Shown of a revision in text; JSON has all that are remembered."""
 
@@ -60,6 +61,7 @@ def describe(revision: PastRevision) -> dict[str, Any]:
         "fingerprint": revision.fingerprint,
         "summary": {action: revision.summary.get(action, 0) for action in WORDS},
         "changes": [{"address": address, "action": action} for address, action in revision.changes.items()],
+        "completes": revision.completes,
     }
 
 
@@ -84,7 +86,8 @@ def tell_changes(revision: PastRevision) -> str:
     """`2 created, 1 updated: queues.a, queues.b, queues.c`."""
     counts = [f"{count:,} {WORDS.get(action, action)}" for action, count in revision.summary.items() if count]
     if not counts:
-        return "the record only"
+        return COMPLETES if revision.completes else "the record only"
     shown = list(revision.changes)[:MOST_ADDRESSES]
     more = ", …" if revision.changed > len(shown) else ""
-    return f"{', '.join(counts)}: {', '.join(shown)}{more}"
+    told = f"{', '.join(counts)}: {', '.join(shown)}{more}"
+    return f"{told}; {COMPLETES}" if revision.completes else told
