@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
@@ -42,6 +43,8 @@ from leanmq_topology.plan.changes import Pruning
 from leanmq_topology.plan.revision import build_revision
 from leanmq_topology.reconciler import apply_changes, plan_changes
 from leanmq_topology.topology.model import Deduplication, FanoutRoute, KeepAcked, Queue, Target
+from leanmq_topology.upkeep.steps import carry_out
+from leanmq_topology.upkeep.watch import Watch
 from tests.support.factories import make_topology, run
 from tests.support.lease_times import move_leases
 from tests.support.placing import find_keys, find_tag, place
@@ -472,7 +475,7 @@ def test_a_plan_sees_a_queue_elsewhere_as_it_is_and_an_apply_leaves_it_there(sho
 
 @pytest.mark.parametrize("tag", [None, "", "a}b"])
 def test_a_record_that_does_not_say_where_its_queue_lies_is_an_error_that_names_it(
-    shop: Place, namespace: str, tag: str | None
+    shop: Place, namespace: str, tag: str | None, caplog: pytest.LogCaptureFixture
 ):
     """Nobody guesses: a wrong guess would be a second queue of that name. The other queues go on."""
     record = f"{{{namespace}}}:m:work"
@@ -489,6 +492,10 @@ def test_a_record_that_does_not_say_where_its_queue_lies_is_an_error_that_names_
         assert work.problem == f"{record} does not say where the queue lies"
         health = link.connection.execute(link.broker.survey(["work", "home"], "me"))
         assert [one.damage for one in health] == [Damage.WRONG_TYPE, None]
+        lane: Any = SimpleNamespace(name="work", queue=WORK, damage=None, note_health=lambda health: True)
+        carry_out(Watch(link.broker, "me", [lane], lambda: None).look(), link.connection)
+        assert "queue work" in caplog.text
+        assert "or their record does not say where they lie" in caplog.text
         with pytest.raises(BrokerError, match=":m:work"):
             link.connection.execute(link.broker.purge("work", "one", keep_ms=0))
         with pytest.raises(BlockedChangeError, match=r"queues\.work"):

@@ -4,7 +4,8 @@
 -- ARGV   1 group   2 consumer   3 nobody   4 suspects
 -- Returns for each {damage or '', state or '', pending, those of this consumer, those of nobody, suspects}
 --
--- A record that does not say where its queue lies is no record of ours. Two commands a queue while all is well: every worker asks this every second.
+-- A record that does not say where its queue lies is reported as one of the wrong type. Two commands a queue while all is
+-- well: every worker asks this every second.
 
 local group, consumer, nobody, suspects = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
