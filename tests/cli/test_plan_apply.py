@@ -242,6 +242,28 @@ def test_a_slip_in_what_may_be_lost_is_named_before_anything_is_written(
     assert leanmq(*prune).returncode == 0, "done already"
 
 
+def test_a_slip_in_what_may_be_lost_is_named_while_all_there_is_to_do_is_wait(
+    leanmq: Leanmq, write, link, tmp_path: Path, namespace: str
+):
+    head = f"leanmq: 1\nname: shop\nbroker: {{namespace: {namespace}}}\nqueues:\n  kept: {{ttl: 1d}}\n"
+    file = tmp_path / "topology.yaml"
+    file.write_text(f"{head}  billing: {{ttl: 1d, lifecycle: {{on_remove: drain}}}}\n")
+    assert leanmq("apply").returncode == 0
+    add_messages(link, 2)
+    file.write_text(head)
+    prune = ("apply", "--prune", "--yes")
+    assert leanmq(*prune).returncode == 0
+
+    refused = leanmq(*prune, "--allow-data-loss", "queues.biling")
+
+    assert (refused.returncode, refused.stdout) == (64, "")
+    assert "did you mean 'queues.billing'?" in refused.stderr
+    assert leanmq(*prune).returncode == 0
+    assert run(link.connection, "XLEN", link.broker.keys.queue("billing")) == 2
+    assert leanmq(*prune, "--allow-data-loss", "queues.billing").returncode == 0
+    assert run(link.connection, "XLEN", link.broker.keys.queue("billing")) == 0
+
+
 def test_a_namespace_of_another_topology_is_refused_naming_both(leanmq: Leanmq, write):
     leanmq("apply")
     write(name="warehouse")

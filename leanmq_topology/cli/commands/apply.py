@@ -13,7 +13,7 @@ from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.clock import system_clock
 from leanmq_topology.diagnostics import did_you_mean
 from leanmq_topology.errors import SettingError
-from leanmq_topology.plan.changes import Plan, Pruning, Write
+from leanmq_topology.plan.changes import Orphan, Plan, Pruning, Write
 from leanmq_topology.topology.model import Topology
 
 
@@ -87,15 +87,17 @@ def _read_pruning(prune: bool, losses: tuple[str, ...]) -> Pruning | None:
 
 def _check_losses(losses: tuple[str, ...], plan: Plan, topology: Topology) -> None:
     """A name that is not among what goes is a slip, unless an earlier apply has done it already."""
-    if plan.resumes or not plan.has_work:
+    if plan.resumes or not plan.differs:
         return
+    staying = [change.address for change in plan.changes if isinstance(change, Orphan)]
     for address in losses:
         if address in plan.leaving:
             continue
         if address.removeprefix("queues.") in topology.queues:
             reason, hint = f"{address} is in the file, so it is not deleted", "take it out of one of them"
         else:
-            near = did_you_mean(address, [name for name in plan.leaving if name.startswith("queues.")])
+            names = (*plan.leaving, *staying)
+            near = did_you_mean(address, [name for name in names if name.startswith("queues.")])
             reason, hint = (
                 f"{address} is not among what is removed",
                 near or "`leanmq plan --prune` shows that",
