@@ -28,6 +28,8 @@ ENTRIES_A_READ: Final = 100
 """Of each queue."""
 BLOCK_MS: Final = 5_000
 """How long one read may wait on the server."""
+LOOK_S: Final = 5.0
+"""Between two looks whether the queues still lie where they are read."""
 PAUSE_S: Final = 1.0
 """Between two tries to reach a server that went away."""
 
@@ -50,18 +52,17 @@ class Link(Protocol):
 def choose_followed(link: Link, named: Sequence[str], namespace: str) -> list[str]:
     """The queues named, those behind the routes named, or all that are applied.
 
-    Raises `UnknownTargetError` for what is neither, `SettingError` for a route that stores nothing, and
-    `TopologyNotAppliedError` where nothing is applied.
+    Raises `UnknownTargetError` for what is neither, `SettingError` for a route that stores nothing or where
+    nothing does, and `TopologyNotAppliedError` where nothing is applied.
     """
     record = link.connection.execute(link.broker.read_record())
+    if not record.resources:
+        raise TopologyNotAppliedError([], namespace=namespace)
     behind: dict[str, list[str]] = {}
     for address, entry in sorted(record.resources.items()):
         kind, _, name = address.partition(".")
         if kind != "messages":
             behind[name] = _find_queues(read_resource(address, entry["spec"]))
-    everything = sorted({queue for queues in behind.values() for queue in queues})
-    if not everything:
-        raise TopologyNotAppliedError([], namespace=namespace)
     for name in named:
         if name not in behind:
             raise UnknownTargetError(name, closest=closest(name, behind))
@@ -69,7 +70,11 @@ def choose_followed(link: Link, named: Sequence[str], namespace: str) -> list[st
             raise SettingError(
                 name, "an ephemeral route stores nothing", hint=f"`leanmq sub {name}` listens to it"
             )
-    return list(dict.fromkeys(queue for name in named for queue in behind[name])) or everything
+    found = dict.fromkeys(queue for name in named or behind for queue in behind[name])
+    if not found:
+        hint = "`leanmq sub NAME` listens to an ephemeral route"
+        raise SettingError(namespace, "nothing here stores messages", hint=hint)
+    return list(found) if named else sorted(found)
 
 
 def _find_queues(resource: MessageType | Queue | Route) -> list[str]:
@@ -89,15 +94,15 @@ class Follower:
     def __init__(self, link: Link, queues: Sequence[str], *, dead: bool, told: Callable[[str], None]) -> None:
         self._link, self._queues, self._dead, self._told = link, queues, dead, told
         self._after: dict[str, str] = {}
+        self._looks_at = 0.0
         self._is_lost = False
 
     def begin(self, since_ms: int | None = None) -> None:
         """From now on, or with what came since then (ms since 1970) and still lies there."""
-        if since_ms is not None:
+        if since_ms is None:
+            self._after = self._look()
+        else:
             self._after = dict.fromkeys(self._queues, f"{max(since_ms, 0)}-0")
-            return
-        link = self._link
-        self._after = dict(link.connection.execute(link.broker.read_ends(self._queues, dead=self._dead)))
 
     def read(self, until: float | None = None) -> Iterator[Arrival]:
         """What arrives, as it arrives, until that time (monotonic seconds)."""
@@ -121,7 +126,15 @@ class Follower:
         self._is_lost = False
         return found
 
+    def _look(self) -> dict[str, str]:
+        """Where the queues end. A read alone never hears that one of them lies elsewhere; this does."""
+        ends = self._link.connection.execute(self._link.broker.read_ends(self._queues, dead=self._dead))
+        self._looks_at = time.monotonic() + LOOK_S
+        return dict(ends)
+
     def _execute(self, block_ms: int) -> Sequence[Arrival]:
+        if time.monotonic() >= self._looks_at:
+            self._look()
         broker, connection = self._link.broker, self._link.connection
         bounds = {"count": ENTRIES_A_READ, "block_ms": block_ms}
         if self._dead:

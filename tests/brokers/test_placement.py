@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
@@ -17,6 +19,7 @@ from leanmq_topology.brokers.connect import BlockingLink, open_blocking
 from leanmq_topology.brokers.protocol import (
     ApplyLock,
     Damage,
+    DeadEntry,
     Dying,
     NoRoom,
     Operation,
@@ -37,6 +40,8 @@ from leanmq_topology.errors import BlockedChangeError, BrokerError
 from leanmq_topology.messages.adoption import Move
 from leanmq_topology.messages.envelope import Envelope, Once
 from leanmq_topology.messages.outcome import DeadReason, Failure
+from leanmq_topology.operations import following
+from leanmq_topology.operations.following import Follower
 from leanmq_topology.operations.queues import find_purge, purge_queue, undo_purge
 from leanmq_topology.operations.status import count_overdue, read_status
 from leanmq_topology.plan.changes import Pruning
@@ -449,6 +454,27 @@ def test_an_operator_finds_everything_where_it_lies(shop: Place):
         assert purge_queue(link, "work").ready == 2
     with shop.link() as link:
         assert sum(done.restored for done in undo_purge(link, find_purge(link, "work"))) == 2
+    assert left_at_home(shop) == set()
+
+
+@pytest.mark.parametrize("dead", [False, True])
+def test_who_follows_from_the_past_finds_what_lies_elsewhere_and_finds_it_again(
+    shop: Place, monkeypatch: pytest.MonkeyPatch, dead: bool
+):
+    """A read of streams alone never hears where they lie, and other queues may keep it busy."""
+    namespace = shop.topology.broker.namespace
+    monkeypatch.setattr(following, "LOOK_S", 0.0)
+    with connect_sync(shop.topology, url=shop.server.url) as mq, shop.link() as link:
+        follower = Follower(link, ["work"], dead=dead, told=print)
+        follower.begin(since_ms=0)
+        for tag in (f"{namespace}-b", f"{namespace}-c"):
+            with shop.link() as other:
+                place(raw(other), namespace, "work", tag)
+            mq.send("work", {"n": 1})
+            if dead:
+                mq.reject(mq.receive("work", wait=10))
+            [found] = islice(follower.read(time.monotonic() + PATIENCE_SECONDS), 1)
+            assert isinstance(found, DeadEntry) == dead
     assert left_at_home(shop) == set()
 
 

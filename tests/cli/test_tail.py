@@ -215,3 +215,20 @@ def test_where_nothing_was_applied_there_is_nothing_to_follow(
     file = tmp_path / "topology.yaml"
     file.write_text(TOPOLOGY.format(namespace=namespace, url=server.url))
     assert leanmq_here(capsys, "tail", "-f", str(file)).code == 4
+
+
+def test_where_only_ephemeral_routes_are_applied_names_are_looked_at_first(
+    server: Server, tmp_path: Path, namespace: str, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "topology.yaml"
+    head = f'leanmq: 1\nname: {namespace}\nbroker: {{url: "{server.url}"}}\n'
+    file.write_text(f"{head}routes: {{ticker: {{type: ephemeral}}}}\n")
+    assert leanmq_here(capsys, "apply", "-f", str(file)).code == 0
+    for words, code, said in (
+        (("ticker",), 64, "an ephemeral route stores nothing"),
+        (("tiker",), 3, "did you mean 'ticker'?"),
+        ((), 64, "nothing here stores messages"),
+    ):
+        done = leanmq_here(capsys, "tail", *words, "-f", str(file))
+        assert (done.code, done.out) == (code, "")
+        assert said in done.err
