@@ -49,7 +49,7 @@ bench: $(INSTALLED) ## the measurements behind the figures in the documents
 	$(BIN)/python -m tests.benchmarks.crowd
 	$(BIN)/python -m tests.benchmarks.sizes
 
-soak: $(INSTALLED) ## all faults at length, about twenty minutes; the table of docs/reliability.md
+soak: $(INSTALLED) ## all faults at length, 20 to 30 minutes; the table of docs/reliability.md
 	$(BIN)/python -m tests.faults.report --long --write
 
 verify: lint types test ## what CI runs
