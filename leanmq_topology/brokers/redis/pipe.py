@@ -60,6 +60,7 @@ class RespPipe(asyncio.BufferedProtocol):
         self._loop, self._where = loop, where
         self._reader = hiredis.Reader()
         self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
         self._transport: asyncio.Transport | None = None
         self._unwritten: list[_Exchange] = []
         self._waiting: deque[_Exchange] = deque()
@@ -140,8 +141,8 @@ class RespPipe(asyncio.BufferedProtocol):
         if not self.ended.done():
             self.ended.set_result(None)
 
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self._buffer
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._view  # TLS fills it piece by piece: a slice of a bytearray would be a copy
 
     def buffer_updated(self, nbytes: int) -> None:
         self._reader.feed(cast(bytes, self._buffer), 0, nbytes)

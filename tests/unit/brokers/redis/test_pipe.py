@@ -42,7 +42,7 @@ async def pipe(wire: Wire) -> RespPipe:
 def hear(pipe: RespPipe, said: bytes) -> None:
     """As the event loop does: bytes are read into the pipe's own buffer, as many as fit."""
     while said:
-        buffer = memoryview(pipe.get_buffer(-1))
+        buffer = pipe.get_buffer(-1)
         part, said = said[: len(buffer)], said[len(buffer) :]
         buffer[: len(part)] = part
         pipe.buffer_updated(len(part))
