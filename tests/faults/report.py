@@ -1,6 +1,6 @@
 """Runs the fault tests and makes a table of what they measured: `python -m tests.faults.report`.
 
-`--long` runs the long versions too (about twenty minutes on two cores); `--write` puts the table into
+`--long` runs the long versions too (20 to 30 minutes on two cores); `--write` puts the table into
 `docs/reliability.md`. The exit code is that of the tests.
 """
 
