@@ -87,8 +87,9 @@ def _find_queues(resource: MessageType | Queue | Route) -> list[str]:
 class Follower:
     """Reads what arrives, in order in each queue. What is done and gone sooner than it is read is missed.
 
-    A queue that is purged, removed or made again meanwhile is followed on: its entry ids only rise. So is one
-    on a server that goes away: `told` hears that, and that it is back, and what came meanwhile is read.
+    A queue that is purged, removed or made again meanwhile is followed on: its entry ids only rise, unless
+    its stream is deleted and made again within a millisecond. So is one on a server that goes away: `told`
+    hears that, and that it is back, and what came meanwhile is read.
     """
 
     def __init__(self, link: Link, queues: Sequence[str], *, dead: bool, told: Callable[[str], None]) -> None:

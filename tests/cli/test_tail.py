@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 
 from leanmq_topology import SyncClient, connect_sync
+from leanmq_topology.brokers.connect import open_blocking
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
-from leanmq_topology.brokers.redis.keys import Keys
+from leanmq_topology.brokers.redis.keys import GROUP, Keys
 from leanmq_topology.messages.codec import FIELDS, encode_failure, encode_fields
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.messages.outcome import Failure
+from leanmq_topology.operations.queues import purge_queue
 from leanmq_topology.topology.model import Topology
 from tests.support.commands import LEANMQ, Ended, leanmq_here, own_environ
 from tests.support.factories import run, write_topology
@@ -51,6 +53,20 @@ class Shop:
         envelope = Envelope(id, "order", data.encode(), attempt=attempt)
         words = zip(FIELDS, encode_fields(envelope), strict=True)
         run(self.admin, "XADD", key, "*", *(word for pair in words for word in pair), *end)
+
+    def pass_a_millisecond(self) -> None:
+        """By the server's clock, which entry ids go by."""
+        began = read_time_ms(self.admin)
+        while read_time_ms(self.admin) == began:
+            pass
+
+    def make_stream(self, queue: str) -> None:
+        run(self.admin, "XGROUP", "CREATE", self.keys.queue(queue), GROUP, "0", "MKSTREAM")
+
+
+def read_time_ms(admin: BlockingRedisConnection) -> int:
+    seconds, microseconds = run(admin, "TIME")
+    return int(seconds) * 1000 + int(microseconds) // 1000
 
 
 @pytest.fixture
@@ -122,6 +138,21 @@ def test_what_arrives_behind_a_route_is_shown_and_stays_where_it_is(shop: Shop):
         assert tail.process.returncode == 0
     states = shop.admin.execute(RedisBroker(shop.keys.namespace).inspect_queues(["billing", "emails"]))
     assert [(state.ready, state.in_flight, state.consumers) for state in states] == [(2, 0, 0), (1, 0, 0)]
+
+
+def test_a_queue_that_is_purged_or_deleted_and_made_again_is_followed_on(shop: Shop, server: Server):
+    with tailing(shop, "billing") as tail:
+        first = shop.client.send("billing", {})
+        assert tail.next()[1] == first
+        with open_blocking(server.url, namespace=shop.keys.namespace, folder=shop.file.parent) as link:
+            purge_queue(link, "billing")
+        second = shop.client.send("billing", {})
+        assert tail.next()[1] == second
+        run(shop.admin, "DEL", shop.keys.queue("billing"))
+        shop.make_stream("billing")
+        shop.pass_a_millisecond()  # a stream that is made anew within the same one gives the same id again
+        third = shop.client.send("billing", {})
+        assert tail.next()[1] == third
 
 
 def test_a_connection_that_breaks_is_made_again_and_what_came_meanwhile_is_shown(shop: Shop):
