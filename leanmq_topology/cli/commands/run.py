@@ -161,7 +161,7 @@ def run_handlers(call: Invocation, topology: Topology, only: Sequence[str], runn
     preload()
     with hold_server(url, folder=topology.folder, client_name="leanmq-run") as held:
         orders = Orders(
-            load=lambda tell: _import_handlers(call.load_topology(), only),
+            load=lambda tell: _load_anew(call, only, watched=running.watch),
             load_first=None if running.watch else lambda tell: _import_handlers(topology, only),
             find_url=partial(_find_url, call, url, held),
             announce=partial(_announce, running.workers, held),
@@ -255,6 +255,21 @@ def _report(call: Invocation, result: Result, command: str) -> int:
     logger.info("stopped: %s", summarize(counts), extra={"event": "stopped", **counts})
     call.output.data(command, describe(result), "")
     return 0 if result.clean or not result.signal else 128 + result.signal
+
+
+def _load_anew(
+    call: Invocation, only: Sequence[str], *, watched: bool
+) -> tuple[Topology, Mapping[str, LoadedHandler]]:
+    """In a worker process that is not among the first: all as it is now."""
+
+    def load() -> tuple[Topology, Mapping[str, LoadedHandler]]:
+        return _import_handlers(call.load_topology(), only)
+
+    if watched:  # whoever watches does it by itself
+        return load()
+    from leanmq_topology.runner.reload.sources import load_afresh
+
+    return load_afresh(load)
 
 
 def _import_handlers(topology: Topology, only: Sequence[str]) -> tuple[Topology, Mapping[str, LoadedHandler]]:

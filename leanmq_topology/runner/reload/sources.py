@@ -37,6 +37,12 @@ def load_and_tell(load: Callable[[], Loading], known: WatchList, tell: Tell) -> 
     return loaded
 
 
+def load_afresh(load: Callable[[], Loading]) -> Loading:
+    """Load where nothing is watched; the user's modules from their source, as in `load_and_tell`."""
+    ImportWitness().start()
+    return load()
+
+
 def _after_failure(failure: BaseException, before: Snapshot, witness: ImportWitness) -> Snapshot:
     found = failure.diagnostics if isinstance(failure, InvalidTopologyError) else ()
     complained = {path: digest_file(path) for path in _files_of(found) if path not in before}
