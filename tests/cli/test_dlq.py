@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.cli import approval
@@ -19,9 +18,8 @@ from leanmq_topology.messages.codec import FIELDS, decode_fields, encode_failure
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.operations.dead_letters import Pace
-from leanmq_topology.topology.model import Topology
 from tests.support.commands import Ended, leanmq_here
-from tests.support.factories import run, write_topology
+from tests.support.factories import applied_file, run
 from tests.support.servers import Server
 
 TOPOLOGY = """
@@ -81,12 +79,9 @@ class Shop:
 
 @pytest.fixture
 def shop(valkey: Server, namespace: str, tmp_path: Path) -> Iterator[Shop]:
-    file = tmp_path / "topology.yaml"
-    file.write_text(TOPOLOGY.format(namespace=namespace, url=valkey.url))
-    admin = BlockingRedisConnection.open(parse_address(valkey.url))
-    write_topology(admin, Topology.load(file))
-    yield Shop(file, namespace, admin)
-    admin.close()
+    text = TOPOLOGY.format(namespace=namespace, url=valkey.url)
+    with applied_file(text, valkey.url, tmp_path) as (file, admin):
+        yield Shop(file, namespace, admin)
 
 
 Leanmq = Callable[..., Ended]

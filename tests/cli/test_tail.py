@@ -14,7 +14,6 @@ import pytest
 
 from leanmq_topology import SyncClient, connect_sync
 from leanmq_topology.brokers.connect import open_blocking
-from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
@@ -22,9 +21,8 @@ from leanmq_topology.messages.codec import FIELDS, encode_failure, encode_fields
 from leanmq_topology.messages.envelope import Envelope
 from leanmq_topology.messages.outcome import Failure
 from leanmq_topology.operations.queues import purge_queue
-from leanmq_topology.topology.model import Topology
 from tests.support.commands import LEANMQ, Ended, leanmq_here, own_environ
-from tests.support.factories import run, write_topology
+from tests.support.factories import applied_file, run
 from tests.support.servers import Server
 
 TOPOLOGY = """
@@ -71,13 +69,9 @@ def read_time_ms(admin: BlockingRedisConnection) -> int:
 
 @pytest.fixture
 def shop(server: Server, namespace: str, tmp_path: Path) -> Iterator[Shop]:
-    file = tmp_path / "topology.yaml"
-    file.write_text(TOPOLOGY.format(namespace=namespace, url=server.url))
-    admin = BlockingRedisConnection.open(parse_address(server.url))
-    write_topology(admin, Topology.load(file))
-    with connect_sync(file) as client:
+    text = TOPOLOGY.format(namespace=namespace, url=server.url)
+    with applied_file(text, server.url, tmp_path) as (file, admin), connect_sync(file) as client:
         yield Shop(file, Keys(namespace), admin, client)
-    admin.close()
 
 
 Leanmq = Callable[..., Ended]

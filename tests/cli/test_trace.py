@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from leanmq_topology import SyncClient, connect_sync
-from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.client.consuming.blocking import SyncDelivery
-from leanmq_topology.topology.model import Topology
 from tests.support.commands import Ended, leanmq_here
-from tests.support.factories import run, write_topology
+from tests.support.factories import applied_file, run
 from tests.support.servers import Server
 
 TOPOLOGY = """
@@ -48,13 +46,9 @@ class Shop:
 
 @pytest.fixture
 def shop(server: Server, namespace: str, tmp_path: Path) -> Iterator[Shop]:
-    file = tmp_path / "topology.yaml"
-    file.write_text(TOPOLOGY.format(namespace=namespace, url=server.url))
-    admin = BlockingRedisConnection.open(parse_address(server.url))
-    write_topology(admin, Topology.load(file))
-    with connect_sync(file) as client:
+    text = TOPOLOGY.format(namespace=namespace, url=server.url)
+    with applied_file(text, server.url, tmp_path) as (file, admin), connect_sync(file) as client:
         yield Shop(file, namespace, admin, client)
-    admin.close()
 
 
 Leanmq = Callable[..., Ended]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.brokers.redis.keys import GROUP, Keys
@@ -29,6 +32,16 @@ def make_topology(
         routes={item.name: item for item in routes},
         folder=Path(),
     )
+
+
+@contextmanager
+def applied_file(text: str, url: str, folder: Path) -> Iterator[tuple[Path, BlockingRedisConnection]]:
+    """A topology file of this text, on that server as an apply leaves it; and a way past what is tested."""
+    file = folder / "topology.yaml"
+    file.write_text(text)
+    with closing(BlockingRedisConnection.open(parse_address(url))) as admin:
+        write_topology(admin, Topology.load(file))
+        yield file, admin
 
 
 def write_topology(connection: BlockingRedisConnection, topology: Topology, *, generation: int = 1) -> None:
