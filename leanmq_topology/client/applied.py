@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from leanmq_topology.contracts.matching import compile_match
@@ -29,6 +29,7 @@ from leanmq_topology.topology.specs import address_digests, read_resource, resou
 
 if TYPE_CHECKING:
     from leanmq_topology.client.sender import Form
+    from leanmq_topology.plan.live_state import QueueState
 
 _log = logging.getLogger("leanmq_topology.client")
 
@@ -74,8 +75,22 @@ class AppliedView:
             raise UnknownTargetError(name, closest=closest(name, self._topology.target_names()))
         return found
 
-    def learn(self, name: str, fields: Fields) -> Destination:
-        """Take in what the server answered. Raises `TopologyNotAppliedError` if it is not there."""
+    def find_lost_queues(self, name: str, fields: Fields) -> list[str]:
+        """Where a stored route of the file is not applied, the queues that the file has behind it.
+
+        Their state says whether it was removed with one that drains.
+        """
+        route = self._topology.routes.get(name)
+        if f"@{name}" in fields or not isinstance(route, StoringRoute):
+            return []
+        return [target.queue for target in targets_of(route)]
+
+    def learn(self, name: str, fields: Fields, *, leaving: str | None = None) -> Destination:
+        """Take in what the server answered.
+
+        Raises `TopologyNotAppliedError` if it is not there; `leaving` is the queue, behind that name in the
+        file, that is on its way out.
+        """
         digest = fields.get(f"@{name}")
         if digest is None and self._undeclared is not None:
             queue = self._undeclared(name)
@@ -83,7 +98,7 @@ class AppliedView:
             self._destinations[name] = pair
             return pair
         if digest is None:
-            raise self.not_applied(name)
+            raise self.not_applied(name, leaving=leaving)
         self._warn_if_different(name, digest)
         queues = {
             resource.name: resource
@@ -183,6 +198,11 @@ class AppliedView:
                 name,
                 self.namespace,
             )
+
+
+def find_leaving(states: Iterable[QueueState]) -> str | None:
+    """The first of these queues that is on its way out."""
+    return next((state.name for state in states if state.is_leaving), None)
 
 
 def _read_route(name: str, fields: Fields) -> StoringRoute | None:

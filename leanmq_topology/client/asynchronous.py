@@ -18,7 +18,7 @@ from leanmq_topology.brokers.protocol import (
     Hear,
     SendResult,
 )
-from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.applied import AppliedView, find_leaving
 from leanmq_topology.client.channels.asynchronous import AsyncChannels, Subscription
 from leanmq_topology.client.channels.inbox import LARGEST_BUFFER, check_buffer
 from leanmq_topology.client.channels.tally import PublishStatistics
@@ -376,7 +376,9 @@ class Client:
 
     async def _read_destination(self, target: str) -> Destination:
         fields = await persist_async(self._connection, self._broker.read_addresses([target]))
-        return self._view.learn(target, fields)
+        lost = self._view.find_lost_queues(target, fields)
+        states = await persist_async(self._connection, self._broker.inspect_queues(lost)) if lost else ()
+        return self._view.learn(target, fields, leaving=find_leaving(states))
 
 
 @asynccontextmanager

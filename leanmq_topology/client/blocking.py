@@ -19,7 +19,7 @@ from leanmq_topology.brokers.protocol import (
     PipelinedConnection,
     SendResult,
 )
-from leanmq_topology.client.applied import AppliedView
+from leanmq_topology.client.applied import AppliedView, find_leaving
 from leanmq_topology.client.channels.blocking import SyncChannels, SyncSubscription
 from leanmq_topology.client.channels.inbox import LARGEST_BUFFER, check_buffer
 from leanmq_topology.client.channels.tally import PublishStatistics
@@ -336,7 +336,9 @@ class SyncClient:
 
     def _read_destination(self, target: str, until: float | None = None) -> Destination:
         fields = self._line.execute(self._broker.read_addresses([target]), until)
-        return self._view.learn(target, fields)
+        lost = self._view.find_lost_queues(target, fields)
+        states = self._line.execute(self._broker.inspect_queues(lost), until) if lost else ()
+        return self._view.learn(target, fields, leaving=find_leaving(states))
 
     def _deliver(
         self,

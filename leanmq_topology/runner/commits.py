@@ -145,8 +145,8 @@ class Commit:
             raise keeps_changing(target)
 
     def _address_anew(self, fields: Mapping[str, Any]) -> None:
-        for target in self._changed:
-            self._writer.view.learn(target, fields)
+        for target, stale in self._changed.items():
+            self._writer.view.learn(target, fields, leaving=stale.leaving)
         self._outputs = [
             Output(output.batch, self._writer.address(output.batch))
             if output.batch.target in self._changed

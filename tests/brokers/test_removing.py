@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from leanmq_topology import connect_sync
+from leanmq_topology import connect, connect_sync
 from leanmq_topology.brokers.connect import BlockingLink, open_blocking
 from leanmq_topology.errors import BlockedChangeError, ConcurrentApplyError, TopologyNotAppliedError
 from leanmq_topology.operations.queues import purge_queue
@@ -169,6 +170,32 @@ def test_a_queue_drains_takes_no_more_and_goes_once_it_is_empty(server: Server, 
             delivery.ack()
     assert prune(link, namespace).applied == ("queues.old",)
     assert run(link.connection, "EXISTS", link.broker.keys.queue("old")) == 0
+
+
+async def test_who_sends_to_a_route_that_went_with_a_draining_queue_is_told_so(
+    server: Server, link, namespace, before
+):
+    topology = before(OnRemove.DRAIN)
+    told = []
+
+    async def expect_refusal(sending: Awaitable[object]) -> None:
+        with pytest.raises(TopologyNotAppliedError, match=r"queues\.old is being removed") as refused:
+            await sending
+        told.append(refused.value.leaving)
+
+    with connect_sync(topology, url=server.url) as former:
+        async with connect(topology, url=server.url) as mq:
+            former.send("events", {})
+            await mq.send("events", {})
+            prune(link, namespace)
+            await expect_refusal(asyncio.to_thread(former.send, "events", {}))
+            await expect_refusal(mq.send("events", {}))
+    with connect_sync(topology, url=server.url) as new:
+        await expect_refusal(asyncio.to_thread(new.send, "events", {}))
+    async with connect(topology, url=server.url) as mq:
+        await expect_refusal(mq.send("events", {}))
+        await expect_refusal(mq.send_many("events", [{}, {}]))
+    assert told == [True] * 5
 
 
 def test_a_queue_that_drains_is_deleted_at_once_when_its_messages_may_be_lost(

@@ -135,8 +135,10 @@ local function read_form()
   for copy, queue in ipairs(targets) do
     form.copies[copy] = plan_copy(queue, ttl, delay)
     form.limited = form.limited or queue.limit
-    -- a queue that is gone: the address is not applied
-    form.refusal = form.refusal or queue.gone and {'stale', '', form.address.name, queue.leaves and queue.name}
+    -- a queue that is gone: the address is not applied, or went with a queue that drains
+    if queue.gone and (not form.refusal or form.refusal[2] == '' and queue.leaves) then
+      form.refusal = {'stale', '', form.address.name, queue.leaves and queue.name}
+    end
   end
   form.width = 3 + (form.markers > 0 and 1 + 3 * form.markers or 0)
   return form
