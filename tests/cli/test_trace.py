@@ -134,6 +134,15 @@ def test_what_a_purge_took_is_found_in_its_trash(shop: Shop, leanmq: Leanmq):
     assert leanmq("trace", ready, "-o", "json").json["messages"][0]["undo_until"] is None
 
 
+def test_what_was_acknowledged_after_a_purge_took_it_is_not_said_to_be_purged(shop: Shop, leanmq: Leanmq):
+    done, left = shop.client.send("billing", {"n": 1}), shop.client.send("billing", {"n": 2})
+    held = shop.take("billing")
+    assert leanmq("purge", "billing", "--yes").code == 0
+    held.ack()
+    assert places(leanmq, left) == [("billing", "ready")]
+    assert leanmq("trace", done).code == 1, "undoing the purge would not bring it back"
+
+
 def test_nothing_is_touched(shop: Shop, leanmq: Leanmq):
     id = shop.client.send("orders", {})
     delayed = shop.client.send("billing", {}, delay=60)

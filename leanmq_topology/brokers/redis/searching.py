@@ -27,8 +27,12 @@ def search(
     """A bounded look at one shelf."""
     if shelf is Shelf.DELAYED:
         return _search_delayed(keys, queue, message_id, after, purge_id)
-    kept = {Shelf.QUEUE: keys.queue, Shelf.DEAD: keys.dead, Shelf.ACKED: keys.acked}
-    place = keys.trash(queue, purge_id, _KINDS[shelf]) if purge_id else kept[shelf](queue)
+    places: tuple[str, ...]
+    if purge_id:
+        places = keys.trash(queue, purge_id, _KINDS[shelf]), keys.meta(queue), keys.purges(queue)
+    else:
+        kept = {Shelf.QUEUE: keys.queue, Shelf.DEAD: keys.dead, Shelf.ACKED: keys.acked}
+        places = kept[shelf](queue), keys.meta(queue)
 
     def read(reply: Any) -> SearchedStretch:
         now_ms, cursor, looked_at, rows = reply
@@ -37,7 +41,7 @@ def search(
 
     group = GROUP if shelf is Shelf.QUEUE else ""
     words = (group, after, MOST_SEARCHED, message_id, _as_stored(message_id))
-    return Call("search_entries", load_script("search_entries"), (place, keys.meta(queue)), words, read)
+    return Call("search_entries", load_script("search_entries"), places, words, read)
 
 
 _KINDS: Final = {Shelf.QUEUE: "q", Shelf.DEAD: "d"}
