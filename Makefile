@@ -48,6 +48,8 @@ bench: $(INSTALLED) ## the measurements behind the figures in the documents
 	$(BIN)/python -m tests.benchmarks.latency
 	$(BIN)/python -m tests.benchmarks.crowd
 	$(BIN)/python -m tests.benchmarks.sizes
+	@if $(BIN)/python -c 'import leanmq' 2>/dev/null; then $(BIN)/python -m tests.benchmarks.against_leanmq; \
+	else echo "left out: tests.benchmarks.against_leanmq needs leanmq 0.2.0 beside this package, in an environment of its own"; fi
 
 soak: $(INSTALLED) ## all faults at length, 20 to 30 minutes; the table of docs/reliability.md
 	$(BIN)/python -m tests.faults.report --long --write
