@@ -23,6 +23,7 @@ _LOST = {
     Damage.GROUP_GONE: "its consumer group is gone; made again, it delivers what is not acknowledged",
     Damage.RECORD_GONE: "the record of its limits is gone; it is written again",
     Damage.WRONG_TYPE: "something else lies under one of its keys",
+    Damage.UNPLACED: "its record does not say where its messages lie",
 }
 
 _RETURNS = "it was on its way out; it takes messages again"

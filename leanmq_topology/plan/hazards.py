@@ -48,6 +48,14 @@ class Surroundings:
         return gather_backlog(self.live.queue(name) for name in queues)
 
 
+_MENDING = {
+    Damage.WRONG_TYPE: "rename or delete that key, or choose another name or namespace",
+    Damage.UNPLACED: (
+        "set the field `tag` of that record again: to the namespace, unless the queue's other keys begin "
+        "with another {tag}"
+    ),
+}
+"""What to do about a queue whose keys cannot be used."""
 _OVER_LIMIT = {
     "reject": "sends are refused",
     "drop_oldest": "each new message drops the oldest that was not handed out",
@@ -91,16 +99,12 @@ def _with_concerned_backlog(change: Update, around: Surroundings) -> Update:
 
 
 def find_foreign_key(change: Create | Update | Remove, around: Surroundings) -> Iterator[Diagnostic]:
-    """LMQ508: something that is not a queue lies under one of its keys."""
+    """LMQ508: something that is not a queue lies under one of its keys, or nobody knows where they are."""
     name = queue_name(change.address)
     state = around.live.queue(name) if name else None
-    if state is not None and state.damage is Damage.WRONG_TYPE:
-        yield Diagnostic(
-            "LMQ508",
-            f"{state.problem}; it is left alone",
-            change.address,
-            suggestion="rename or delete that key, or choose another name or namespace",
-        )
+    mend = _MENDING.get(state.damage) if state is not None and state.damage else None
+    if state is not None and mend is not None:
+        yield Diagnostic("LMQ508", f"{state.problem}; it is left alone", change.address, suggestion=mend)
 
 
 def find_overfull(change: Update, around: Surroundings) -> Iterator[Diagnostic]:

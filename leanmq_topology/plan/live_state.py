@@ -22,7 +22,9 @@ class Damage(StrEnum):
     RECORD_GONE = "record_gone"
     """Its limits and counters are gone."""
     WRONG_TYPE = "wrong_type"
-    """Something else lies under one of its keys, or its record does not say where it lies; never touched."""
+    """Something else lies under one of its keys; it is never touched."""
+    UNPLACED = "unplaced"
+    """Its record does not say where its messages lie, and nobody guesses."""
 
 
 @dataclass(frozen=True, slots=True)

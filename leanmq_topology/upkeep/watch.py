@@ -27,9 +27,8 @@ _WORDS: Mapping[Damage, str] = {
     Damage.MISSING: "not on the server any more",
     Damage.GROUP_GONE: "without their consumer group",
     Damage.RECORD_GONE: "without the record of their limits",
-    Damage.WRONG_TYPE: (
-        "not to be used: something else lies under their keys, or their record does not say where they lie"
-    ),
+    Damage.WRONG_TYPE: "not ours any more: something else lies under their keys",
+    Damage.UNPLACED: "not to be found: their record does not say where they lie",
 }
 
 

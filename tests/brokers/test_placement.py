@@ -45,6 +45,7 @@ from leanmq_topology.operations.following import Follower
 from leanmq_topology.operations.queues import find_purge, purge_queue, undo_purge
 from leanmq_topology.operations.status import count_overdue, read_status
 from leanmq_topology.plan.changes import Pruning
+from leanmq_topology.plan.render import render_text
 from leanmq_topology.plan.revision import build_revision
 from leanmq_topology.reconciler import apply_changes, plan_changes
 from leanmq_topology.topology.model import Deduplication, FanoutRoute, KeepAcked, Queue, Target
@@ -514,16 +515,19 @@ def test_a_record_that_does_not_say_where_its_queue_lies_is_an_error_that_names_
         mq.send("home", {"n": 1})
     with shop.link() as link:
         [work, home] = link.connection.execute(link.broker.inspect_queues(["work", "home"]))
-        assert (work.damage, home.ready) == (Damage.WRONG_TYPE, 1)
+        assert (work.damage, home.ready) == (Damage.UNPLACED, 1)
         assert work.problem == f"{record} does not say where the queue lies"
         health = link.connection.execute(link.broker.survey(["work", "home"], "me"))
-        assert [one.damage for one in health] == [Damage.WRONG_TYPE, None]
+        assert [one.damage for one in health] == [Damage.UNPLACED, None]
         lane: Any = SimpleNamespace(name="work", queue=WORK, damage=None, note_health=lambda health: True)
         carry_out(Watch(link.broker, "me", [lane], lambda: None).look(), link.connection)
         assert "queue work" in caplog.text
-        assert "or their record does not say where they lie" in caplog.text
+        assert "their record does not say where they lie" in caplog.text
         with pytest.raises(BrokerError, match=":m:work"):
             link.connection.execute(link.broker.purge("work", "one", keep_ms=0))
         with pytest.raises(BlockedChangeError, match=r"queues\.work"):
             apply_changes(link, shop.topology, who="ada", approve=lambda change: True)
+        told = render_text(plan_changes(link, shop.topology))
+        assert "queues.work  its record does not say where its messages lie" in told
+        assert "set the field `tag` of that record again" in " ".join(told.split())
     assert left_at_home(shop) == set()

@@ -30,15 +30,18 @@ for first = 1, #KEYS, KEYS_PER_QUEUE do
   end
 end
 
+-- Returns the damage, and what is wrong in words.
 local function find_foreign(first)
   for offset, wanted in ipairs(TYPES) do
     local key = KEYS[first + offset - 1]
     local found = redis.call('TYPE', key).ok
     if found ~= 'none' and found ~= wanted then
-      return key .. ' holds a ' .. found .. ', not a ' .. wanted
+      return 'wrong_type', key .. ' holds a ' .. found .. ', not a ' .. wanted
     end
   end
-  return places[first] and KEYS[first + 3] .. ' does not say where the queue lies'
+  if places[first] then
+    return 'unplaced', KEYS[first + 3] .. ' does not say where the queue lies'
+  end
 end
 
 -- What was handed back is held by nobody or under suspicion; neither is a consumer.
@@ -56,9 +59,9 @@ local function read_record(key)
 end
 
 local function look(first)
-  local wrong = find_foreign(first)
-  if wrong then
-    return {'wrong_type', wrong, 0, 0, 0, '', 0, 0, 0, 0, ''}
+  local damage, wrong = find_foreign(first)
+  if damage then
+    return {damage, wrong, 0, 0, 0, '', 0, 0, 0, 0, ''}
   end
   local stream = KEYS[first]
   local parked = redis.call('ZCOUNT', KEYS[first + 2], PARKED, '+inf')

@@ -4,8 +4,8 @@
 -- ARGV   1 group   2 consumer   3 nobody   4 suspects
 -- Returns for each {damage or '', state or '', pending, those of this consumer, those of nobody, suspects}
 --
--- A record that does not say where its queue lies is reported as one of the wrong type. Two commands a queue while all is
--- well: every worker asks this every second.
+-- A queue whose record does not say where it lies is `unplaced`. Two commands a queue while all is well: every worker
+-- asks this every second.
 
 local group, consumer, nobody, suspects = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
@@ -36,7 +36,7 @@ for at = 1, #KEYS, 2 do
   end
   local summary = redis.pcall('XPENDING', KEYS[at], group)
   if astray then
-    answer[#answer + 1] = {'wrong_type', '', 0, 0, 0, 0}
+    answer[#answer + 1] = {'unplaced', '', 0, 0, 0, 0}
   elseif summary.err then
     answer[#answer + 1] = {find_damage(KEYS[at], summary.err), '', 0, 0, 0, 0}
   elseif record.err then
