@@ -31,7 +31,10 @@ class SharedLine:
 
     def execute(self, operation: Operation[T], until: float | None = None) -> T:
         """Carry out what may be repeated. Raises `BrokerUnavailableError` if that takes too long."""
-        return self.execute_made(lambda: operation, until)
+        if until is not None:
+            return self.execute_made(lambda: operation, until)
+        with self._lock:
+            return persist_noting(self.connection, operation, patience=self._patience)[0]
 
     def execute_made(self, make: Callable[[], Operation[T]], until: float | None = None) -> T:
         """The same for what is made once it is this thread's turn, so that turns and numbers rise together.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, TypeVar
 
 import hiredis
 import msgspec
@@ -150,7 +150,8 @@ def pack_words(words: tuple[Word, ...] | bytes) -> bytes:
     for word in words:
         if type(word) is bytes and len(word) > LARGE_BYTES:
             return join_words(words, b"*%d\r\n" % len(words))
-    return cast(bytes, hiredis.pack_command(cast(Any, words)))  # its stub knows tuples of one item only
+    packed: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # its stub knows one item only
+    return packed
 
 
 def join_words(words: tuple[Word, ...], start: bytes = b"") -> bytes:

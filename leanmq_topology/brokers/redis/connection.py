@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import Any, NoReturn, Self, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar
 
 import hiredis
 
@@ -74,28 +74,31 @@ class BlockingRedisConnection:
 
     def execute(self, operation: Operation[T], within_s: float | None = None) -> T:
         """Carry one operation out. Every error is one of `leanmq_topology.errors`."""
-        call = as_call(operation)
+        call: Call[Any] = operation if isinstance(operation, Call) else as_call(operation)
         until = inf if within_s is None else time.monotonic() + within_s
         if self._begun:
             self._drop()
-        wire = self._connected(until)
+        wire = self._wire
+        if wire is None or self._process != os.getpid():
+            wire = self._connected(until)
         limit_s = _shorten(self._limit_ms(call), until)
         try:
-            reply = _converse(wire, call, call.written(), limit_s)
+            reply = _converse(wire, call, call.packed or call.words(), limit_s)
             while isinstance(reply, hiredis.ReplyError) and (again := amend(call, str(reply), self._keys)):
                 call = again[0]
                 reply = _converse(wire, call, again[1], limit_s)
         except BaseException as failure:
             self._break_off(failure, limit_s)
-        instead = call.otherwise if reply is None else None
+        instead: Callable[[], Operation[T]] | None = call.otherwise if reply is None else None
         if isinstance(reply, hiredis.ReplyError):
             instead = call.if_missing if reply_code(str(reply)) == "NOGROUP" else None
             if instead is None:
                 raise self._refuse(call, str(reply))
         if instead is not None:
             left_s = None if within_s is None else max(until - time.monotonic(), 0.0)
-            return cast(T, self.execute(instead(), left_s))
-        return cast(T, call.read(reply))
+            return self.execute(instead(), left_s)
+        result: T = call.read(reply)
+        return result
 
     def begin(self, operations: Sequence[Operation[Any]], within_s: float) -> None:
         """Write several in one go; `finish` gives their answers, one by one.
@@ -215,7 +218,7 @@ def _shorten(limit_ms: int, until: float) -> float:
 def _converse(wire: Wire, call: Call[Any], words: tuple[Word, ...] | bytes, limit_s: float) -> Any:
     """Say the call and its followers in one write; an error reply to the call itself is returned."""
     if not call.followers:
-        wire.write(pack_words(words), limit_s)
+        wire.write(words if isinstance(words, bytes) else pack_words(words), limit_s)
         return wire.read(limit_s) if call.block_ms else wire.read_soon(limit_s)
     wire.write(b"".join(map(pack_words, (words, *call.followers))), limit_s)
     first, *others = [wire.read(limit_s) for _ in range(len(call.followers) + 1)]

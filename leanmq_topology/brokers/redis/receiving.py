@@ -22,22 +22,24 @@ Received = list[Delivered | Undecodable]
 
 def fetch(keys: Keys, queues: Sequence[str], consumer: str, *, count: int, block_ms: int) -> Call[Received]:
     """A bare XREADGROUP: the one operation that may wait on the server, which no script can."""
-    names = {keys.queue(name).encode(): name for name in queues}
+    names, streams = keys.remember((_name_streams, *queues), lambda: _name_streams(keys, queues))
     block: tuple[Word, ...] = ("BLOCK", block_ms) if block_ms else ()
     return Call(
         "fetch",
         "XREADGROUP",
         (),
-        (
-            *("GROUP", GROUP, consumer, "COUNT", count, *block, "STREAMS"),
-            *names,
-            *(">" for _ in names),
-        ),
+        ("GROUP", GROUP, consumer, "COUNT", count, *block, "STREAMS", *streams),
         lambda reply: _read_streams(names, reply),
         block_ms=block_ms,
         read_error=not_applied(keys, queues),
         if_missing=lambda: locate(keys, queues),
     )
+
+
+def _name_streams(keys: Keys, queues: Sequence[str]) -> tuple[dict[bytes, str], tuple[Word, ...]]:
+    """The queue of each stream in an answer, and the last words of what asks for it."""
+    names = {keys.queue(name).encode(): name for name in queues}
+    return names, (*names, *(">" for _ in names))
 
 
 def locate(keys: Keys, queues: Sequence[str]) -> Call[Received]:

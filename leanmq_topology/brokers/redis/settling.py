@@ -189,13 +189,8 @@ def extend(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered
 
 
 def _ack_places(keys: Keys, queue: str) -> tuple[str, ...]:
-    return (
-        keys.queue(queue),
-        keys.meta(queue),
-        keys.acked(queue),
-        keys.crashes(queue),
-        keys.purges(queue),
-    )
+    homes = (keys.queue, keys.meta, keys.acked, keys.crashes, keys.purges)
+    return keys.remember((_ack_places, queue), lambda: tuple(home(queue) for home in homes))
 
 
 def _settle(

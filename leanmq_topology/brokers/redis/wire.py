@@ -17,7 +17,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import hiredis
 
@@ -32,6 +32,7 @@ MOST_UNLOOKED: Final = 1023
 """Answers that are slept for at once after looking out was in vain so often."""
 LEAST_S: Final = 0.001
 BUFFER_BYTES: Final = 64 * 1024
+_NOT_NOW: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Wire:
@@ -51,7 +52,10 @@ class Wire:
 
     def write(self, packed: bytes, limit_s: float) -> None:
         """Hand all of it to the system, which may take nothing for at most `limit_s`."""
-        sent = self._attempt(select.POLLOUT, limit_s, self._send, packed)
+        try:
+            sent = self._send(packed)
+        except _NOT_NOW:
+            sent = self._attempt(select.POLLOUT, limit_s, self._send, packed)
         if sent < len(packed):
             self._write_rest(memoryview(packed)[sent:], limit_s)
 
@@ -71,8 +75,10 @@ class Wire:
         """
         if self._unlooked:
             self._unlooked -= 1
-        elif not self._reader.has_data():
-            self._look_out()
+        elif not self._reader.has_data() and self._look_out():
+            answer = self._reader.gets()
+            if answer is not False:
+                return answer
         return self.read(limit_s)
 
     def can_read(self, limit_s: float) -> bool:
@@ -95,7 +101,8 @@ class Wire:
     def _receive(self) -> int:
         return self._socket.recv_into(self._buffer)
 
-    def _look_out(self) -> None:
+    def _look_out(self) -> bool:
+        """Whether something came; the reader has it."""
         until = time.perf_counter() + LOOK_OUT_S
         while True:
             try:
@@ -103,18 +110,18 @@ class Wire:
             except BlockingIOError:
                 if time.perf_counter() > until:
                     self._unlooked = self._unlooked_next = min(2 * self._unlooked_next + 1, MOST_UNLOOKED)
-                    return
+                    return False
                 os.sched_yield()  # the server may want this very core
             else:
                 self._take(count)
                 self._unlooked_next = 0
-                return
+                return True
 
     def _take(self, count: int) -> None:
         """Have the reader take in what was received."""
         if not count:
             raise ConnectionResetError("the server closed it")
-        self._reader.feed(cast(bytes, self._buffer), 0, count)
+        self._reader.feed(self._buffer, 0, count)  # type: ignore[arg-type]  # its stub knows bytes only
 
     def _write_rest(self, rest: memoryview, limit_s: float) -> None:
         while rest:
