@@ -14,8 +14,7 @@ Programs written for LeanMQ had to catch redis-py's errors, since it raised none
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 import redis
 
@@ -94,21 +93,37 @@ class MessageError(LeanMQError, ValueError, TypeError):
         super().__init__(message, hint=hint)
 
 
-@contextmanager
-def translated(queue: str = "") -> Iterator[None]:
+class translated:  # noqa: N801  read as a verb: `with translated():`
     """Errors of the client become the classic ones; `queue` is what they are about."""
-    try:
-        yield
-    except (BrokerUnavailableError, BrokerRefusedError) as failure:
-        unknown = getattr(failure, "unknown", False)
-        raise ConnectionError(failure.message, hint=failure.hint, unknown=unknown) from failure
-    except (TopologyNotAppliedError, UnknownTargetError) as failure:
-        raise QueueNotFoundError(queue or str(failure)) from failure
-    except QueueFullError as failure:
-        raise QueueError(failure.message, hint=failure.hint) from failure
-    except InvalidMessageError as failure:
-        raise MessageError(
-            failure.message, path=failure.path, reason=failure.reason, hint=failure.hint
-        ) from failure
-    except (BatchTooLargeError, SettingError) as failure:
-        raise MessageError(failure.message, hint=failure.hint) from failure
+
+    __slots__ = ("_queue",)
+
+    def __init__(self, queue: str = "") -> None:
+        self._queue = queue
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(failure, LeanMQError):
+            meant = _translate(failure, self._queue)
+            if meant is not None:
+                raise meant from failure
+
+
+def _translate(failure: LeanMQError, queue: str) -> LeanMQError | None:
+    """None: it is a classic one, or has no classic name."""
+    match failure:
+        case BrokerUnavailableError() | BrokerRefusedError():
+            unknown = getattr(failure, "unknown", False)
+            return ConnectionError(failure.message, hint=failure.hint, unknown=unknown)
+        case TopologyNotAppliedError() | UnknownTargetError():
+            return QueueNotFoundError(queue or str(failure))
+        case QueueFullError():
+            return QueueError(failure.message, hint=failure.hint)
+        case InvalidMessageError():
+            return MessageError(failure.message, path=failure.path, reason=failure.reason, hint=failure.hint)
+        case BatchTooLargeError() | SettingError():
+            return MessageError(failure.message, hint=failure.hint)
+    return None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final, TypeVar
 
 from leanmq_topology.brokers.protocol import Broker, Operation
 from leanmq_topology.classic.exceptions import ConnectionError, translated  # noqa: A004  its name
 from leanmq_topology.classic.place import Place
-from leanmq_topology.classic.taken import Taken, in_classic_form
+from leanmq_topology.classic.reading import in_classic_form
 from leanmq_topology.client.blocking import SyncClient, connect_sync
 from leanmq_topology.client.consuming.delivery import SyncDelivery
 from leanmq_topology.client.pairs import undeclared_queue
@@ -30,7 +30,6 @@ class Line:
         self._opening = threading.Lock()
         self._opened = ExitStack()
         self._client: SyncClient | None = None
-        self._taken = Taken()
         self._closed = False
 
     @property
@@ -48,11 +47,18 @@ class Line:
             return self.client.execute(operation)
 
     def receive(self, queue: str, count: int, wait: float, *, named: str) -> list[Message]:
-        """Take messages; they are ours until they are settled (`forget`) or this line is closed."""
+        """Take messages; they are ours until they are settled (`settle`) or this line is closed."""
         with translated(named):
-            deliveries = self.client.receive(queue, count=min(count, MOST_AT_ONCE), wait=wait)
-        self._taken.add(queue, deliveries)
-        return [in_classic_form(delivery) for delivery in deliveries]
+            helds = self.client.hold(queue, min(count, MOST_AT_ONCE), wait)
+        return [in_classic_form(held.delivered, held.data) for held in helds]
+
+    def settle(self, queue: str, entry_ids: Sequence[str], operation: Operation[T], *, named: str) -> T:
+        """Carry out what settles these: then they are not ours any more."""
+        with translated(named):
+            client = self.client
+            answer = client.execute(operation)
+        client.forget(queue, entry_ids)
+        return answer
 
     def take(self, queue: str, count: int, *, named: str) -> list[SyncDelivery]:
         """Take what is there now, to be settled by its own verbs."""
@@ -69,16 +75,11 @@ class Line:
             client = self.client
             return Doorbell(client.broker, client.open_another(), client.execute, self._patience)
 
-    def forget(self, queue: str, entry_ids: Iterable[str]) -> None:
-        """These were settled: their leases are renewed no longer."""
-        self._taken.drop(queue, entry_ids)
-
     def close(self) -> None:
         """Free every connection. A closed line stays closed; closing twice is harmless."""
         with self._opening:
             self._closed, self._client = True, None
             self._opened.close()
-            self._taken = Taken()
 
     def _open(self) -> SyncClient:
         with self._opening, translated():

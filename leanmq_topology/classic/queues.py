@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from leanmq_topology.brokers.protocol import QueueState
+from leanmq_topology.brokers.protocol import Operation, QueueState
 from leanmq_topology.classic.exceptions import MessageError, QueueError, QueueNotFoundError, translated
 from leanmq_topology.classic.line import Line
 from leanmq_topology.classic.sending import write_message
@@ -21,6 +21,8 @@ MOST_IDS: Final = 1000
 """Messages handled in one atomic step; more are handled in several."""
 _ENTRY_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 _LARGEST = 2**64 - 1
+_SURE_DIGITS = 20
+"""Of an id so long neither number can be too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Queue:
 
     def __init__(self, line: Line, queue: str, created_at: float | None) -> None:
         self._line, self._queue, self._created_at = line, queue, created_at
+        self._name = line.place.full_name(queue, is_dlq=self.is_dlq)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r})"
@@ -54,7 +57,7 @@ class Queue:
     @property
     def name(self) -> str:
         """With the prefix, as in `QueueInfo`."""
-        return self._line.place.full_name(self._queue, is_dlq=self.is_dlq)
+        return self._name
 
     def get_info(self) -> QueueInfo:
         """What it holds. Raises `QueueNotFoundError` if it is gone."""
@@ -99,19 +102,15 @@ class Queue:
         """
         wait = read_wait(block_for_seconds, block, timeout)
         check_count(count)
-        return self._line.receive(self._queue, count, wait, named=self.name)
+        return self._line.receive(self._queue, count, wait, named=self._name)
 
     def acknowledge_messages(self, message_ids: Sequence[str]) -> int:
         """They are done; returns how many were still there. A queue that keeps a history keeps them in it."""
-        return self._each_chunk(
-            message_ids, lambda ids: self._line.broker.ack(self._queue, ids), settles=True
-        )
+        return self._settle(message_ids, self._line.broker.ack)
 
     def delete_messages(self, message_ids: Sequence[str]) -> int:
         """Delete messages for good, delivered or not; returns how many were there."""
-        return self._each_chunk(
-            message_ids, lambda ids: self._line.broker.delete(self._queue, ids), settles=True
-        )
+        return self._settle(message_ids, self._line.broker.delete)
 
     def move_to_dlq(self, message_ids: Sequence[str], reason: str, dlq: Queue | None = None) -> int:
         """Move messages to the dead-letter queue in one step, delivered or not; returns how many were there.
@@ -124,9 +123,8 @@ class Queue:
                 hint="leave `dlq` out: a queue has one",
             )
         failure = Failure("", str(reason))
-        return self._each_chunk(
-            message_ids, lambda ids: self._line.broker.bury(self._queue, ids, failure), settles=True
-        )
+        bury = self._line.broker.bury
+        return self._settle(message_ids, lambda queue, ids: bury(queue, ids, failure))
 
     def requeue_messages(self, message_ids: Sequence[str], destination_queue: Queue | None = None) -> int:
         """Only a dead-letter queue can do that. Raises `QueueError`."""
@@ -152,15 +150,13 @@ class Queue:
     def _is_own(self, dlq: object) -> bool:
         return isinstance(dlq, Queue) and dlq.is_dlq and dlq._queue == self._queue
 
-    def _each_chunk(
-        self, message_ids: Sequence[str], make: Callable[[list[str]], Any], *, settles: bool = False
-    ) -> int:
-        total = 0
-        for ids in read_ids(message_ids):
-            total += self._line.execute(make(ids), queue=self.name)
-            if settles:
-                self._line.forget(self._queue, ids)
-        return total
+    def _settle(self, message_ids: Sequence[str], make: Callable[[str, list[str]], Operation[int]]) -> int:
+        return sum(
+            [
+                self._line.settle(self._queue, ids, make(self._queue, ids), named=self._name)
+                for ids in read_ids(message_ids)
+            ]
+        )
 
 
 def describe(name: str, state: QueueState, created_at: float | None) -> QueueInfo:
@@ -174,19 +170,22 @@ def describe_dead(name: str, state: QueueState, created_at: float | None) -> Que
     return QueueInfo(name, True, state.dead, None, 0, created_at)
 
 
-def read_ids(message_ids: Sequence[str]) -> Iterator[list[str]]:
+def read_ids(message_ids: Sequence[str]) -> list[list[str]]:
     """Message ids as entry ids, `MOST_IDS` at a time. Raises `MessageError` before anything is done."""
     if isinstance(message_ids, str | bytes):
         raise MessageError("message ids come as a list, even a single one", hint="write [message.id]")
     ids = [_read_id(message_id) for message_id in message_ids]
-    for start in range(0, len(ids), MOST_IDS):
-        yield ids[start : start + MOST_IDS]
+    if len(ids) <= MOST_IDS:
+        return [ids] if ids else []
+    return [ids[start : start + MOST_IDS] for start in range(0, len(ids), MOST_IDS)]
 
 
 def _read_id(message_id: object) -> str:
     text = message_id.decode("utf-8", "replace") if isinstance(message_id, bytes) else message_id
     parts = _ENTRY_ID.fullmatch(text) if isinstance(text, str) else None
-    if parts is None or any(int(part) > _LARGEST for part in parts.groups()):
+    if parts is None or (
+        len(parts[0]) > _SURE_DIGITS and any(int(part) > _LARGEST for part in parts.groups())
+    ):
         raise MessageError(f"{message_id!r:.80} is not a message id", hint="pass what `message.id` says")
     return parts[0]
 
@@ -195,7 +194,7 @@ def read_wait(
     block_for_seconds: float | None, block: float | bool | None = None, timeout: float | None = None
 ) -> float:
     """How long to wait, in seconds, whichever way it was said. 0 and None: not at all."""
-    if block is False:
+    if block is False or (block_for_seconds is None and block is None and timeout is None):
         return 0.0
     said = [
         wait for wait in (block_for_seconds, timeout, None if block is True else block) if wait is not None
@@ -212,6 +211,8 @@ def _is_number(value: object) -> bool:
 
 def check_count(count: int) -> None:
     """Raises `MessageError` for what is no number of messages."""
+    if type(count) is int and count > 0:
+        return
     if not _is_number(count) or count < 1 or int(count) != count:
         raise MessageError(f"count must be a whole number of at least 1, not {count!r}")
 

@@ -100,11 +100,11 @@ class Message:
         )
 
     @classmethod
-    def of(cls, delivered: Delivered, data: Any, outbox: Outbox | None = None) -> Self:
-        """The message of a delivery; `data` is its decoded and checked body."""
+    def of(cls, delivered: Delivered, data: Any, outbox: Outbox | None = None, **more: Any) -> Self:
+        """The message of a delivery; `data` is its decoded and checked body, `more` what a subclass adds."""
         envelope = delivered.envelope
         headers = envelope.headers
-        sent_at = _read_time(headers.get(HEADER_TIME, ""))
+        sent_at = read_time(headers.get(HEADER_TIME, ""))
         return cls(
             envelope.id,
             data,
@@ -112,7 +112,7 @@ class Message:
             delivered.delivery_count,
             message_id=envelope.id,
             type=envelope.type,
-            version=_read_version(headers.get(HEADER_SCHEMA, "")),
+            version=read_version(headers.get(HEADER_SCHEMA, "")),
             headers=headers,
             attempt=delivered.attempt,
             redelivered=delivered.redelivered,
@@ -121,16 +121,21 @@ class Message:
             correlation_id=headers.get(HEADER_CORRELATION),
             queue=delivered.queue,
             _outbox=outbox,
+            **more,
         )
 
 
-def _read_time(text: str) -> float:
+def read_time(text: str) -> float:
+    """Seconds since 1970 of what `HEADER_TIME` says; 0 for what says no time."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return 0.0
 
 
-def _read_version(schema: str) -> int | None:
+def read_version(schema: str) -> int | None:
+    """The version in what `HEADER_SCHEMA` says, if there is one."""
+    if not schema:
+        return None
     digits = schema.rpartition("@")[2]
     return int(digits) if digits.isascii() and digits.isdecimal() else None

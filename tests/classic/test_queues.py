@@ -201,6 +201,18 @@ def test_what_a_closed_consumer_held_comes_back_counted(mq: LeanMQ, place: Place
     assert (second.message_id, second.redelivered, second.delivery_count) == ("mine", True, 2)
 
 
+@pytest.mark.parametrize("settle", ["acknowledge_messages", "delete_messages"])
+def test_what_was_settled_is_held_no_longer(mq: LeanMQ, settle: str):
+    queue, _ = mq.create_queue_pair("orders")
+    for number in range(2):
+        queue.send_message({"n": number})
+    first, second = queue.get_messages(count=2)
+    held = mq._line.client._consumer._desks["orders"].shelf.held
+    assert set(held) == {first.id, second.id}
+    assert getattr(queue, settle)([first.id]) == 1
+    assert set(held) == {second.id}
+
+
 def test_an_id_of_ones_own_is_readable_and_promises_nothing(mq: LeanMQ):
     queue, _ = mq.create_queue_pair("orders")
     sent = [queue.send_message({"n": number}, message_id="custom-id-123") for number in range(2)]

@@ -37,6 +37,8 @@ ExecuteNoting = Callable[[Operation[Any]], tuple[Any, bool]]
 """Carries an operation out in spite of breaks; the answer, and whether an earlier try may have done it."""
 
 CLOSE_SECONDS = 2.0
+AT_ONCE = 0.0
+"""When a receive ends that does not wait: long ago, in monotonic seconds."""
 TURN_SECONDS = 0.02
 
 
@@ -94,12 +96,27 @@ class SyncConsumer:
     # -- receiving --------------------------------------------------------------------------------------
 
     def receive(self, queue: str, count: int, wait: float, *, renew: bool) -> list[SyncDelivery]:
-        until = time.monotonic() + check_wait(wait)
+        desk, helds = self._receive(queue, count, wait)
+        return [self._hand_out(desk.shelf, held, renew) for held in helds]
+
+    def hold(self, queue: str, count: int, wait: float) -> list[Held]:
+        """As `receive`, for who settles by entry id, and then says so (`forget`)."""
+        _, helds = self._receive(queue, count, wait)
+        for held in helds:
+            held.keep()
+        return helds
+
+    def forget(self, queue: str, entry_ids: Iterable[str]) -> None:
+        """These were settled by their ids: their leases are renewed no longer."""
+        desk = self._desks.get(queue)
+        if desk is not None and self._process == os.getpid():
+            desk.shelf.forget_settled(entry_ids)
+
+    def _receive(self, queue: str, count: int, wait: float) -> tuple[_Desk, list[Held]]:
+        seconds = check_wait(wait)
+        until = time.monotonic() + seconds if seconds else AT_ONCE
         desk = self._open(queue)
-        return [
-            self._hand_out(desk.shelf, held, renew)
-            for held in self._next(desk, check_count("count", count), until, count)
-        ]
+        return desk, self._next(desk, check_count("count", count), until, count)
 
     def is_quiet(self, queue: str) -> bool:
         """Whether `receive` would find only what came since the last one. Asks nobody."""
@@ -132,13 +149,28 @@ class SyncConsumer:
 
     def _next(self, desk: _Desk, count: int, until: float | None, read: int) -> list[Held]:
         """The next messages. Of several threads one reads, the others wait for their turn, or their time."""
-        found = desk.shelf.take_ready(count)
-        if found or not self._take_turn(desk, until):
+        shelf = desk.shelf
+        found = shelf.take_ready(count)
+        if found or not (desk.turn.acquire(blocking=False) or self._take_turn(desk, until)):
             return found
         try:
-            return self._carry_out(desk, desk.shelf.receive(count, until, read=read))
+            fetch = shelf.plan_fetch(read) if until == AT_ONCE else None
+            if fetch is not None:
+                return shelf.take_in(self._fetch(shelf, fetch), count)
+            return self._carry_out(desk, shelf.receive(count, until, read=read))
         finally:
             desk.turn.release()
+
+    def _fetch(self, shelf: Shelf, fetch: Operation[T]) -> T:
+        """Without the course of a receive, most of which is about waiting."""
+        try:
+            return self._quick.execute(fetch)
+        except LeanMQError as failure:
+            shelf.note_failure(failure)
+            raise
+        except BaseException:
+            shelf.suspect()  # interrupted: the answer to come is lost
+            raise
 
     def _take_turn(self, desk: _Desk, until: float | None) -> bool:
         """False: another thread waits for messages already, and there was none in time."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from dataclasses import KW_ONLY, dataclass, field, fields
-from typing import Any, Protocol, Self
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Protocol, Self
 
 from leanmq_topology.client.consuming.settling import Grip
 from leanmq_topology.messages.message import Message
-
-_NAMES = [one.name for one in fields(Message)]
 
 
 class AsyncSettler(Protocol):
@@ -69,7 +67,7 @@ class Delivery(_Handed):
 
     @classmethod
     def make(cls, grip: Grip, settler: AsyncSettler) -> Self:
-        return cls(**_values(grip), _grip=grip, _settler=settler)
+        return cls.of(grip.held.delivered, grip.held.data, _grip=grip, _settler=settler)
 
     async def ack(self) -> None:
         """It is done: it leaves the queue (into its history where the queue keeps one)."""
@@ -112,7 +110,7 @@ class SyncDelivery(_Handed):
 
     @classmethod
     def make(cls, grip: Grip, settler: Settler) -> Self:
-        return cls(**_values(grip), _grip=grip, _settler=settler)
+        return cls.of(grip.held.delivered, grip.held.data, _grip=grip, _settler=settler)
 
     def ack(self) -> None:
         """As `Delivery.ack`."""
@@ -141,8 +139,3 @@ class SyncDelivery(_Handed):
     def extend(self, seconds: float | str) -> None:
         """As `Delivery.extend`."""
         self._settler.extend(self._grip, seconds)
-
-
-def _values(grip: Grip) -> dict[str, Any]:
-    message = Message.of(grip.held.delivered, grip.held.data)
-    return {name: getattr(message, name) for name in _NAMES}

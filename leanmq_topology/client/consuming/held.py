@@ -16,6 +16,7 @@ class Held:
     """Written by the reader, by whoever settles it, and by the housekeeper; each field has one writer."""
 
     __slots__ = (
+        "_is_kept",
         "_object",
         "data",
         "delivered",
@@ -43,10 +44,13 @@ class Held:
         """It was acknowledged after its lease had lapsed."""
         self.renewed_until = time.monotonic() + LONGEST_RENEWAL_SECONDS
         self._object: weakref.ref[Any] | None = None
+        self._is_kept = False
 
     @property
     def forgotten(self) -> bool:
-        """The caller dropped it without settling it: its lease is to lapse."""
+        """The caller dropped it without settling it, or kept it for too long: its lease is to lapse."""
+        if self._is_kept:
+            return time.monotonic() >= self.renewed_until
         return self._object is not None and self._object() is None
 
     @property
@@ -68,3 +72,8 @@ class Held:
         self.handed_out = True
         now = time.monotonic()
         self.renewed_until = now + LONGEST_RENEWAL_SECONDS if renew else now
+
+    def keep(self) -> None:
+        """The caller has it, and will settle it by its entry id; until then its lease is renewed."""
+        self._is_kept = self.handed_out = True
+        self.renewed_until = time.monotonic() + LONGEST_RENEWAL_SECONDS

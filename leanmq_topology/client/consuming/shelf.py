@@ -9,13 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 from leanmq_topology.brokers.protocol import Broker, Damage, Operation, QueueHealth
 from leanmq_topology.client.consuming.held import Held
-from leanmq_topology.errors import BrokerUnavailableError, TopologyNotAppliedError
+from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
 from leanmq_topology.messages.acceptance import Acceptance
 from leanmq_topology.messages.decision import decide_start
 from leanmq_topology.messages.envelope import Delivered, Undecodable
@@ -172,6 +172,40 @@ class Shelf:
         finally:
             self._waits_until = 0.0
 
+    def plan_fetch(self, count: int) -> Operation[list[Delivered | Undecodable]] | None:
+        """All that a receive which does not wait has to ask; None: there is more to do first (`receive`).
+
+        `take_in` gets the answer, `note_failure` what was raised instead.
+        """
+        if (
+            self.closed
+            or self.stale
+            or self._suspect
+            or self.paused
+            or self.damage is not None
+            or self._ready
+            or self.claim_due
+        ):
+            return None
+        return self._broker.fetch([self.queue.name], self.consumer, count=count, block_ms=0)
+
+    def take_in(self, arrived: Sequence[Delivered | Undecodable], count: int) -> list[Held]:
+        """What `plan_fetch` brought, up to `count` of it."""
+        self._outage.end()
+        self._missing_since = 0.0
+        if not arrived:
+            return []
+        self._take(arrived)
+        return self.take_ready(count)
+
+    def note_failure(self, failure: LeanMQError) -> None:
+        """What a receive that does not wait remembers of what it raises."""
+        if isinstance(failure, BrokerUnavailableError):
+            self._suspect = True
+            self._outage.begin(failure)
+        elif isinstance(failure, TopologyNotAppliedError):
+            self._missing_since = 0.0
+
     def _receive(self, count: int, until: float | None, read: int) -> Turn[list[Held]]:
         pauses = Pauses()
         while not self.closed:
@@ -261,7 +295,7 @@ class Shelf:
         yield Rest(min(PAUSED_SECONDS, _left(until)))
 
     def _take(self, arrived: Sequence[Delivered | Undecodable]) -> None:
-        lease_ends = time.monotonic() + self.lease_seconds
+        lease_ends = time.monotonic() + self.queue.visibility_timeout_ms / 1000
         for item in arrived:
             if isinstance(item, Undecodable):
                 failure = Failure("UndecodableEntry", item.reason)
@@ -279,7 +313,7 @@ class Shelf:
     def take_ready(self, count: int) -> list[Held]:
         """Up to `count` of what lies here and may be run now; the rest goes where it belongs."""
         found: list[Held] = []
-        while len(found) < count and not self.paused:
+        while self._ready and len(found) < count and not self.paused:
             try:
                 held = self._ready.popleft()
             except IndexError:
@@ -321,6 +355,13 @@ class Shelf:
         """It is not ours to settle any more, or settled."""
         if self.held.get(held.delivered.entry_id) is held:
             del self.held[held.delivered.entry_id]
+
+    def forget_settled(self, entry_ids: Iterable[str]) -> None:
+        """These were settled by their ids."""
+        for entry_id in entry_ids:
+            held = self.held.pop(entry_id, None)
+            if held is not None:
+                held.ended = True
 
     def drop_forgotten(self) -> None:
         """What the caller dropped, or somebody else took, needs no memory once its lease has long lapsed."""
