@@ -10,10 +10,12 @@
 -- Returns how many copies each send made | {'entry', id} of each: its only copy, where ids are asked for
 --        | nil: something is in the way and nothing was written; `send`, under the same sequence, says what
 --
--- As in `send`, everything is checked before anything is written. Only the producer's marker is read and written in one
--- command, which saves one: it holds again what it held if the flush turns out to be stored, or its first XADD is
--- refused. A server over its memory limit refuses the marker, so then nothing at all is written. Every call and every
--- function made costs a send on its own what a message costs in a batch.
+-- As in `send`, everything is checked before anything is written, but for what would take a command more each time and
+-- hardly ever is so. The producer's marker is read and written in one command: it holds again what it held if the flush
+-- turns out to be stored. Whether a stream is there at all its first XADD says: if one is refused, the marker is put
+-- back and the copies that went before it are taken out again. A server over its memory limit refuses the marker, so
+-- then nothing at all is written. Every call and every function made costs a send on its own what a message costs in a
+-- batch.
 
 local FIRST_QUEUE, FIRST_SEND = 3, 6
 local call = redis.call
@@ -31,8 +33,6 @@ for at = FIRST_QUEUE, #KEYS, 2 do
     return false
   elseif string.find(stream, tag, 2, true) ~= 2 or string.byte(stream, #tag + 2) ~= 125 then
     return false -- it lies under another tag: see `placement`
-  elseif at > FIRST_QUEUE and call('TYPE', KEYS[at + 1]).ok ~= 'stream' then
-    return false -- the first one says so itself, at its XADD
   end
   lives[at] = found[4] ~= '' and tonumber(found[4]) or nil
 end
@@ -47,34 +47,44 @@ elseif before and before >= ARGV[1] then
 end
 
 local add, entries, sent, at, now = redis.pcall, ARGV[5] == '' and {}, 0, FIRST_SEND, nil
+local made -- the copies of the first send, by the place of the queue's record
 while at < #ARGV do
   local kind, headers, ttl, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local first, after = at + 4, at + 4 + 2 * count
+  local first, after, ends = at + 4, at + 4 + 2 * count, nil
   for queue = FIRST_QUEUE, #KEYS, 2 do
-    local stream, life, expires = KEYS[queue + 1], lives[queue] or ttl, ''
+    local life = lives[queue] or ttl
     if life then
       if not now then
 -- include clock
         now = read_clock()
       end
-      expires = string.format('%.0f', now + math.min(life, ttl or life))
+      ends = ends or {}
+      ends[queue] = string.format('%.0f', now + math.min(life, ttl or life))
     end
-    for send = first, after - 1, 2 do
-      local added = add('XADD', stream, 'NOMKSTREAM', '*', 'id', ARGV[send], 'type', kind, 'data', ARGV[send + 1],
-        'headers', headers, 'attempt', '0', 'expires', expires)
-      if type(added) ~= 'string' then -- the first one: what refuses one refuses all
+  end
+  for send = first, after - 1, 2 do
+    local id, data = ARGV[send], ARGV[send + 1]
+    for queue = FIRST_QUEUE, #KEYS, 2 do
+      local added = add('XADD', KEYS[queue + 1], 'NOMKSTREAM', '*', 'id', id, 'type', kind, 'data', data, 'headers',
+        headers, 'attempt', '0', 'expires', ends and ends[queue] or '')
+      if type(added) ~= 'string' then -- of the first send: what refuses one refuses all
         if before then
           call('SET', KEYS[2], before, 'PX', ARGV[2])
         else
           call('DEL', KEYS[2])
         end
+        for written, entry in pairs(made or {}) do
+          call('XDEL', KEYS[written + 1], entry)
+        end
         return false
-      end
-      add = call
-      if entries then
+      elseif entries then
         entries[#entries + 1] = {'entry', added}
+      elseif copies > 1 and add ~= call then
+        made = made or {}
+        made[queue] = added
       end
     end
+    add = call
   end
   sent, at = sent + count, after
 end
