@@ -73,10 +73,13 @@ class Reader:
         lanes: Sequence[Lane],
         outage: Outage,
         look_soon: Callable[[], None],
+        *,
+        takes_new: bool = True,
     ) -> None:
         """`control` is another connection, to end a read that waits.
 
         `look_soon` is called when a queue cannot be read: somebody who watches them is to look at all.
+        Unless it `takes_new` messages it only finds again what was handed to us in an answer that was lost.
         """
         self._broker, self._consumer = broker, consumer
         self._connection, self._control = connection, control
@@ -84,6 +87,7 @@ class Reader:
         for lane in lanes:
             lane.end_read = self.plan_anew
         self._outage, self._look_soon = outage, look_soon
+        self._takes_new = takes_new
         self._said = ""
         self._pauses = Pauses()
         self._room = asyncio.Event()
@@ -149,6 +153,11 @@ class Reader:
         if self._waiting and self._unblocking is None:
             self._unblock_soon()
 
+    def recover_soon(self) -> None:
+        """An answer on another connection was lost that may have brought messages."""
+        self._suspect = True
+        self.plan_anew()
+
     async def unblock(self) -> bool:
         """End the read that waits, if one does."""
         try:
@@ -178,7 +187,7 @@ class Reader:
 
     def _plan(self) -> list[Read]:
         lanes = self._lanes.values()
-        reads = plan_reads(lanes)
+        reads = plan_reads(lanes) if self._takes_new else []
         asked = {lane.name for read in reads for lane in read.lanes}
         self._left_out = [lane for lane in lanes if lane.name not in asked]
         return reads
@@ -225,7 +234,7 @@ class Reader:
             lane.start()
 
     def _ask(self, over: asyncio.Future[None]) -> None:
-        reads = () if self._stopping else self._plan()
+        reads = () if self._stopping or self._suspect else self._plan()
         if reads:
             self._begin(reads)
         else:
@@ -286,7 +295,8 @@ class Reader:
         _end_wait(read.lanes)
 
     async def _recover(self) -> None:
-        """Take in what was handed to us in an answer that never came."""
+        """Take in what was handed to us in an answer that never came. Nothing is being read meanwhile."""
+        self._suspect = False  # whatever gets lost from now on makes it so again
         for lane in self._lanes.values():
             try:
                 course = recover_own(self._broker, lane.name, self._consumer, lane.held.copy, lane.take)
@@ -297,7 +307,6 @@ class Reader:
                 lane.suspend(SUSPENDED_SECONDS)  # what was on it is gone with it
                 self._look_soon()
         _end_wait(self._lanes.values())
-        self._suspect = False
 
 
 def _end_wait(lanes: Iterable[Lane]) -> None:

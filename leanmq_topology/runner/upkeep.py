@@ -57,11 +57,13 @@ class Maintenance:
         room_again: Callable[[], None],
         part: Part = Part.ALL,
         doorbell: Doorbell | None = None,
+        claim_lost: Callable[[], None] = lambda: None,
     ) -> None:
         """`seen` is what the first round said, which the worker does before it starts.
 
         `room_again` is called when a search that kept a queue from being read is over. `part` is what it
         takes over from others. With a `doorbell` that works it rests longer while there is nothing to do.
+        `claim_lost` is called when messages may be ours without our knowing: an answer was lost.
         """
         self._broker, self._connection, self._consumer = broker, connection, consumer
         self._clock = clock
@@ -78,7 +80,7 @@ class Maintenance:
         self._beat, self._beat_at = beat, 0.0
         self._room_again = room_again
         self._part = part
-        self._doorbell = doorbell
+        self._doorbell, self._claim_lost = doorbell, claim_lost
         self._heard_all = False
         """The bell worked before the last round began: what came later than that was told."""
         self._told_due_ms: int | None = None
@@ -265,6 +267,10 @@ class Maintenance:
             cursor, taken_over = await self._connection.execute(operation)
             scan.plan_next(cursor)
             lane.take(taken_over)
+        except BrokerUnavailableError as failure:
+            if failure.unknown:
+                self._claim_lost()
+            raise
         finally:
             lane.claimed = 0
 

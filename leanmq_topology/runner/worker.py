@@ -201,12 +201,12 @@ class Worker:
             await carry_out_async(watch.look(), self._connection)
             watch.on_suspected = self.on_suspected
             self._watch = watch
-            read = [] if self._part is Part.SUSPECT else lanes
             self._reader = Reader(
-                self._broker, reading, self._connection, self.name, read, self._outage, watch.look_soon
-            )
+                self._broker, reading, self._connection, self.name, lanes, self._outage, watch.look_soon,
+                takes_new=self._part is not Part.SUSPECT,
+            )  # fmt: skip
             bell = Doorbell(self._broker, self._link.open_listener)
-            self._upkeep = self._maintenance(watch, seen, lanes, bell)
+            self._upkeep = self._maintenance(watch, seen, lanes, bell, self._reader.recover_soon)
             for lane in lanes:
                 lane.on_taken = partial(_note_taken, loop_watch, self._upkeep)
             return await self._run_parts(self._reader, self._upkeep, bell, leases, ready)
@@ -385,7 +385,14 @@ class Worker:
     def _queues(self) -> list[str]:
         return [handler.declared.queue for handler in self._handlers.values()]
 
-    def _maintenance(self, watch: Watch, seen: Upkeep, lanes: Sequence[Lane], bell: Doorbell) -> Maintenance:
+    def _maintenance(
+        self,
+        watch: Watch,
+        seen: Upkeep,
+        lanes: Sequence[Lane],
+        bell: Doorbell,
+        claim_lost: Callable[[], None],
+    ) -> Maintenance:
         return Maintenance(
             self._broker,
             self._connection,
@@ -400,6 +407,7 @@ class Worker:
             self._make_room_known,
             self._part,
             bell,
+            claim_lost,
         )
 
     async def _start_leases(self, resources: contextlib.AsyncExitStack) -> LeaseKeeper:

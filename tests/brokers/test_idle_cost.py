@@ -7,12 +7,15 @@ import os
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from leanmq_topology import Message
+from leanmq_topology.brokers.redis.calls import load_script
 from leanmq_topology.topology.model import Queue
+from tests.support.chaos_proxy import ChaosProxy
 from tests.support.servers import Server
 from tests.support.workers import PATIENCE_SECONDS, QUICK, Place, load, make_topology, work_queue, working
 
@@ -120,6 +123,34 @@ async def test_what_was_handed_back_is_taken_over_without_waiting_for_a_scan(
             carry(broker.resume(["work"]))
             async with asyncio.timeout(PATIENCE_SECONDS):
                 assert await attempt == 1
+
+
+async def test_what_came_in_the_lost_answer_to_a_search_is_run_at_once_and_uncounted(
+    server: Server, namespace: str, tmp_path: Path
+):
+    """The search runs on a connection of its own: the one that reads may know nothing of the break."""
+    place = place_of(server, namespace, tmp_path, work_queue(visibility_timeout_ms=3_600_000))
+    attempts: asyncio.Queue[int] = asyncio.Queue()
+
+    async def handler(message: Message) -> None:
+        attempts.put_nowait(message.attempt)
+
+    with ChaosProxy(server.socket_path) as proxy, place.link() as link:
+        there = Place(cast(Server, SimpleNamespace(url=proxy.url)), place.topology)
+        carry, broker = link.connection.execute, link.broker
+        claim = broker.claim(place.topology.queues["work"], "me", cursor="0-0", count=1)
+        carry(claim)  # the server knows the script from now on
+        carry(broker.pause(["work"]))
+        async with working(there, load(handler)):
+            await place.send(1, 2)
+            held = carry(broker.fetch(["work"], "leaving", count=2, block_ms=0))
+            carry(broker.release("work", "leaving", held))
+            proxy.lose_answers(1, to=load_script("claim").sha.encode())
+            carry(broker.resume(["work"]))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                assert [await attempts.get() for _ in range(2)] == [1, 1]
+        assert proxy.lost == 1
+        assert attempts.empty()
 
 
 async def test_workers_that_come_and_go_leave_no_names_behind(server: Server, namespace: str, tmp_path: Path):
