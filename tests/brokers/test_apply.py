@@ -31,7 +31,7 @@ from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Targ
 from leanmq_topology.topology.specs import address_digests, fingerprint, resource_specs
 from tests.support.dying_apply import WrappedLink, make_wide_topology
 from tests.support.factories import make_topology, run
-from tests.support.processes import wait_until
+from tests.support.processes import PATIENCE_SECONDS, wait_until
 from tests.support.servers import Server
 
 PLACED = MessageType(name="placed", schema={"type": "object"})
@@ -281,7 +281,7 @@ def test_of_two_applies_at_once_one_wins_and_the_other_is_told_who(server, names
 
     def hold_until_tried() -> None:
         holding.set()
-        assert tried.wait(10)
+        assert tried.wait(PATIENCE_SECONDS)
 
     first = threading.Thread(
         target=apply_as,
@@ -291,7 +291,7 @@ def test_of_two_applies_at_once_one_wins_and_the_other_is_told_who(server, names
         ),
     )
     first.start()
-    assert holding.wait(10)
+    assert holding.wait(PATIENCE_SECONDS)
     apply_as("second", lambda link: link)
     tried.set()
     first.join(10)
@@ -308,7 +308,7 @@ def test_ten_applies_at_once_leave_one_generation(server, namespace):
 
     def apply_once(who: str) -> None:
         with open_blocking(server.url, namespace=namespace, folder=Path()) as link:
-            together.wait(10)
+            together.wait(PATIENCE_SECONDS)
             try:
                 outcomes.append(apply_changes(link, shop(namespace), who=who))
             except ConcurrentApplyError as refused:

@@ -15,7 +15,7 @@ from leanmq_topology.brokers.connect import open_async, open_blocking
 from leanmq_topology.brokers.embedded import launcher
 from leanmq_topology.brokers.embedded.launcher import look, stop
 from leanmq_topology.errors import BrokerUnavailableError, SettingError
-from tests.support.processes import wait_until
+from tests.support.processes import PATIENCE_SECONDS, wait_until
 from tests.support.servers import Server
 
 EMBEDDED = "embedded:?linger=0s"
@@ -80,12 +80,12 @@ async def test_share_that_comes_after_a_cancellation_is_given_back(
 
     def slow_hold(*arguments: object, **options: object) -> launcher.Hold:
         started.set()
-        cancelled.wait(10)
+        cancelled.wait(PATIENCE_SECONDS)
         return true_hold(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(launcher, "hold", slow_hold)
     opening = asyncio.create_task(open_async(EMBEDDED, namespace="shop", folder=folder))
-    await asyncio.to_thread(started.wait, 10)
+    await asyncio.to_thread(started.wait, PATIENCE_SECONDS)
     opening.cancel()
     with pytest.raises(asyncio.CancelledError):
         await opening

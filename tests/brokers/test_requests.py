@@ -98,6 +98,16 @@ def inboxes(place: Place) -> list[bytes]:
     return place.command("KEYS", f"{{{place.topology.broker.namespace}}}:r:*")
 
 
+def ask_in_vain(place: Place, client: SyncClient) -> None:
+    """Nobody answers this request in its time; it has its inbox, and lies in the queue."""
+    patience = 0.05
+    while not inboxes(place) or not place.state().ready:  # on a busy machine little happens in that time
+        assert patience < PATIENCE_SECONDS
+        with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
+            client.request("ask", {"n": 1}, timeout=patience)
+        patience *= 4
+
+
 # -- outages -------------------------------------------------------------------------------------------------
 
 
@@ -110,7 +120,7 @@ def reach_again(proxy: ChaosProxy) -> None:
     proxy.lose_requests(0, to=b"")
 
 
-def get_to_know(client: SyncClient, known: str) -> None:
+def get_to_know(place: Place, client: SyncClient, known: str) -> None:
     """Of what a first request asks for, so much beforehand: each step may be the one that meets an outage."""
     if known != "nothing":
         client.read_destination("ask")
@@ -119,8 +129,7 @@ def get_to_know(client: SyncClient, known: str) -> None:
     if known == "old inbox":
         client._requester._box._kept_at = time.monotonic() - 3600
     if known == "all":
-        with pytest.raises(RequestTimeoutError):
-            client.request("ask", {"n": 1}, timeout=0.05)
+        ask_in_vain(place, client)
 
 
 @pytest.mark.parametrize("known", ["nothing", "route", "inbox", "old inbox"])
@@ -128,7 +137,7 @@ def test_a_blocking_request_in_an_outage_ends_in_its_time_and_so_does_closing(he
     place = here()
     with ChaosProxy(place.server.socket_path) as proxy:
         with connect_sync(place.topology, url=proxy.url) as client:
-            get_to_know(client, known)
+            get_to_know(place, client, known)
             cut_off(proxy)
             began = time.monotonic()
             with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
@@ -141,7 +150,7 @@ def test_a_blocking_request_to_a_server_that_says_nothing_ends_in_its_time(here:
     place = here()
     with ChaosProxy(place.server.socket_path) as proxy:
         with connect_sync(place.topology, url=proxy.url) as client:
-            get_to_know(client, known)
+            get_to_know(place, client, known)
             proxy.hold_answers()
             began = time.monotonic()
             with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
@@ -619,25 +628,30 @@ async def test_a_request_that_times_out_is_never_started_and_leaves_no_dead_lett
         return data
 
     async with place.client() as client:
-        with pytest.raises(RequestTimeoutError) as caught:
-            await client.request("ask", {"n": 1}, timeout=0.05)
-        assert isinstance(caught.value, TimeoutError)
-        assert (caught.value.route, caught.value.seconds) == ("ask", 0.05)
-        assert caught.value.message_id
-        assert client._requester.waiting == 0
+        patience = 0.05
+        while not place.state().ready:  # on a busy machine the time may be up before it is stored
+            assert patience < PATIENCE_SECONDS
+            with pytest.raises(RequestTimeoutError) as caught:
+                await client.request("ask", {"n": 1}, timeout=patience)
+            assert isinstance(caught.value, TimeoutError)
+            assert (caught.value.route, caught.value.seconds) == ("ask", patience)
+            assert caught.value.message_id
+            assert client._requester.waiting == 0
+            patience *= 4
         async with answering(place, handler):
             assert await client.request("ask", {"n": 2}, timeout=LONG) == {"n": 2}
             state = await place.until_settled()
     assert ran == [2]
     assert state.counters is not None
-    assert (state.dead, state.counters["expired"], state.counters["discarded"]) == (0, 1, 1)
+    in_vain = state.counters["sent"] - 1
+    assert in_vain >= 1
+    assert (state.dead, state.counters["expired"], state.counters["discarded"]) == (0, in_vain, in_vain)
 
 
 def test_a_request_that_expires_unread_is_swept_away_and_others_are_dead_lettered(here: Here):
     place = here()
     with connect_sync(place.topology, url=place.server.url) as client:
-        with pytest.raises(RequestTimeoutError):
-            client.request("ask", {"n": 1}, timeout=0.05)
+        ask_in_vain(place, client)
         client.send("work", {"n": 2}, ttl=0.05, headers={"x": '"replyto":'})
     deadline = time.monotonic() + PATIENCE_SECONDS
     with place.link() as link:
@@ -790,17 +804,20 @@ async def test_a_request_whose_id_was_sent_before_is_refused_at_once(here: Here)
 def test_a_forked_child_asks_through_an_inbox_of_its_own(here: Here):
     place = here()
     with connect_sync(place.topology, url=place.server.url) as client:
-        with pytest.raises(RequestTimeoutError):
-            client.request("ask", {"n": 1}, timeout=0.05)
-        child = os.fork()
-        if child == 0:
-            try:
-                client.request("ask", {"n": 2}, timeout=0.05)
-            except RequestTimeoutError:
-                os._exit(0)
-            finally:
-                os._exit(1)
-        assert os.waitpid(child, 0)[1] == 0
+        ask_in_vain(place, client)
+        patience = 0.1
+        while len(inboxes(place)) < 2:  # on a busy machine the time may be up before anything was asked
+            assert patience < PATIENCE_SECONDS
+            child = os.fork()
+            if child == 0:
+                try:
+                    client.request("ask", {"n": 2}, timeout=patience)
+                except (BrokerUnavailableError, RequestTimeoutError):
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            assert os.waitpid(child, 0)[1] == 0
+            patience *= 4
         assert len(inboxes(place)) == 2
 
 
@@ -863,8 +880,7 @@ async def test_an_inbox_that_nobody_reads_holds_only_so_many_replies(here: Here)
 def test_an_inbox_that_is_no_stream_keeps_everything_as_it_was(here: Here):
     place = here()
     with connect_sync(place.topology, url=place.server.url) as client:
-        with pytest.raises(RequestTimeoutError):
-            client.request("ask", {"n": 1}, timeout=0.05)
+        ask_in_vain(place, client)
         [inbox] = inboxes(place)
     place.command("SET", inbox, "something else")
     with place.link() as link:

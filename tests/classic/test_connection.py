@@ -252,7 +252,7 @@ def test_a_request_is_answered_by_a_worker_or_times_out_as_programs_expect(
             worker.terminate()
             worker.wait(60)
             with pytest.raises(TimeoutError):
-                mq.request("add", {"a": 1, "b": 1}, timeout=0.2)
+                mq.request("add", {"a": 1, "b": 1}, timeout=1.5)
     finally:
         worker.kill()
         worker.wait()

@@ -94,18 +94,20 @@ def test_every_command_but_those_that_do_not_end_or_are_typed_has_an_example_tha
 def test_the_examples_print_what_the_page_shows(tmp_path: Path):
     folder = tmp_path / "shop"
     shutil.copytree(ROOT / "examples" / "shop", folder)
+    log = ""
     try:
         for found in EXAMPLE.finditer(PAGE):
             if found["after"]:
-                run_until_settled(folder, "embedded:")
+                _, log = run_until_settled(folder, "embedded:")
             for example in re.split(r"^\$ ", found["body"], flags=re.MULTILINE)[1:]:
-                check_example(example, folder)
+                check_example(example, folder, log)
     finally:
         stop(folder, force=True)
 
 
-def check_example(example: str, folder: Path) -> None:
+def check_example(example: str, folder: Path, log: str) -> None:
+    """`log` is that of the worker so far: it tells why a message went another way than the page shows."""
     command, _, shown = example.partition("\n")
     done = leanmq(*shlex.split(command)[1:], folder=folder)
     printed = done.stdout + done.stderr
-    assert re.fullmatch(as_pattern(shown), printed), f"$ {command}\n{printed}"
+    assert re.fullmatch(as_pattern(shown), printed), f"$ {command}\n{printed}\n{log}"

@@ -154,7 +154,7 @@ def test_the_fastapi_application_queues_a_job_that_a_worker_does(tmp_path: Path,
     assert len(answers[0][1]["task_id"]) == 36
     assert answers[1][0] == 422
     assert answers[1][1]["detail"][0]["loc"] == "/model"
-    output = run_until_settled(folder, url)
+    output, _ = run_until_settled(folder, url)
     assert output == (folder / "expected_output.txt").read_text()
 
 

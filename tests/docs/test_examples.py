@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.commands import own_environ
+from tests.support.processes import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(folder.parent for folder in (ROOT / "examples").glob("*/orders.ndjson"))
@@ -37,7 +38,7 @@ def test_an_example_prints_what_it_says(example: Path, tmp_path: Path, server):
     for order in (folder / "orders.ndjson").read_text().splitlines():
         sent = leanmq("send", "order-events", order, folder=folder, url=url)
         assert sent.returncode == 0, sent.stderr
-    output = run_until_settled(folder, url)
+    output, _ = run_until_settled(folder, url)
     handled = sorted(
         line for line in output.splitlines() if line.split(":")[0] in {"alarm", "billing", "mail", "stock"}
     )
@@ -49,28 +50,34 @@ def test_an_example_prints_what_it_says(example: Path, tmp_path: Path, server):
     ]
 
 
-def run_until_settled(folder: Path, url: str) -> str:
-    """Run the worker until every queue is empty; returns what its handlers printed."""
+def run_until_settled(folder: Path, url: str) -> tuple[str, str]:
+    """Run the worker until all that it reads is empty; returns what its handlers printed, and its log."""
     process = subprocess.Popen(
         [sys.executable, "-m", "leanmq_topology.cli.main", "run"],
         cwd=folder,
         env=own_environ(url),
         text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
+    is_settled = False
     try:
-        deadline = time.monotonic() + 40
-        while time.monotonic() < deadline and not settled(folder, url):
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not is_settled and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()
+            is_settled = settled(folder, url)
     finally:
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=40)
-    assert process.returncode == 0, errors
-    return output
+        output, log = process.communicate(timeout=PATIENCE_SECONDS)
+    assert is_settled, f"not every queue that it reads got empty\n{log}"
+    assert process.returncode == 0, log
+    return output, log
 
 
 def settled(folder: Path, url: str) -> bool:
-    queues = json.loads(leanmq("status", "-o", "json", folder=folder, url=url).stdout)["queues"]
-    return not any(queue[kind] for queue in queues.values() for kind in ("ready", "in_flight", "delayed"))
+    """A worker is there, and nothing is left in the queues that it reads."""
+    status = json.loads(leanmq("status", "-o", "json", folder=folder, url=url).stdout)
+    read = {name for worker in status["workers"] for name in worker["queues"]}
+    kinds = ("ready", "in_flight", "delayed")
+    return bool(read) and not any(status["queues"][name][kind] for name in read for kind in kinds)
 
 
 def test_the_commented_example_is_valid_and_applies(tmp_path, valkey):

@@ -64,14 +64,15 @@ def test_the_tour_prints_what_the_readme_shows(tmp_path: Path, environ: dict[str
     folder = tmp_path / "shop"
     assert shell("leanmq demo --keep shop", tmp_path, environ).returncode == 0
     shell("rm -rf .leanmq", folder, environ)
+    log = ""
     for edits, body in blocks("tour"):
         if edits.startswith("after the worker"):
-            run_until_settled(folder, "embedded:")
+            _, log = run_until_settled(folder, "embedded:")
         elif edits:
             shell(f"sed -i.old {shlex.quote(edits)} topology.yaml", folder, environ)
         for step in steps(body):
             done = shell(step.command, folder, environ)
-            assert settle(done.stdout + done.stderr) == settle(step.output), step.command
+            assert settle(done.stdout + done.stderr) == settle(step.output), f"{step.command}\n{log}"
 
 
 def test_the_tour_has_all_its_blocks():

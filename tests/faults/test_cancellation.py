@@ -20,6 +20,7 @@ from leanmq_topology.topology.model import Queue, Topology
 from tests.faults.catalogue import Figures
 from tests.support.factories import make_topology, run, write_topology
 from tests.support.final_state import Onlooker
+from tests.support.processes import PATIENCE_SECONDS
 from tests.support.servers import Server
 
 MOST_STEPS = 400
@@ -90,7 +91,7 @@ async def opened(server: Server) -> AsyncIterator[AsyncRedisConnection]:
 async def nothing_left(server: Server, namespace: str) -> None:
     """The server has closed what we closed."""
     onlooker = Onlooker(server.url, namespace)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while b"name=leanmq-cancelled" in listed(onlooker):
             await asyncio.sleep(0.005)  # a server has no way to signal that a client has gone
     onlooker.close()

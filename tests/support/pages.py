@@ -104,7 +104,8 @@ class Player:
         if command == "wait":
             return "".join(started.wait() for started in self.background if not started.is_worker)
         if command in {"leanmq run", "leanmq run | sort"}:
-            lines = run_until_settled(self.folder, "embedded:").splitlines(keepends=True)
+            output, _ = run_until_settled(self.folder, "embedded:")
+            lines = output.splitlines(keepends=True)
             return "".join(sorted(lines) if command.endswith("sort") else lines)
         return subprocess.run(
             ["bash", "-c", command],

@@ -15,6 +15,7 @@ from leanmq_topology.client.patience import PATIENT
 from leanmq_topology.client.shared_line import SharedLine
 from leanmq_topology.messages.envelope import Envelope, Outgoing
 from leanmq_topology.topology.durability import Durability
+from tests.support.processes import PATIENCE_SECONDS
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
@@ -35,7 +36,7 @@ class Line:
     def execute(self, operation: Any, within_s: float | None = None) -> Any:
         if os.getpid() == self._parent:
             self.asked.set()
-            self.answers.wait(10)
+            self.answers.wait(PATIENCE_SECONDS)
         return operation
 
     def close(self) -> None:
@@ -56,7 +57,7 @@ def is_done_in_a_child(line: Line, use: Callable[[], object]) -> bool:
     """Whether a child can do what a thread of its parent is in the middle of."""
     thread = threading.Thread(target=use)
     thread.start()
-    assert line.asked.wait(5)
+    assert line.asked.wait(PATIENCE_SECONDS)
     child = os.fork()
     if child == 0:
         trying = threading.Thread(target=use, daemon=True)

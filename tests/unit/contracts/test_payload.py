@@ -258,9 +258,9 @@ def test_valid_message_is_never_walked_in_python(monkeypatch: pytest.MonkeyPatch
 
 def test_refusing_a_large_hostile_message_is_fast() -> None:
     raw = b"[" + b",".join(b'{"k":"%d"}' % number for number in range(50_000)) + b",1e999]"
-    started = time.perf_counter()
+    started = time.process_time()
 
     with pytest.raises(InvalidMessageError):
         decode_data(raw)
 
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2

@@ -66,7 +66,7 @@ WRONG_SCHEMAS = [
 def test_wrong_schema_is_an_error_at_its_place(
     schema: Any, code: str, pointer: tuple[str | int, ...], suggestion: str | None
 ) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
 
     found = check_schema(schema)
 
@@ -75,7 +75,7 @@ def test_wrong_schema_is_an_error_at_its_place(
     ]
     assert suggestion is None or found[0].suggestion == suggestion
     assert explain_code(code) is not None
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(
@@ -175,12 +175,12 @@ def test_references_that_multiply_are_refused_in_no_time() -> None:
     bomb = {str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}] * 2} for n in range(60)} | {
         "60": {"type": "string"}
     }
-    started = time.perf_counter()
+    started = time.process_time()
 
     (problem,) = check_schema({"$ref": "#/$defs/0", "$defs": bomb})
 
     assert problem.code == "LMQ234"
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_checking_opens_no_file_and_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,19 +212,19 @@ def test_regular_expression_bomb_answers_at_once(pattern: str) -> None:
     assert check_schema(schema) == []
     judge = compile_schema(schema)
     hostile = ["a" * 5000 + "!", "x" * 5000]
-    started = time.perf_counter()
+    started = time.process_time()
 
     for text in hostile:
         judge.is_valid(text)
 
-    assert time.perf_counter() - started < 0.05
+    assert time.process_time() - started < 0.05
 
 
 def test_hostile_unique_list_within_the_limit_answers_at_once() -> None:
     judge = compile_schema({"type": "array", "uniqueItems": True, "maxItems": 100})
-    started = time.perf_counter()
+    started = time.process_time()
 
     assert judge.find_violation([2**63 + number for number in range(100)]) is None
     assert judge.find_violation([2**63 + number for number in range(40_000)]) is not None
 
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5

@@ -69,9 +69,9 @@ def test_one_of_several_patterns_is_enough():
 
 def test_a_pattern_made_to_be_slow_is_not():
     is_wanted = compile_topics((".".join(["#", "a"] * 60 + ["b"]),))
-    started = time.monotonic()
+    started = time.process_time()
     assert not is_wanted(".".join("a" * 127))
-    assert time.monotonic() - started < 1, "backtracking would take longer than the universe lasts"
+    assert time.process_time() - started < 1, "backtracking would take longer than the universe lasts"
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,8 @@ def test_malformed_variable_is_refused_where_it_stands(text: str, at: int, words
 
 
 def test_value_cannot_grow_without_end() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(MalformedError, match="grows to more than"):
         interpolate("${A}" * 1_000_000, {"A": "x" * 100_000}, str)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert len(interpolate("${A}", {"A": "x" * MAX_LENGTH}, str).text) == MAX_LENGTH

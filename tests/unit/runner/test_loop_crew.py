@@ -17,6 +17,7 @@ from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.loop_crew import LoopCrew
 from leanmq_topology.runner.pipeline import Pipeline, Verdict
 from leanmq_topology.topology.model import OnFalse, Queue
+from tests.support.processes import PATIENCE_SECONDS
 
 T = TypeVar("T")
 
@@ -72,14 +73,14 @@ class Shift:
         return messages
 
     async def until_over(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while len(self.finished) + len(self.forgotten) < count:
                 self._changed.clear()
                 await self._changed.wait()
 
     async def until_running(self, count: int) -> None:
         """And then some turns more, in which a wrong crew would start another."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while self.crew.running < count:
                 await asyncio.sleep(0)
         for _ in range(5):
@@ -664,13 +665,27 @@ async def test_a_handler_that_will_not_end_is_given_up_once_and_reported(monkeyp
 
 
 async def test_a_handler_in_time_is_left_alone_though_others_are_not():
-    async def handler(number: int) -> None:
-        await asyncio.sleep(0 if number else 60)
+    gate = asyncio.Event()
 
-    shift = Shift(handler, concurrency=4, limit_seconds=0.05)
-    shift.give(*range(50))
-    await shift.until_over(50)
-    assert shift.outcomes.count(Done) == 49
+    async def handler(number: int) -> None:
+        await gate.wait()
+
+    shift = Shift(handler, limit_seconds=60)
+    [overdue] = shift.give(0)
+    await shift.until_running(1)
+    [in_time] = shift.give(1)
+    await shift.until_running(2)
+    assert overdue.started_at is not None
+    assert in_time.started_at is not None
+    overdue.started_at -= 1
+    shift.crew._end_overdue(in_time.started_at + 59.5)
+    await shift.until_over(1)
+    gate.set()
+    await shift.until_over(2)
+    assert [(number, type(verdict.outcome)) for number, verdict in shift.finished] == [
+        (0, RetryLater),
+        (1, Done),
+    ]
 
 
 async def test_an_idle_crew_has_no_timer():
@@ -680,6 +695,6 @@ async def test_an_idle_crew_has_no_timer():
     shift = Shift(handler, limit_seconds=0.01)
     shift.give(0)
     await shift.until_over(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while shift.crew._deadlines._timer is not None:
             await asyncio.sleep(0.005)

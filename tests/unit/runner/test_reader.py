@@ -17,6 +17,7 @@ from leanmq_topology.topology.model import Queue
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.outage import Outage
 from leanmq_topology.upkeep.scan import FRONT
+from tests.support.processes import PATIENCE_SECONDS
 
 
 def lane(name: str, room: int, *, backlogged: bool = False) -> Any:
@@ -256,7 +257,7 @@ async def test_a_queue_that_a_search_kept_out_of_a_read_that_waits_is_read_once_
     line.asked.clear()
     search.answer.set_result((FRONT, []))
     await searching
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         await line.asked.wait()
     assert way == ["ask for b", "ask for a b"]
     await reader.stop(running)

@@ -25,6 +25,7 @@ from leanmq_topology.runner import settlements as module
 from leanmq_topology.runner.settlements import ENOUGH, LARGE_BATCH, Settlements
 from leanmq_topology.upkeep import outage
 from leanmq_topology.upkeep.outage import Outage
+from tests.support.processes import PATIENCE_SECONDS
 
 WHY = Failure("ValueError", "no")
 
@@ -112,7 +113,7 @@ class Settling:
         self.settlements.add(delivered(number, queue), outcome, started=True)
 
     async def drained(self) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await self.settlements.drained()
 
 
@@ -302,7 +303,7 @@ async def test_an_error_of_our_own_is_not_swallowed():
     async with settling(failures=[TypeError("a mistake of ours")]) as at:
         at.add(1, Done())
         with pytest.raises(TypeError):
-            await asyncio.wait_for(at.task, 5)
+            await asyncio.wait_for(at.task, PATIENCE_SECONDS)
 
 
 async def test_late_acknowledgements_travel_with_the_others_and_are_counted():
@@ -399,7 +400,7 @@ async def test_nothing_is_drained_before_an_errand_that_left_at_once_is_over():
         assert not waiting.done()
         assert at.connection.gate is not None
         at.connection.gate.set()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await waiting
         assert sorted(at.over) == ["1-0", "2-0"]
 
@@ -416,6 +417,6 @@ async def test_an_errand_that_takes_several_steps_or_met_an_outage_goes_on(monke
 async def test_a_mistake_in_an_errand_that_left_at_once_ends_the_settling():
     async with settling() as at:
         at.settlements.run_errand(Walk(delivered(1), mistake=ZeroDivisionError("ours")))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             with pytest.raises(ZeroDivisionError):
                 await at.task

@@ -10,6 +10,7 @@ from leanmq_topology.brokers.redis import pipe as pipe_module
 from leanmq_topology.brokers.redis.failures import connection_lost
 from leanmq_topology.brokers.redis.pipe import BUFFER_BYTES, RespPipe
 from leanmq_topology.errors import BrokerUnavailableError
+from tests.support.processes import PATIENCE_SECONDS
 
 
 class Wire(asyncio.Transport):
@@ -142,7 +143,7 @@ async def test_a_server_that_turns_us_away_is_heard(pipe: RespPipe):
 async def test_the_oldest_call_without_an_answer_in_time_ends_the_connection(pipe: RespPipe, wire: Wire):
     late, other = pipe.call(("A",), 0.01), pipe.call(("B",), 60)
     with pytest.raises(BrokerUnavailableError, match=r"no answer from redis://h within 0\.01 s") as caught:
-        await asyncio.wait_for(late, 5)
+        await asyncio.wait_for(late, PATIENCE_SECONDS)
     assert caught.value.unknown
     assert isinstance(other.exception(), BrokerUnavailableError)
     assert wire.aborted
@@ -155,7 +156,7 @@ async def test_a_call_behind_a_longer_one_fails_in_its_own_time(pipe: RespPipe):
     hear(pipe, b":1\r\n")
     assert longer.result() == 1
     with pytest.raises(BrokerUnavailableError):
-        await asyncio.wait_for(shorter, 5)
+        await asyncio.wait_for(shorter, PATIENCE_SECONDS)
 
 
 async def test_a_calls_time_starts_when_the_one_before_it_was_answered(pipe: RespPipe):
@@ -169,7 +170,7 @@ async def test_a_calls_time_starts_when_the_one_before_it_was_answered(pipe: Res
     pipe._check_deadline()
     assert not second.done()
     with pytest.raises(BrokerUnavailableError):
-        await asyncio.wait_for(second, 5)
+        await asyncio.wait_for(second, PATIENCE_SECONDS)
     assert loop.time() - started >= 0.04
 
 
@@ -181,7 +182,7 @@ async def test_a_sender_waits_while_too_much_is_outstanding(pipe: RespPipe, monk
     await turn()
     assert not waiter.done()
     hear(pipe, b"+ok\r\n")
-    await asyncio.wait_for(waiter, 5)
+    await asyncio.wait_for(waiter, PATIENCE_SECONDS)
     assert big.result() == b"ok"
 
 
@@ -191,5 +192,5 @@ async def test_a_break_frees_who_waits_for_room(pipe: RespPipe, monkeypatch: pyt
     waiter = asyncio.ensure_future(pipe.wait_for_room())
     await turn()
     pipe.abort(connection_lost("gone", where="h", unknown=True))
-    await asyncio.wait_for(waiter, 5)
+    await asyncio.wait_for(waiter, PATIENCE_SECONDS)
     assert lost.exception() is not None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from leanmq_topology.runner.reload import watcher as watcher_module
+from leanmq_topology.runner.reload.settling import QUIET_SECONDS
 from leanmq_topology.runner.reload.snapshot import ABSENT, WatchList, take_snapshot
 from leanmq_topology.runner.reload.watcher import Watcher
 
@@ -169,15 +171,16 @@ def test_where_the_system_cannot_tell_it_is_said_once(monkeypatch: pytest.Monkey
 
 def test_fifty_saves_a_second_are_few_changes_and_the_last_one_counts(watched: Watched, file: Path):
     watched.start(file)
-    pause = threading.Event()
+    pause, began = threading.Event(), time.monotonic()
     for count in range(60):
         rename_over(file, f"save {count}")
         pause.wait(0.02)
+    took = time.monotonic() - began
     told = [watched.next()]
     while True:
         try:
             told.append(watched.told.get(timeout=1.5))
         except queue.Empty:
             break
-    assert len(told) <= 6
+    assert len(told) <= 2 + took / QUIET_SECONDS, "a busy machine has pauses between saves of its own"
     assert set(map(tuple, told)) == {(file,)}
