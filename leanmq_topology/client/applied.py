@@ -49,7 +49,8 @@ class AppliedView:
         """`undeclared` says what a name is that nobody declared; without it such a name is an error."""
         self._topology, self._undeclared = topology, undeclared
         self.plain_forms: dict[str, Form] = {}
-        """What sends without options of their own have in common, by target; kept by who sends."""
+        """What sends without options of their own have in common, by target, for as long as what is known of
+        the target counts; kept by who sends."""
         self.request_forms: dict[str, Form] = {}
         """The same of requests, by route."""
         self._destinations: dict[str, Destination] = {}
@@ -91,6 +92,7 @@ class AppliedView:
         Raises `TopologyNotAppliedError` if it is not there; `leaving` is the queue, behind that name in the
         file, that is on its way out.
         """
+        self.plain_forms.pop(name, None)
         digest = fields.get(f"@{name}")
         if digest is None and self._undeclared is not None:
             queue = self._undeclared(name)
@@ -123,6 +125,7 @@ class AppliedView:
     def forget(self, name: str) -> None:
         """It changed on the server: read it again before the next send."""
         self._destinations.pop(name, None)
+        self.plain_forms.pop(name, None)
 
     def not_applied(self, name: str, *, leaving: str | None = None) -> TopologyNotAppliedError:
         """`leaving` is the queue, behind that name, that is on its way out."""

@@ -17,6 +17,7 @@ from leanmq_topology.brokers.protocol import (
     Broker,
     Hear,
     SendResult,
+    Stored,
 )
 from leanmq_topology.client.applied import AppliedView, find_leaving
 from leanmq_topology.client.channels.asynchronous import AsyncChannels, Subscription
@@ -29,7 +30,7 @@ from leanmq_topology.client.consuming.asynchronous import AsyncConsumer
 from leanmq_topology.client.consuming.delivery import Delivery
 from leanmq_topology.client.consuming.settling import choose_done, choose_nack, choose_reject, choose_release
 from leanmq_topology.client.flushing import Flusher
-from leanmq_topology.client.options import SendOptions, read_options
+from leanmq_topology.client.options import PLAIN, SendOptions, read_options
 from leanmq_topology.client.persistence import persist_async, persist_noting_async
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.requesting import (
@@ -43,6 +44,7 @@ from leanmq_topology.client.requesting_tasks import Requester, read_in_time
 from leanmq_topology.client.sender import (
     MOST_REFRESHES,
     Batch,
+    Draft,
     Slices,
     keeps_changing,
     write_batch,
@@ -125,7 +127,18 @@ class Client:
             correlation_id=correlation_id,
             durability=durability,
         )
-        return (await self._send(write_single(target, data, options, now_ms=self._clock())))[0]
+        now_ms = self._clock()
+        form = self._view.plain_forms.get(target) if options is PLAIN else None
+        lone = form.write_lone(data, now_ms) if form is not None else None
+        if lone is None:
+            return (await self._send(write_single(target, data, options, now_ms=now_ms)))[0]
+        results = await self._flusher.submit_lone(lone)
+        result = results[0]
+        if isinstance(result, Stored) and not result.differs:
+            return lone.envelope.id
+        batch = Batch(target, options, now_ms, (Draft(lone.envelope.id, data, lone.envelope.data),))
+        ids = batch.read(results, self._view) or await self._send(batch, MOST_REFRESHES)
+        return ids[0]
 
     async def send_many(
         self,
@@ -334,8 +347,8 @@ class Client:
     def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
         return write_batch(target, items, options, now_ms=self._clock())
 
-    async def _send(self, batch: Batch) -> list[str]:
-        for _ in range(MOST_REFRESHES + 1):
+    async def _send(self, batch: Batch, tries: int = MOST_REFRESHES + 1) -> list[str]:
+        for _ in range(tries):
             destination = self._view.find(batch.target) or await self._read_destination(batch.target)
             level = batch.level(destination)
             sends = batch.address(destination, self._view)

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
+from msgspec import Struct
+
 from leanmq_topology.brokers.protocol import AsyncConnection, Flush, Operation, Sender, SendResult
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.persistence import persist_further_async
@@ -24,15 +26,16 @@ from leanmq_topology.messages.envelope import Outgoing
 MOST_FLUSH_BYTES: Final = 1024 * 1024
 """Above this a flush leaves without waiting for company; a single send or batch may be larger by itself."""
 
+READY_QUEUE: Final = "_ready"
+"""Where asyncio's loops keep what they are to run before they wait for events again."""
 
-class _Parcel:
+
+class _Parcel(Struct, eq=False):
     """Sends that share one fate and one answer."""
 
-    __slots__ = ("answer", "copies", "sends", "size", "together")
-
-    def __init__(self, sends: tuple[Outgoing, ...], together: bool, answer: asyncio.Future[list[SendResult]]):
-        self.sends, self.together, self.answer = sends, together, answer
-        self.copies, self.size = weigh(sends)
+    sends: tuple[Outgoing, ...]
+    together: bool
+    answer: asyncio.Future[list[SendResult]]
 
 
 class Flusher:
@@ -67,6 +70,20 @@ class Flusher:
             loop.call_soon(self._leave)  # in the next turn: everything sent in this one is gathered by then
         return parcel.answer
 
+    def submit_lone(self, outgoing: Outgoing) -> asyncio.Future[list[SendResult]]:
+        """`submit` for a send that its task waits for before it does anything else.
+
+        It leaves right now if nothing is under way and the loop has nothing else to run that could send more
+        in this turn: to wait for a turn that nobody else is in would only make it late.
+        """
+        loop = asyncio.get_running_loop()
+        if self._is_busy or self._closed or _others_are_ready(loop):
+            return self.submit((outgoing,))
+        self._is_busy = True
+        answer: asyncio.Future[list[SendResult]] = loop.create_future()
+        self._flush([_Parcel((outgoing,), False, answer)])
+        return answer
+
     async def close(self) -> None:
         """Wait for what was sent already; a flush that fails now is not tried again."""
         self._closed = True
@@ -82,8 +99,13 @@ class Flusher:
             if self._idle is not None:
                 self._idle.set_result(None)
             return
+        self._flush(parcels)
+
+    def _flush(self, parcels: list[_Parcel]) -> None:
         name, sequence = self._producer.next()
-        sends = tuple(outgoing for parcel in parcels for outgoing in parcel.sends)
+        sends = parcels[0].sends
+        if len(parcels) > 1:
+            sends = tuple(outgoing for parcel in parcels for outgoing in parcel.sends)
         try:
             operation = self._broker.send(Flush(name, sequence, sends, all_or_none=parcels[0].together))
             self._connection.begin(operation, partial(self._hear, parcels, operation, time.monotonic()))
@@ -99,11 +121,12 @@ class Flusher:
             if parcel.answer.done():  # cancelled before it left
                 self._parcels.popleft()
                 continue
-            fits = copies + parcel.copies <= MOST_COPIES and size + parcel.size <= MOST_FLUSH_BYTES
+            more_copies, more_size = weigh(parcel.sends)
+            copies, size = copies + more_copies, size + more_size
+            fits = copies <= MOST_COPIES and size <= MOST_FLUSH_BYTES
             if taken and (parcel.together or taken[0].together or not fits):
                 break
             taken.append(self._parcels.popleft())
-            copies, size = copies + parcel.copies, size + parcel.size
         return taken
 
     def _hear(
@@ -151,6 +174,16 @@ class Flusher:
             elif not parcel.answer.done():
                 parcel.answer.set_result(answer[start:place])
         asyncio.get_running_loop().call_soon(self._leave)
+
+
+def _others_are_ready(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether anything else runs before the loop waits for events again; True if it does not tell.
+
+    What runs is taken out of the queue first. Nothing public says as much, and other loops have no such
+    queue: there a send waits for the next turn.
+    """
+    ready: object = getattr(loop, READY_QUEUE, True)
+    return bool(ready)
 
 
 def _fail(parcel: _Parcel, failure: Exception) -> None:

@@ -38,7 +38,9 @@ class MessageIds:
         now_ms = self._clock()
         if now_ms > self._now_ms:
             self._start(now_ms)
-        elif self._counter == _COUNTER_END:
+            self._counter = 1
+            return f"{self._head}000-8000-{self._tail}"  # most often it is the first of its millisecond
+        if self._counter == _COUNTER_END:
             self._start(self._now_ms + 1)
         counter = self._counter
         self._counter = counter + 1

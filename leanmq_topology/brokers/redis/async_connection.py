@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, Generic, Self, TypeVar, cast
 
 import hiredis
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol import Operation, Told, tell
 from leanmq_topology.brokers.redis.address import Address
@@ -90,9 +91,11 @@ class AsyncRedisConnection:
 
         One that falls back to a task may be overtaken by a later one that does not.
         """
-        pipe = self._queue(operation, told)
-        if pipe is not None:
-            pipe.write_now()
+        call, pipe = as_call(operation), self._pipe
+        if pipe is None or pipe.failure is not None or pipe.is_crowded or call.followers:
+            self._tell(self.execute(operation), told)
+        else:
+            pipe.say(call.written(), self._limit_s(call), _Beginning(self, pipe, call, told))
 
     def begin_all(self, begun: Iterable[tuple[Operation[Any], Told[Any]]]) -> None:
         """Several, as `begin` does it, in one write."""
@@ -194,15 +197,13 @@ class AsyncRedisConnection:
         return read_entrance(replies, where=where, again=self._greeting is not None)
 
 
-class _Beginning(Generic[T]):
+class _Beginning(Struct, Generic[T], eq=False):
     """Stands where the future of a call would, and passes the answer on in the very turn it comes in."""
 
-    __slots__ = ("_call", "_connection", "_pipe", "_told")
-
-    def __init__(
-        self, connection: AsyncRedisConnection, pipe: RespPipe, call: Call[T], told: Told[T]
-    ) -> None:
-        self._connection, self._pipe, self._call, self._told = connection, pipe, call, told
+    _connection: AsyncRedisConnection
+    _pipe: RespPipe
+    _call: Call[T]
+    _told: Told[T]
 
     def done(self) -> bool:
         """Never given up."""

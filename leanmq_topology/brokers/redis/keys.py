@@ -85,6 +85,10 @@ class Keys:
             found = self._remembered[what] = make()
         return cast(T, found)
 
+    def recall(self, what: object) -> Any:
+        """What is remembered so, or None."""
+        return self._remembered.get(what)
+
     def _key(self, rest: str) -> str:
         return f"{{{self.namespace}}}:{rest}"
 

@@ -14,6 +14,7 @@ from collections import deque
 from typing import Any, Protocol, cast
 
 import hiredis
+from msgspec import Struct
 
 from leanmq_topology.brokers.redis.calls import Word, pack_words
 from leanmq_topology.brokers.redis.failures import (
@@ -36,16 +37,14 @@ class Answer(Protocol):
     def set_exception(self, failure: BrokerUnavailableError) -> None: ...
 
 
-class _Exchange:
+class _Exchange(Struct, eq=False):
     """One call on its way: its bytes until they are written, and where its answer goes."""
 
-    __slots__ = ("answer", "limit_s", "packed", "size", "written_at")
-
-    def __init__(self, packed: bytes, answer: Answer, limit_s: float) -> None:
-        self.packed, self.size = packed, len(packed)
-        self.answer = answer
-        self.limit_s = limit_s
-        self.written_at = 0.0
+    packed: bytes
+    size: int
+    answer: Answer
+    limit_s: float
+    written_at: float = 0.0
 
 
 class RespPipe(asyncio.BufferedProtocol):
@@ -88,9 +87,23 @@ class RespPipe(asyncio.BufferedProtocol):
 
     def queue(self, words: tuple[Word, ...] | bytes, limit_s: float, answer: Answer) -> None:
         """Have one command written with the next write. Not for an ended pipe."""
-        exchange = _Exchange(pack_words(words), answer, limit_s)
-        self._unwritten.append(exchange)
-        self.outstanding += exchange.size
+        packed = pack_words(words)
+        self._unwritten.append(_Exchange(packed, len(packed), answer, limit_s))
+        self.outstanding += len(packed)
+
+    def say(self, words: tuple[Word, ...] | bytes, limit_s: float, answer: Answer) -> None:
+        """Write one command right now, and with it what has been queued before. Not for an ended pipe."""
+        if self._unwritten or self._transport is None:
+            self.queue(words, limit_s, answer)
+            self._write()
+            return
+        packed = pack_words(words)
+        self._transport.write(packed)  # first of all: what is noted here takes as long as some of the way
+        size = len(packed)
+        self.outstanding += size
+        self._waiting.append(_Exchange(b"", size, answer, limit_s, self._loop.time()))
+        if self._timer is None:
+            self._arm()
 
     def write_now(self) -> None:
         """Write what has been queued so far, without waiting for this turn of the loop to end."""

@@ -91,12 +91,12 @@ def _is_plain(flush: Flush) -> bool:
 
 def _send_plainly(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     sends = flush.sends
-    first, sequence = sends[0], write_sequence(flush.sequence)
+    first, sequence = sends[0], b"%015d" % flush.sequence
     tells_entries = flush.tells_entries and len(first.queues) == 1
     address = (first.target, first.digest, first.queues, first.envelope.type)
-    frame = keys.remember(
-        ("plain", flush.producer, tells_entries, *address),
-        lambda: _Frame.make(keys, flush, tells_entries=tells_entries),
+    shared = ("plain", flush.producer, tells_entries, *address)
+    frame: _Frame = keys.recall(shared) or keys.remember(
+        shared, lambda: _Frame.make(keys, flush, tells_entries=tells_entries)
     )
     words, packed = frame.write_lone(sequence, first) if len(sends) == 1 else (_plain_words(sends), b"")
     return Call(

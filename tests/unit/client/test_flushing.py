@@ -19,6 +19,7 @@ class Line:
 
     def __init__(self) -> None:
         self.flushes: list[Flush] = []
+        self.asked = 0
         self.failures: list[Exception] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -39,6 +40,7 @@ class Line:
         ]
 
     def begin(self, flush: Flush, told: Told[list[SendResult]]) -> None:
+        self.asked += 1
         self.begun = asyncio.ensure_future(tell(self.execute(flush), told))
 
     def ids(self) -> list[list[str]]:
@@ -70,6 +72,55 @@ async def test_sends_of_one_turn_are_one_flush_with_a_result_each(line: Line, fl
     answers = await asyncio.gather(*[flusher.submit([make(name)]) for name in ("a", "full", "b")])
     assert line.ids() == [["a", "full", "b"]]
     assert answers == [[Stored("a", 1)], [Full("q", 1)], [Stored("b", 1)]]
+
+
+async def test_a_lone_send_leaves_within_its_call_when_nothing_else_is_to_run(line: Line, flusher: Flusher):
+    await asyncio.sleep(0)  # what the test itself was begun with has run by then
+    answer = flusher.submit_lone(make("a"))
+    assert line.asked == 1
+    assert await answer == [Stored("a", 1)]
+    assert await flusher.submit_lone(make("b")) == [Stored("b", 1)]
+    assert [flush.sequence for flush in line.flushes] == [1, 2]
+
+
+async def test_lone_sends_of_one_turn_are_one_flush(line: Line, flusher: Flusher):
+    async def send(name: str) -> list[SendResult]:
+        return await flusher.submit_lone(make(name))
+
+    answers = await asyncio.gather(*[send(name) for name in ("a", "b", "c")])
+    assert line.ids() == [["a", "b", "c"]]
+    assert answers == [[Stored("a", 1)], [Stored("b", 1)], [Stored("c", 1)]]
+
+
+async def test_a_lone_send_waits_for_the_flush_in_flight_and_is_cancelled_until_then(
+    line: Line, flusher: Flusher
+):
+    line.gate.clear()
+    await asyncio.sleep(0)
+    first = flusher.submit_lone(make("a"))
+    later = [flusher.submit_lone(make(name)) for name in ("b", "c")]
+    assert line.asked == 1
+    later[0].cancel()
+    line.gate.set()
+    await asyncio.gather(first, later[1])
+    assert line.ids() == [["a"], ["c"]]
+
+
+async def test_a_loop_that_does_not_tell_what_it_is_to_run_has_sends_wait_for_its_next_turn(
+    line: Line, flusher: Flusher, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(flushing, "READY_QUEUE", "_unknown")
+    await asyncio.sleep(0)
+    answers = [flusher.submit_lone(make(name)) for name in ("a", "b")]
+    assert line.asked == 0
+    await asyncio.gather(*answers)
+    assert line.ids() == [["a", "b"]]
+
+
+async def test_a_closed_client_takes_no_lone_send(flusher: Flusher):
+    await flusher.close()
+    with pytest.raises(BrokerUnavailableError, match="closed"):
+        await flusher.submit_lone(make("a"))
 
 
 async def test_later_sends_gather_behind_the_flush_in_flight(line: Line, flusher: Flusher):

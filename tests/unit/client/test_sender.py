@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from leanmq_topology.brokers.protocol import Duplicate, Full, Stale, Stored
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.handling import being_handled
-from leanmq_topology.client.options import read_options
-from leanmq_topology.client.sender import MOST_COPIES, Batch, Slices, write_batch
+from leanmq_topology.client.options import PLAIN, read_options
+from leanmq_topology.client.sender import MOST_COPIES, Batch, Form, Slices, write_batch, write_single
 from leanmq_topology.errors import (
     BatchTooLargeError,
     BrokerUnavailableError,
@@ -235,6 +236,52 @@ def test_what_is_wrong_in_a_later_step_is_counted_from_the_first():
         under_way.next()
     under_way.goes_on(caught.value)
     assert caught.value.index == MOST_COPIES + 1
+
+
+# -- a send on its own -----------------------------------------------------------------------------------
+
+
+def form_of(view: AppliedView, target: str) -> Form:
+    destination = learn(view, target)
+    return write(target, {}).find_form(destination, view)
+
+
+@pytest.mark.parametrize("data", [{}, {"order_id": "A-1", "total": 99.5, "lines": [1, (2, 3)]}])
+def test_a_lone_send_is_what_a_batch_makes_of_one_message(view: AppliedView, data: Any):
+    lone = form_of(view, "billing").write_lone(data, now_ms=1_234_567)
+    [outgoing] = write_single("billing", data, PLAIN, now_ms=1_234_567).address(learn(view, "billing"), view)
+    assert lone is not None
+    assert lone.envelope.id < outgoing.envelope.id
+    assert structs.replace(lone, envelope=structs.replace(lone.envelope, id=outgoing.envelope.id)) == outgoing
+
+
+@pytest.mark.parametrize("data", [{"total": float("nan")}, "no object", None, {1: 2}])
+def test_a_lone_send_refuses_what_a_batch_refuses(view: AppliedView, data: Any):
+    with pytest.raises(InvalidMessageError) as lone:
+        form_of(view, "billing").write_lone(data, now_ms=0)
+    with pytest.raises(InvalidMessageError) as batched:
+        write("billing", data).address(learn(view, "billing"), view)
+    assert (str(lone.value), lone.value.index) == (str(batched.value), 0)
+
+
+@pytest.mark.parametrize("target", ["emails", "events", "choosy"])
+def test_what_is_remembered_or_matched_takes_the_long_way(view: AppliedView, target: str):
+    assert form_of(view, target).write_lone({"order_id": "A-1"}, now_ms=0) is None
+
+
+def test_what_is_too_large_takes_the_long_way_which_refuses_it(view: AppliedView):
+    form = form_of(view, "small")
+    assert form.write_lone({"text": "x" * 1000}, now_ms=0) is not None
+    assert form.write_lone({"text": "x" * 1024}, now_ms=0) is None
+
+
+def test_a_target_that_is_forgotten_or_learnt_anew_has_no_form_any_more(view: AppliedView):
+    form_of(view, "billing")
+    view.forget("billing")
+    assert "billing" not in view.plain_forms
+    form_of(view, "billing")
+    learn(view, "billing")
+    assert "billing" not in view.plain_forms
 
 
 # -- what sends have in common --------------------------------------------------------------------------
