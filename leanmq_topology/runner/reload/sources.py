@@ -21,7 +21,8 @@ def load_and_tell(load: Callable[[], Loading], known: WatchList, tell: Tell) -> 
     """Load, and tell what was read for it, also when that fails; then raises what `load` raised.
 
     `known` is what the generations before were made of. After a failure all of it stays watched, and so do
-    the folders around: what is missing may come there. Modules that handlers import later are told as well.
+    the folders that its files lie in: what is missing may come there. Modules that handlers import later are
+    told as well.
     """
     before = take_snapshot(known)  # before anything is read, so that what changes from now on is noticed
     witness = ImportWitness()
@@ -29,7 +30,7 @@ def load_and_tell(load: Callable[[], Loading], known: WatchList, tell: Tell) -> 
     try:
         loaded = load()
     except BaseException as failure:
-        tell(_describe(_after_failure(failure, before, witness)))
+        tell(_describe(_after_failure(failure, known, before, witness)))
         raise
     read = {path: before.get(path) or digest_file(path) for path in map(Path.absolute, loaded[0].files)}
     tell(_describe(read | dict(witness.snapshot())))
@@ -43,11 +44,13 @@ def load_afresh(load: Callable[[], Loading]) -> Loading:
     return load()
 
 
-def _after_failure(failure: BaseException, before: Snapshot, witness: ImportWitness) -> Snapshot:
+def _after_failure(
+    failure: BaseException, known: WatchList, before: Snapshot, witness: ImportWitness
+) -> Snapshot:
     found = failure.diagnostics if isinstance(failure, InvalidTopologyError) else ()
     complained = {path: digest_file(path) for path in _files_of(found) if path not in before}
     seen = {**complained, **before, **witness.snapshot()}
-    around = frozenset(path.parent for path in seen)
+    around = frozenset(path.parent for path in seen if path not in known.folders)
     return seen | take_snapshot(WatchList(folders=around - seen.keys()))
 
 
