@@ -61,6 +61,15 @@ def _shorten(path: Path, here: Path) -> Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
+def check_text(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """For an argument that goes to the server as it is: bytes that are no UTF-8 text name nothing there."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is not UTF-8 text", context, parameter) from None
+    return value
+
+
 def _check_url(url: str | None) -> str | None:
     """An empty one is most likely a variable that is not set; falling back would reach another server."""
     if url is not None and not url.strip():

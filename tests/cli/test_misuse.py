@@ -99,6 +99,17 @@ def test_closed_streams_are_no_failure(project: Path, closing: str):
     assert done.returncode == 0
 
 
+@pytest.mark.parametrize("words", [["trace"], ["adopt", "--from", "leanmq", "--prefix"]], ids=" ".join)
+def test_what_the_server_is_asked_for_must_be_text(
+    project: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(project)
+    with pytest.raises(SystemExit) as ended:
+        main([*words, os.fsdecode(b"a\xff")])
+    assert ended.value.code == 64
+    assert "it is not UTF-8 text" in capsys.readouterr().err
+
+
 def test_bytes_that_are_no_text_are_shown_escaped(project: Path):
     strict = {"PYTHONIOENCODING": "utf-8:strict"}
     done = leanmq("render", os.fsdecode(b"\xff.yaml"), "-o", "json", folder=project, environ=strict)

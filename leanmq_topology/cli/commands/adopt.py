@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from leanmq_topology.cli.applier import find_commit, name_applier
-from leanmq_topology.cli.options import Invocation, common_options, read_working_directory
+from leanmq_topology.cli.options import Invocation, check_text, common_options, read_working_directory
 from leanmq_topology.errors import BlockedChangeError, SettingError
 from leanmq_topology.operations.adoption import AdoptionPlan
 from leanmq_topology.topology.model import Topology
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 @click.command("adopt")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @click.option("--from", "source", required=True, type=click.Choice(["leanmq"]), help="What left them there.")
-@click.option("--prefix", required=True, metavar="P", help="The prefix its programs used, such as `mq:`.")
+@click.option(
+    "--prefix",
+    required=True,
+    metavar="P",
+    callback=check_text,
+    help="The prefix its programs used, such as `mq:`.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what is there and the file that would be written; stop.")
 @common_options()
 def command(call: Invocation, file: Path | None, source: str, prefix: str, dry_run: bool) -> None:

@@ -13,7 +13,7 @@ from leanmq_topology.cli.commands.peek import describe_waiting, tell_standing
 from leanmq_topology.cli.dead_letter_text import describe as describe_letter
 from leanmq_topology.cli.dead_letter_text import read_text, tell_age, tell_end, tell_failure
 from leanmq_topology.cli.linking import open_link
-from leanmq_topology.cli.options import Invocation, common_options
+from leanmq_topology.cli.options import Invocation, check_text, common_options
 from leanmq_topology.contracts.violation import printable
 from leanmq_topology.errors import UnknownMessageError
 from leanmq_topology.operations.tracing import (
@@ -29,7 +29,7 @@ NOT_KEPT = "a message that was handled leaves nothing behind, unless its queue s
 
 
 @click.command("trace")
-@click.argument("id", metavar="ID")
+@click.argument("id", metavar="ID", callback=check_text)
 @click.option("--correlation", is_flag=True, help="ID is a correlation id: show every message of that story.")
 @click.option(
     "--scan",
