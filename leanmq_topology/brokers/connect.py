@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -34,27 +35,28 @@ EMBEDDED = re.compile(r"embedded(?:$|[:?])", re.IGNORECASE)
 CLIENT_NAME = "leanmq"
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A server that was found, or started: what it takes to connect to it once more."""
 
     shown: str
     """The URL asked for, without a password."""
-    url: str = field(repr=False)
+    url: str
     address: Address
     client_name: str
     keys: Keys
     """The broker's: what one connection hears of where queues lie is known to all."""
 
+    def __repr__(self) -> str:
+        return f"Target({self.shown!r})"  # the other URL may hold a password
 
-@dataclass(slots=True)
-class BlockingLink:
+
+class BlockingLink(Struct, eq=False):
     """An open connection to a broker, and the broker's verbs. Not for use by two threads at once."""
 
     broker: Broker
     connection: BlockingConnection
     _target: Target
-    _open: ExitStack = field(repr=False)
+    _open: ExitStack
 
     @property
     def url(self) -> str:
@@ -103,14 +105,13 @@ class BlockingLink:
         self.close()
 
 
-@dataclass(slots=True)
-class AsyncLink:
+class AsyncLink(Struct, eq=False):
     """An open connection to a broker, shared by the tasks of one event loop, and the broker's verbs."""
 
     broker: Broker
     connection: AsyncConnection
     _target: Target
-    _open: AsyncExitStack = field(repr=False)
+    _open: AsyncExitStack
 
     @property
     def url(self) -> str:
@@ -157,14 +158,16 @@ class AsyncLink:
         await self.close()
 
 
-@dataclass(frozen=True, slots=True)
-class HeldServer:
+class HeldServer(Struct, frozen=True):
     """An embedded server that is kept running."""
 
     shown: str
     """The URL asked for."""
-    url: str = field(repr=False)
+    url: str
     """For child processes, while it is held."""
+
+    def __repr__(self) -> str:
+        return f"HeldServer({self.shown!r})"  # the other URL may hold a password
 
 
 def open_blocking(url: str, *, namespace: str, folder: Path, client_name: str = CLIENT_NAME) -> BlockingLink:

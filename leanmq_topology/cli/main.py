@@ -17,6 +17,7 @@ import click
 
 from leanmq_topology.cli.output import USAGE_EXIT, Output, report_failure
 from leanmq_topology.diagnostics import did_you_mean
+from leanmq_topology.garbage import paused_collection
 
 COMMANDS: dict[str, tuple[str, str]] = {
     # name: (module under cli.commands, one line of help); the order is the order of `leanmq --help`
@@ -62,7 +63,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"leanmq_topology.cli.commands.{COMMANDS[cmd_name][0]}")
+        with paused_collection():
+            module = import_module(f"leanmq_topology.cli.commands.{COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
         return command
 

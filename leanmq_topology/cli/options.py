@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from leanmq_topology.cli.output import Output, wants_color
 from leanmq_topology.errors import SettingError
+from leanmq_topology.garbage import paused_collection
 from leanmq_topology.settings import Settings, find_topology_file, read_environ
 from leanmq_topology.topology.model import Topology
 
@@ -39,9 +40,10 @@ class Invocation(Struct, frozen=True):
         return replace(self, settings=replace(self.settings, files=(file, *self.settings.files)))
 
     def load_topology(self) -> Topology:
-        return Topology.load(
-            *self.topology_files(), environment=self.settings.environment, environ=self.settings.environ
-        )
+        with paused_collection():
+            return Topology.load(
+                *self.topology_files(), environment=self.settings.environment, environ=self.settings.environ
+            )
 
     def broker_url(self, topology: Topology) -> str:
         """`--url`, then the file's, then `LEANMQ_URL`, then the embedded broker."""

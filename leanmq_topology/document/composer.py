@@ -7,10 +7,7 @@ before a node is made, in the same pass.
 
 from __future__ import annotations
 
-import gc
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import yaml
@@ -20,6 +17,7 @@ from leanmq_topology.document.nodes import CollectionNode, MappingNode, Node, Sc
 from leanmq_topology.document.scalars import OutOfRangeError, resolve_plain
 from leanmq_topology.document.source import Source
 from leanmq_topology.document.syntax import explain_syntax
+from leanmq_topology.garbage import paused_collection
 
 MAX_DEPTH = 32
 MAX_NODES = 1_000_000
@@ -28,21 +26,6 @@ MAX_ALIASED_NODES = 50_000
 
 class _Stop(Exception):  # noqa: N818 - not an error: the file cannot be read any further, and it was said why
     pass
-
-
-@contextmanager
-def paused_collection() -> Iterator[None]:
-    """No garbage collection meanwhile.
-
-    A big tree is all live: looking for garbage in it made reading five times slower.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def compose(source: Source) -> tuple[Node | None, list[Diagnostic]]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from leanmq_topology.diagnostics import Diagnostic, Span
 from leanmq_topology.document.confinement import OutsideError, resolve_below
@@ -24,8 +25,7 @@ ValuePath = tuple[str | int, ...]
 MAX_SECRET_LENGTH = 64 * 1024
 
 
-@dataclass(slots=True)
-class Content:
+class Content(Struct):
     """The values of a tree, and what was learnt while reading them."""
 
     values: Any = None

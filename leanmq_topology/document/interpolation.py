@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MAX_LENGTH = 1024 * 1024
 """Code points that one value may have once its variables are filled in."""
@@ -36,8 +37,7 @@ class UnsetError(ValueError):
         self.names, self.message = names, message
 
 
-@dataclass(frozen=True, slots=True)
-class Interpolated:
+class Interpolated(Struct, frozen=True):
     text: str
     is_secret: bool
     """Some of it came from `${file:…}`."""

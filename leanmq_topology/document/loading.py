@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from leanmq_topology.diagnostics import Diagnostic, did_you_mean, sort_diagnostics
-from leanmq_topology.document.composer import paused_collection
 from leanmq_topology.document.content import Content, ContentReader
 from leanmq_topology.document.includes import FileSet
 from leanmq_topology.document.nodes import MappingNode
 from leanmq_topology.document.reader import Document
 from leanmq_topology.document.tree import copy_mapping, overlay
+from leanmq_topology.garbage import paused_collection
 
 
 def read_document(

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from leanmq_topology.diagnostics import Diagnostic, Span
-from leanmq_topology.document.composer import compose, node_span, paused_collection
+from leanmq_topology.document.composer import compose, node_span
 from leanmq_topology.document.content import ContentReader, ValuePath
 from leanmq_topology.document.includes import FileSet
 from leanmq_topology.document.nodes import MappingNode, Node
 from leanmq_topology.document.source import Source, read_source
 from leanmq_topology.document.tree import find_key, find_node
+from leanmq_topology.garbage import paused_collection
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from leanmq_topology.diagnostics import Diagnostic, Span, closest
 from leanmq_topology.document.content import ValuePath, format_address
@@ -81,8 +82,7 @@ _TITLE_WORDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Violation:
+class _Violation(Struct, frozen=True):
     """What `jsonschema` found, as plain values."""
 
     rule: str

@@ -15,9 +15,11 @@ MAX_FILE_SIZE = 16 * 1024 * 1024
 """Bytes. A larger file is refused before it is read."""
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
-_UNPRINTABLE = re.compile(
-    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ufeff\ue000-\ufffd\U00010000-\U0010ffff]"  # what YAML calls printable
+_UNPRINTABLE = (
+    re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]"),
+    re.compile("[\ufffe\uffff]"),
 )
+"""What YAML does not call printable; surrogates are not UTF-8. One class of all takes 4 ms to compile."""
 _WIDE_ENCODINGS = {
     b"\xff\xfe\x00\x00": "UTF-32",  # before UTF-16, whose mark it begins with
     b"\x00\x00\xfe\xff": "UTF-32",
@@ -87,12 +89,17 @@ def decode_source(name: str, raw: bytes) -> Source | Diagnostic:
         what = f"byte 0x{raw[error.start]:02x} at byte offset {error.start} is not UTF-8"
         return _undecodable(name, len(before.text), what, before)
     source = Source(name, text.removeprefix("\ufeff"))
-    found = _UNPRINTABLE.search(source.text)
+    found = _find_unprintable(source.text)
     if found is None:
         return source
     offset = len(source.text[: found.start()].encode()) + 3 * text.startswith("\ufeff")
     what = f"control character U+{ord(found[0]):04X} at byte offset {offset} is not allowed in a file"
     return _undecodable(name, found.start(), what, source)
+
+
+def _find_unprintable(text: str) -> re.Match[str] | None:
+    found = [match for kind in _UNPRINTABLE if (match := kind.search(text))]
+    return min(found, key=re.Match.start, default=None)
 
 
 def _refuse_kind(path: Path, name: str) -> Diagnostic | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from leanmq_topology.contracts.schemas import MessageSchema
 from leanmq_topology.diagnostics import Diagnostic, Severity, did_you_mean
@@ -29,8 +30,7 @@ class Spelling:
         return self._answers.get(word)
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(Struct, frozen=True):
     """A topology in the making, with what the rules ask about it."""
 
     document: Document

@@ -6,16 +6,17 @@ A later step is silent about a place an earlier one has already complained about
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from msgspec import Struct
+
 from leanmq_topology.diagnostics import Diagnostic, sort_diagnostics
-from leanmq_topology.document.composer import paused_collection
 from leanmq_topology.document.content import format_address
 from leanmq_topology.document.json_schema import check_shape
 from leanmq_topology.document.loading import read_document
 from leanmq_topology.document.reader import Document
 from leanmq_topology.errors import InvalidTopologyError
+from leanmq_topology.garbage import paused_collection
 from leanmq_topology.settings import read_environ
 from leanmq_topology.topology.builder import build_topology
 from leanmq_topology.topology.draft import Draft
@@ -28,8 +29,7 @@ from leanmq_topology.topology.support import check_support
 _WRONG_FORMAT = "LMQ202"
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(Struct, frozen=True):
     """What came of checking. `topology` is None if anything was wrong; warnings alone leave it whole."""
 
     document: Document | None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from leanmq_topology.contracts.schema_rules import check_bundle
 from leanmq_topology.contracts.schemas import (
@@ -26,8 +27,7 @@ from leanmq_topology.topology.places import nearest_span
 _MISSING_FILE = "LMQ101"
 
 
-@dataclass(slots=True)
-class MessageSchemas:
+class MessageSchemas(Struct):
     """What came of them. A type whose schema has an error stands in neither mapping."""
 
     schemas: dict[str, Schema] = field(default_factory=dict)
@@ -41,8 +41,7 @@ def read_message_schemas(document: Document) -> MessageSchemas:
     return _Collector(document).collect()
 
 
-@dataclass(frozen=True, slots=True)
-class _Checked:
+class _Checked(Struct, frozen=True):
     schema: Any
     files: tuple[Path, ...]
     problems: tuple[SchemaProblem, ...]

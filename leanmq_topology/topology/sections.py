@@ -6,8 +6,9 @@ A key that is not listed is not the builder's business: the topology's JSON Sche
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from leanmq_topology.topology import fields
 from leanmq_topology.topology.fields import Reader
@@ -23,16 +24,14 @@ from leanmq_topology.topology.model import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """A key with one value: `attribute` of the model is what `read` makes of it."""
 
     attribute: str
     read: Reader
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Struct, frozen=True):
     """A key with a mapping below it, read by a table of its own."""
 
     attribute: str

@@ -6,8 +6,9 @@ This is the one table. Whoever makes a key work takes its row out; `validate`, `
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from leanmq_topology.diagnostics import Diagnostic
 from leanmq_topology.document.reader import Document
@@ -19,8 +20,7 @@ _HOLDERS = frozenset({"queues", "routes", "handlers", "defaults"})
 """Sections whose second key is the name of a resource."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unsupported:
+class Unsupported(Struct, frozen=True):
     """A key that is refused. `values` narrows that to these values; `meanwhile` says what to do today."""
 
     path: tuple[str, ...]

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +211,7 @@ def test_what_is_begun_and_not_answered_in_time_ends_the_connection(reader: Bloc
 def test_a_blocking_read_outlasts_the_timeout_of_other_answers(
     server: Server, admin: BlockingRedisConnection
 ):
-    reader = BlockingRedisConnection.open(replace(parse_address(server.url), timeout_ms=50))
+    reader = BlockingRedisConnection.open(structs.replace(parse_address(server.url), timeout_ms=50))
     waiting = Call("wait", "BLPOP", (), ("nothing-here", 1), lambda reply: reply, block_ms=1000)
     assert reader.execute(waiting) is None
     reader.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from msgspec import Struct
@@ -33,16 +32,15 @@ class NoRoom(Struct, frozen=True):
     """How many it would take right now."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Purge:
+class Purge(Struct, frozen=True):
     """One purge of a queue, or of its dead-letter queue: what went, and until when it can come back."""
 
-    queue: str = field(kw_only=False)
-    purge_id: str = field(kw_only=False)
+    queue: str
+    purge_id: str
+    keep_ms: int
+    """How long it can be undone, from `at_ms` on; 0: not at all."""
     at_ms: int = 0
     """Server time; 0 where it was not asked for."""
-    keep_ms: int
-    """How long it can be undone, from then on; 0: not at all."""
     ready: int = 0
     in_flight: int = 0
     delayed: int = 0

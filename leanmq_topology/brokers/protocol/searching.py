@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol.looking import DeadEntry, WaitingEntry
 from leanmq_topology.brokers.protocol.operation import Operation
@@ -21,8 +22,7 @@ class Shelf(StrEnum):
     ACKED = "acked"
 
 
-@dataclass(frozen=True, slots=True)
-class SearchedStretch:
+class SearchedStretch(Struct, frozen=True):
     """A part of a shelf that was searched in one call."""
 
     after: str

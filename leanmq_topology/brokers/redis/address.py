@@ -15,9 +15,10 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from leanmq_topology.diagnostics import did_you_mean
 from leanmq_topology.errors import SettingError
@@ -44,8 +45,7 @@ _TLS_PARAMETERS = frozenset({"ca_file", "cert_file", "key_file", "tls_verify"})
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(Struct, frozen=True, kw_only=True):
     """One server. `path` is set for a Unix socket, and `host` and `port` do not count then."""
 
     host: str = "localhost"
@@ -53,7 +53,7 @@ class Address:
     path: str | None = None
     database: int = 0
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: str | None = None
     tls: bool = False
     tls_verify: bool = True
     ca_file: str | None = None
@@ -65,6 +65,9 @@ class Address:
     connect_timeout_ms: int = DEFAULT_CONNECT_TIMEOUT_MS
     confirm_timeout_ms: int = DEFAULT_CONFIRM_TIMEOUT_MS
     """How long disk or replicas may take to have a durable send."""
+
+    def __repr__(self) -> str:
+        return f"Address({self.masked!r})"
 
     @property
     def masked(self) -> str:

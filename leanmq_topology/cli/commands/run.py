@@ -20,6 +20,7 @@ from leanmq_topology.cli.log_lines import FORMATS, write_logs
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.diagnostics import did_you_mean
 from leanmq_topology.errors import ConcurrentApplyError, InvalidTopologyError, SettingError
+from leanmq_topology.garbage import paused_collection
 from leanmq_topology.runner.handlers import load_handlers
 from leanmq_topology.runner.middleware.counters import NAMES, summarize
 from leanmq_topology.runner.supervisor.chronicle import Chronicle
@@ -158,7 +159,8 @@ def run_handlers(call: Invocation, topology: Topology, only: Sequence[str], runn
     """Run them until told to stop; returns the exit code. `topology` was just read: it says which server is
     held, and without `watch` the first processes go by it."""
     url = call.broker_url(topology)
-    preload()
+    with paused_collection():
+        preload()
     with hold_server(url, folder=topology.folder, client_name="leanmq-run") as held:
         orders = Orders(
             load=lambda tell: _load_anew(call, only, watched=running.watch),

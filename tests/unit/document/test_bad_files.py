@@ -34,6 +34,7 @@ CASES: dict[str, tuple[str | bytes, list[tuple[Place, str]]]] = {
     "UTF-32": (HEADER.encode("utf-32"), [(("LMQ104", 1, 1), "the file is UTF-32")]),
     "NUL byte": (HEADER + "x-é: a\0b\n", [(("LMQ104", 3, 7), "U+0000 at byte offset 28")]),
     "escape character": (HEADER + "x-a: \x1b[31m\n", [(("LMQ104", 3, 6), "U+001B")]),
+    "the first of two": (HEADER + "x-a: \uffff\x1b[31m\n", [(("LMQ104", 3, 6), "U+FFFF at byte offset 26")]),
     "tab indentation": (HEADER + "queues:\n\tbilling: {}\n", [(("LMQ105", 4, 1), "a tab cannot indent")]),
     "unclosed quote": (HEADER + "x-a: 'b\nx-c: d\n", [(("LMQ105", 3, 6), "this quote is never closed")]),
     "unclosed bracket": (HEADER + "x-a: [b,\nx-c: d\n", [(("LMQ105", 3, 6), "this [ is never closed")]),
