@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -27,8 +26,7 @@ class Damage(StrEnum):
     """Its record does not say where its messages lie, and nobody guesses."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueueState:
+class QueueState(msgspec.Struct, frozen=True):
     """One queue pair as the server has it."""
 
     name: str
@@ -93,17 +91,16 @@ class AppliedResource(msgspec.Struct, frozen=True):
     commit: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LiveState:
+class LiveState(msgspec.Struct, frozen=True, kw_only=True):
     """One namespace as the server has it. The default is a namespace that nobody ever applied to."""
 
     owner: str | None = None
     generation: int = 0
     epoch: str = ""
     applied_fingerprint: str = ""
-    resources: Mapping[str, AppliedResource] = field(default_factory=dict)
-    addresses: Mapping[str, str] = field(default_factory=dict)
-    queues: Mapping[str, QueueState] = field(default_factory=dict)
+    resources: Mapping[str, AppliedResource] = msgspec.field(default_factory=dict)
+    addresses: Mapping[str, str] = msgspec.field(default_factory=dict)
+    queues: Mapping[str, QueueState] = msgspec.field(default_factory=dict)
     unfinished: str | None = None
 
     def queue(self, name: str) -> QueueState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from leanmq_topology.plan.changes import Create, Plan, Removal, Remove, Update
 from leanmq_topology.plan.diff import queue_name

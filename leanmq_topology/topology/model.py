@@ -8,10 +8,11 @@ stood in a file is not part of it (`document` knows).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
+
+from msgspec import Struct, field
 
 FORMAT = 1
 """The version of the topology language this package reads."""
@@ -62,8 +63,7 @@ class Jitter(StrEnum):
     NONE = "none"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessageType:
+class MessageType(Struct, frozen=True, kw_only=True):
     """A declared message: its schema is self-contained (references to other files are bundled in)."""
 
     name: str
@@ -73,8 +73,7 @@ class MessageType:
     examples: tuple[Any, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
+class Retry(Struct, frozen=True, kw_only=True):
     """How long to wait before the next delivery. `steps_ms`, where given, replaces the formula."""
 
     backoff: Backoff = Backoff.EXPONENTIAL
@@ -86,36 +85,31 @@ class Retry:
     """Names of exception classes that are dead-lettered at once."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
+class DeadLetter(Struct, frozen=True, kw_only=True):
     ttl_ms: int | None = None
     max_length: int | None = None
     alert_at: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deduplication:
+class Deduplication(Struct, frozen=True, kw_only=True):
     window_ms: int
     key: str | None = None
     """JSON Pointer into the data; None means the message id."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeepAcked:
+class KeepAcked(Struct, frozen=True, kw_only=True):
     """Acknowledged messages are kept for a time or up to a count; exactly one is set."""
 
     duration_ms: int | None = None
     count: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifecycle:
+class Lifecycle(Struct, frozen=True, kw_only=True):
     prevent_delete: bool = False
     on_remove: OnRemove = OnRemove.DELETE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Queue:
+class Queue(Struct, frozen=True, kw_only=True):
     """A queue pair: the main queue and its dead-letter queue."""
 
     name: str
@@ -139,8 +133,7 @@ class Queue:
     """None means the broker's."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Target(Struct, frozen=True, kw_only=True):
     """One subscriber of a route: a queue, and what of the route's messages it gets."""
 
     queue: str
@@ -148,23 +141,20 @@ class Target:
     topics: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FanoutRoute:
+class FanoutRoute(Struct, frozen=True, kw_only=True):
     name: str
     accepts: tuple[str, ...] = ()
     to: tuple[Target, ...] = ()
     """In the order of the queue names."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicRoute:
+class TopicRoute(Struct, frozen=True, kw_only=True):
     name: str
     accepts: tuple[str, ...] = ()
     to: tuple[Target, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestRoute:
+class RequestRoute(Struct, frozen=True, kw_only=True):
     name: str
     request: str
     reply: str
@@ -173,8 +163,7 @@ class RequestRoute:
     timeout_ms: int = 30 * SECOND_MS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EphemeralRoute:
+class EphemeralRoute(Struct, frozen=True, kw_only=True):
     name: str
     accepts: tuple[str, ...] = ()
 
@@ -189,14 +178,12 @@ ROUTE_TYPES: dict[str, type[FanoutRoute | TopicRoute | RequestRoute | EphemeralR
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(Struct, frozen=True, kw_only=True):
     size: int
     wait_ms: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handler:
+class Handler(Struct, frozen=True, kw_only=True):
     name: str
     queue: str
     call: str
@@ -210,16 +197,14 @@ class Handler:
     then: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BrokerSettings:
+class BrokerSettings(Struct, frozen=True, kw_only=True):
     url: str | None = None
     """None means the file names none; the environment or `embedded:` decides."""
     namespace: str
     durability: str = "memory"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Topology:
+class Topology(Struct, frozen=True, kw_only=True, eq=False):
     """A whole topology file, checked and complete."""
 
     name: str
@@ -231,10 +216,18 @@ class Topology:
     lifespan: str | None = None
     middleware: tuple[str, ...] = ()
     moved: Mapping[str, str] = field(default_factory=dict)
-    folder: Path = field(default_factory=Path, compare=False)
+    folder: Path = field(default_factory=Path)
     """The folder of the first topology file: handlers, schemas and `.leanmq/` are found from here."""
-    files: tuple[Path, ...] = field(default=(), compare=False)
+    files: tuple[Path, ...] = ()
     """Every file that was read: topology files, includes, message schemas."""
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both declare the same, wherever it was read from."""
+        if not isinstance(other, Topology):
+            return NotImplemented
+        return all(getattr(self, name) == getattr(other, name) for name in _DECLARED)
+
+    __hash__ = None  # type: ignore[assignment]  # it holds mappings
 
     @classmethod
     def load(
@@ -255,3 +248,6 @@ class Topology:
     def target_names(self) -> Sequence[str]:
         """What a sender may name: queues and routes share one space."""
         return [*self.queues, *self.routes]
+
+
+_DECLARED = tuple(name for name in Topology.__struct_fields__ if name not in {"folder", "files"})

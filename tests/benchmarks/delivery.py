@@ -24,11 +24,12 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import redis
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.connect import open_async, open_blocking
 from leanmq_topology.client import connect, connect_sync

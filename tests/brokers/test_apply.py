@@ -7,11 +7,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.connect import BlockingLink, open_blocking
 from leanmq_topology.brokers.protocol import LockLost, Operation

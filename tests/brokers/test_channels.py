@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology import InvalidMessageError, SettingError, TopologyNotAppliedError, connect
 from leanmq_topology.brokers.redis.address import parse_address

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.connect import BlockingLink, open_blocking
 from leanmq_topology.brokers.protocol import Operation

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.protocol import Declared, Dying, Pair, Replayed, Revival, Stale, Stored
 from leanmq_topology.brokers.redis.address import parse_address

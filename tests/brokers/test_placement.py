@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from typing import Any, TypeVar
 
 import pytest
 from msgspec import structs
+from msgspec.structs import replace
 
 from leanmq_topology import Message, Reject, Retry
 from leanmq_topology.brokers.connect import BlockingLink, open_blocking

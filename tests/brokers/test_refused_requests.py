@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology import RemoteError
 from leanmq_topology.brokers.protocol import Dying, Purge, Reply, Stored

@@ -9,11 +9,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology import Decline, Discard, Message, Reject, Retry, SyncClient, connect, connect_sync
 from leanmq_topology.brokers.protocol import Flush, Operation, Reply

@@ -6,12 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology import Discard, Message, Reject, Retry
 from leanmq_topology.brokers.redis.keys import GROUP

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.protocol import Duplicate, Full, Stored
 from leanmq_topology.brokers.redis.address import parse_address

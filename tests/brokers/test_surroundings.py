@@ -6,12 +6,12 @@ import asyncio
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology import Message
 from leanmq_topology.brokers.connect import open_async

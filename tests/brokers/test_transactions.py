@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection

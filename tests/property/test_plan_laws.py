@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from leanmq_topology.plan.changes import Orphan, Pruning, gather_backlog
 from leanmq_topology.plan.diff import diff

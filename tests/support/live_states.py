@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from leanmq_topology.plan.changes import Plan
 from leanmq_topology.plan.diff import diff

@@ -6,9 +6,11 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from leanmq_topology.brokers.connect import AsyncLink, BlockingLink, open_async, open_blocking
 from leanmq_topology.brokers.protocol import Part, QueueState

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from leanmq_topology.cli.options import Invocation, common_options
 from leanmq_topology.topology.masking import mask_url

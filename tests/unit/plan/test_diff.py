@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.plan.changes import Backlog, Create, Orphan, Update
 from leanmq_topology.plan.diff import diff

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.plan.fields import FieldChange, compare_fields, format_value
 from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Retry, Target

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.diagnostics import explain_code
 from leanmq_topology.errors import BlockedChangeError

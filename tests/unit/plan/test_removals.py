@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.plan.changes import Blocked, Orphan, Plan, Pruning, Removal, Remove, Risk
 from leanmq_topology.plan.diff import diff

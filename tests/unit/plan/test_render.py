@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.plan.assurance import describe_assurance
 from leanmq_topology.plan.changes import ACTIONS

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from leanmq_topology.plan.live_state import LiveState
 from leanmq_topology.plan.revision import build_revision
 from leanmq_topology.topology.model import FanoutRoute, MessageType, Queue, Target
@@ -31,7 +33,7 @@ def test_nothing_is_written_before_what_it_needs():
 
 
 def test_a_revision_is_one_generation_further_and_stands_for_the_whole_topology():
-    plan = make_plan(SHOP, replace(make_live_state(SHOP), resources={}, generation=6))
+    plan = make_plan(SHOP, structs.replace(make_live_state(SHOP), resources={}, generation=6))
 
     revision = build_revision(plan, owner="shop", by="ada", at_ms=5, commit="abc")
 

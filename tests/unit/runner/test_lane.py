@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology.messages.envelope import Delivered, Envelope
 from leanmq_topology.messages.outcome import Done, Failure, Outcome, RetryLater
