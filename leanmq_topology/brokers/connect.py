@@ -88,9 +88,7 @@ class BlockingLink(Struct, eq=False):
 
     def open_listener(self) -> BlockingListener:
         """One that hears channels. It connects when first used; whoever opened it closes it."""
-        from leanmq_topology.brokers.redis.listening import BlockingRedisListener
-
-        return BlockingRedisListener(self._target.address, client_name=self._target.client_name)
+        return _prepare_listener(self._target)
 
     def close(self) -> None:
         """Close every connection, then let go of an embedded server. Closing twice is harmless."""
@@ -138,6 +136,10 @@ class AsyncLink(Struct, eq=False):
 
         target = self._target
         return BlockingRedisConnection.open(target.address, client_name=target.client_name, keys=target.keys)
+
+    def open_blocking_listener(self) -> BlockingListener:
+        """As `open_listener`, for a thread beside the loop. Whoever opened it closes it, before this link."""
+        return _prepare_listener(self._target)
 
     def open_listener(self, hear: Hear) -> AsyncListener:
         """One that hears channels. It connects when first used; whoever opened it closes it."""
@@ -286,6 +288,12 @@ def _connect_blocking(target: Target, opened: ExitStack) -> BlockingConnection:
     )
     opened.callback(connection.close)
     return connection
+
+
+def _prepare_listener(target: Target) -> BlockingListener:
+    from leanmq_topology.brokers.redis.listening import BlockingRedisListener
+
+    return BlockingRedisListener(target.address, client_name=target.client_name)
 
 
 async def _connect_async(target: Target, opened: AsyncExitStack) -> AsyncConnection:

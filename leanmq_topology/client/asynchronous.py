@@ -14,6 +14,7 @@ from leanmq_topology.brokers.protocol import (
     AsyncConnection,
     AsyncListener,
     BlockingConnection,
+    BlockingListener,
     Broker,
     Hear,
     SendResult,
@@ -74,6 +75,7 @@ class Client:
         open_connection: Callable[[], Awaitable[AsyncConnection]],
         open_housekeeping: Callable[[], BlockingConnection],
         open_listener: Callable[[Hear], AsyncListener],
+        open_blocking_listener: Callable[[], BlockingListener],
         *,
         clock: Clock = system_clock,
     ) -> None:
@@ -83,7 +85,12 @@ class Client:
         self._flusher, self._confirmer = Flusher(connection, broker), confirmer
         self._channels = AsyncChannels(topology, broker, connection, self._view, open_listener, clock)
         self._consumer = AsyncConsumer(
-            topology, broker, partial(persist_noting_async, connection), open_connection, open_housekeeping
+            topology,
+            broker,
+            partial(persist_noting_async, connection),
+            open_connection,
+            open_housekeeping,
+            open_blocking_listener,
         )
         self._requester = Requester(broker, connection, open_connection, self._view)
 
@@ -419,6 +426,7 @@ async def connect(topology: Topology | str | Path, *, url: str | None = None) ->
             link.open_another,
             link.open_blocking,
             link.open_listener,
+            link.open_blocking_listener,
         )
         try:
             yield client

@@ -94,7 +94,9 @@ class SyncClient:
         self._channels = SyncChannels(
             topology, broker, self._line.execute_once, self.execute, self._view, open_listener, clock
         )
-        self._consumer = SyncConsumer(topology, broker, self._line.execute_noting, open_connection)
+        self._consumer = SyncConsumer(
+            topology, broker, self._line.execute_noting, open_connection, open_listener
+        )
         self._requester = SyncRequester(broker, self._line.execute, prepare_connection)
 
     def send(

@@ -9,7 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass, field
 from typing import Any
 
-from leanmq_topology.brokers.protocol import AsyncConnection, BlockingConnection, Broker, Operation
+from leanmq_topology.brokers.protocol import (
+    AsyncConnection,
+    BlockingConnection,
+    BlockingListener,
+    Broker,
+    Operation,
+)
 from leanmq_topology.client.consuming import settling
 from leanmq_topology.client.consuming.arguments import (
     check_count,
@@ -62,11 +68,12 @@ class AsyncConsumer:
         execute: ExecuteNoting,
         open_connection: Callable[[], Awaitable[AsyncConnection]],
         open_housekeeping: Callable[[], BlockingConnection],
+        open_listener: Callable[[], BlockingListener],
     ) -> None:
-        """`open_housekeeping` is called in a thread."""
+        """`open_housekeeping` and `open_listener` are called in a thread."""
         self._topology, self._broker = topology, broker
         self._execute, self._open_connection = execute, open_connection
-        self._open_housekeeping = open_housekeeping
+        self._open_housekeeping, self._open_listener = open_housekeeping, open_listener
         self._opening = asyncio.Lock()
         self._name, self._clock, self._outage = new_consumer_name(), ServerClock(), Outage()
         self._desks: dict[str, _Desk] = {}
@@ -262,7 +269,13 @@ class AsyncConsumer:
             connection = self._open_housekeeping()
             try:
                 return Housekeeper(
-                    self._broker, connection, self._name, self._clock, self._outage, connection_id
+                    self._broker,
+                    connection,
+                    self._name,
+                    self._clock,
+                    self._outage,
+                    connection_id,
+                    self._open_listener(),
                 )
             except BaseException:
                 connection.close()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from leanmq_topology.brokers.protocol import BlockingConnection, Broker, Operation
+from leanmq_topology.brokers.protocol import BlockingConnection, BlockingListener, Broker, Operation
 from leanmq_topology.client.consuming import settling
 from leanmq_topology.client.consuming.arguments import (
     check_count,
@@ -80,9 +80,10 @@ class SyncConsumer:
         broker: Broker,
         execute: ExecuteNoting,
         open_connection: Callable[[], BlockingConnection],
+        open_listener: Callable[[], BlockingListener],
     ) -> None:
         self._topology, self._broker = topology, broker
-        self._execute, self._open_connection = execute, open_connection
+        self._execute, self._open_connection, self._open_listener = execute, open_connection, open_listener
         self._opening = threading.Lock()
         self._begin()
 
@@ -292,7 +293,13 @@ class SyncConsumer:
             return desk.connection.connection_id if desk and desk.connection else 0
 
         housekeeper = Housekeeper(
-            self._broker, self._open_connection(), self._name, self._clock, self._outage, connection_id
+            self._broker,
+            self._open_connection(),
+            self._name,
+            self._clock,
+            self._outage,
+            connection_id,
+            self._open_listener(),
         )
         housekeeper.start()
         return housekeeper

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from leanmq_topology.brokers.protocol import BlockingConnection, Broker
+from leanmq_topology.brokers.protocol import BlockingConnection, BlockingListener, Broker
+from leanmq_topology.client.consuming.due_bell import DueBell
 from leanmq_topology.client.consuming.held import Held
 from leanmq_topology.client.consuming.settling import plan_leftovers
 from leanmq_topology.client.consuming.shelf import Leftover, Shelf
@@ -24,7 +25,7 @@ from leanmq_topology.upkeep.checkup import CheckUp
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.complaints import Complaints
 from leanmq_topology.upkeep.outage import Outage, Pauses
-from leanmq_topology.upkeep.promotion import Promotion, maintain
+from leanmq_topology.upkeep.promotion import QUIET_SECONDS, TICK_SECONDS, Promotion, maintain
 from leanmq_topology.upkeep.renewal import renew, renewal_seconds
 from leanmq_topology.upkeep.steps import carry_out
 from leanmq_topology.upkeep.watch import Watch
@@ -48,8 +49,12 @@ class Housekeeper:
         clock: ServerClock,
         outage: Outage,
         connection_id: Callable[[Shelf], int],
+        listener: BlockingListener,
     ) -> None:
-        """`connection_id` is the server's number for the connection that reads for a shelf; 0: none does."""
+        """`connection_id` is the server's number for the connection that reads for a shelf; 0: none does.
+
+        `listener` is opened once there is nothing to do: with it that is looked into once a second only.
+        """
         self._broker, self._connection, self._consumer = broker, connection, consumer
         self._clock, self._outage = clock, outage
         self._connection_id = connection_id
@@ -65,6 +70,7 @@ class Housekeeper:
         self._told_at = 0.0
         self._complaints = Complaints(logger)
         self._bell = threading.Event()
+        self._due_bell = DueBell(broker, listener, self.wake)
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="leanmq-housekeeper", daemon=True)
 
@@ -112,18 +118,26 @@ class Housekeeper:
                     rest = self._tick()
                 except BrokerUnavailableError as failure:
                     self._outage.begin(failure)
-                    rest = pauses.seconds()
+                    self._bell.wait(pauses.seconds())
                 else:
                     pauses.reset()
-                self._bell.wait(rest)
+                    self._sleep(rest)
                 self._bell.clear()
             self._end()
         finally:
+            self._due_bell.stop()
             self._connection.close()
+
+    def _sleep(self, seconds: float) -> None:
+        """So long, or until it is called; no longer than a tick once there is something to do."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._bell.wait(min(left, TICK_SECONDS)) or not self._is_idle():
+                return
 
     def _tick(self) -> float:
         """Returns how long to rest, in seconds. A part that fails is no reason to leave out the others."""
-        rest = 0.0
+        rest, heard_all = 0.0, self._due_bell.works  # whatever comes later than this look will be told
         for name, part in (
             ("leases", self._renew_all),
             ("leftovers", self._settle_leftovers),
@@ -145,7 +159,22 @@ class Housekeeper:
                 self._complaints.say(name, mistake)
                 rest = MISTAKE_SECONDS
         renewal = min((self._renew_at[name] for name in self._shelves), default=float("inf"))
-        return max(min(self._promotion.rest(), renewal - time.monotonic()), rest)
+        longest = QUIET_SECONDS if self._is_quiet() and heard_all else TICK_SECONDS
+        return max(min(self._promotion.rest(longest), renewal - time.monotonic()), rest)
+
+    def _is_quiet(self) -> bool:
+        """Nobody holds anything of these queues: what happens is told, or may be looked for at leisure."""
+        quiet = self._watch.quiet and not self._checkup.busy and self._is_idle()
+        if quiet:
+            self._due_bell.start()
+        return quiet
+
+    def _is_idle(self) -> bool:
+        """Nothing is held here, and what was said of who reads is still so."""
+        return self._told_reading == self._read() and not any(shelf.held for shelf in self._shelves.values())
+
+    def _read(self) -> set[str]:
+        return {shelf.name for shelf in self._shelves.values() if shelf.is_read}
 
     def _renew_all(self) -> None:
         for name, shelf in self._shelves.items():
@@ -240,7 +269,7 @@ class Housekeeper:
         carry_out(self._checkup.step(), self._connection)
 
     def _beat(self) -> None:
-        reading = {shelf.name for shelf in self._shelves.values() if shelf.is_read}
+        reading = self._read()
         if reading != self._told_reading:
             self._beat_at = min(self._beat_at, self._told_at + CORRECTED_SECONDS)
         now = time.monotonic()
