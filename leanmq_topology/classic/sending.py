@@ -10,7 +10,7 @@ from leanmq_topology.brokers.protocol import SendResult, Stored
 from leanmq_topology.classic.exceptions import MessageError
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.options import SendOptions, read_options
-from leanmq_topology.client.sender import Batch, Draft, write_batch
+from leanmq_topology.client.sender import Batch, Draft, write_draft
 from leanmq_topology.clock import system_clock
 
 MOST_ID_BYTES = 256
@@ -22,6 +22,8 @@ class EntryBatch(Batch):
     tells_entries = True
 
     def read(self, results: Sequence[SendResult], view: AppliedView) -> list[str] | None:
+        if len(results) == 1 and type(stored := results[0]) is Stored and stored.entry_id:
+            return [stored.entry_id]
         ids = super().read(results, view)
         if ids is None:
             return None
@@ -35,11 +37,11 @@ def write_message(
     queue: str, data: Any, *, message_id: str | None, ttl: float | None, type: str | None
 ) -> EntryBatch:
     """Check and encode one message. Raises `MessageError`, `InvalidMessageError` or `SettingError`."""
-    written = write_batch(queue, (data,), read_send_options(ttl, type), now_ms=system_clock())
-    [draft] = written.drafts
+    options = read_send_options(ttl, type)
+    draft = write_draft(data, options)
     if message_id is not None:
         draft = Draft(_check_id(message_id), draft.data, draft.raw)
-    return EntryBatch(queue, written.options, written.now_ms, (draft,))
+    return EntryBatch(queue, options, system_clock(), (draft,))
 
 
 def read_send_options(ttl: float | None, type: str | None) -> SendOptions:

@@ -57,17 +57,21 @@ class Batch:
 
         Raises `InvalidMessageError`, or `BatchTooLargeError` for more than one atomic step may write.
         """
+        sends = self.write_copies(destination, view)
+        check_size(sends)
+        return sends
+
+    def write_copies(self, destination: Destination, view: AppliedView) -> list[Outgoing]:
+        """As `address`, for who looks at the size of more than this batch."""
         form = self.find_form(destination, view)
         headers = form.write_headers(self.now_ms)
         if form.options is not self.options:  # it is shared: these headers are of this batch alone
             headers = {**headers, **self.options.headers}
         try:
-            sends = [form.address(draft, headers) for draft in self.drafts]
+            return [form.address(draft, headers) for draft in self.drafts]
         except InvalidMessageError as failure:
             failure.index = form.count_valid(self.drafts, headers)
             raise
-        check_size(sends)
-        return sends
 
     def find_form(self, destination: Destination, view: AppliedView) -> Form:
         """Sends without options but headers share one form for as long as their destination is current."""

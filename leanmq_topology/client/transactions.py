@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from leanmq_topology.brokers.protocol import SendResult
+from leanmq_topology.brokers.protocol import SendResult, Stored
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.options import read_options
 from leanmq_topology.client.sender import Batch, check_size, raise_unconfirmed, write_single
@@ -86,13 +86,14 @@ class Transaction:
         Raises `TransactionError` with all that is wrong, or `BatchTooLargeError`.
         """
         wrong: list[tuple[int, str, InvalidMessageError | SettingError]] = []
-        levels: list[Durability] = []
+        levels = [destination.durability for destination in destinations.values()]
         sends: list[Outgoing] = []
         for place, batch in enumerate(self._batches):
             destination = destinations[batch.target]
             try:
-                levels.append(batch.level(destination))
-                sends += batch.address(destination, self._view)
+                if batch.options.durability is not None:
+                    levels.append(batch.level(destination))
+                sends += batch.write_copies(destination, self._view)
             except (InvalidMessageError, SettingError) as failure:
                 wrong.append((place, batch.target, failure))
         if wrong:
@@ -116,6 +117,9 @@ class Transaction:
 
         Raises as `Batch.read` does.
         """
+        if all(type(result) is Stored and not result.differs for result in results):
+            self.ids = tuple(batch.drafts[0].id for batch in self._batches)
+            return True
         raise_unconfirmed(results)
         pairs = zip(self._batches, results, strict=True)
         found = [batch.read((result,), self._view) for batch, result in pairs]

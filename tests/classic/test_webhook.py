@@ -298,8 +298,8 @@ def test_two_services_of_a_process_stop_on_one_signal(place: Place, number: sign
 
 
 def test_six_idle_paths_cost_nothing_measurable(valkey_place: Place):
-    """Next to nothing of a processor, where LeanMQ's own loop took all of one. One read waits for all paths, and
-    upkeep looks once a second whether anybody left something behind: what is due before that is told."""
+    """Next to nothing of a processor, where LeanMQ's own loop took all of one. One read waits for all paths,
+    and upkeep looks once a second whether anybody left something behind: what is due before that is told."""
     with LeanMQWebhook(**valkey_place.options) as webhook, redis.Redis(port=valkey_place.port) as client:
         collect(webhook, *(f"/path/{number}" for number in range(6)))
         with webhook.run_service(handle_signals=False):
