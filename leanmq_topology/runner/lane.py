@@ -103,6 +103,8 @@ class Lane:
         """Called when a read that waits has the room that is owed."""
         self.on_taken: Callable[[], None] = lambda: None
         """Called before the crew is given anything."""
+        self.on_begun: Callable[[], None] = lambda: None
+        """Called when the crew has run what it was given, or begun to: what can wait until then."""
         self.neighbours: Sequence[Lane] = ()
         """All lanes of a worker that has one message in hand at a time, this one included."""
         self._suspended_until = 0.0
@@ -171,6 +173,7 @@ class Lane:
     def start(self) -> None:
         """Run what was taken in: right now, if there is nothing to wait for."""
         self.crew.start()
+        self.on_begun()
 
     def take_in(self, arrived: Sequence[Delivered | Undecodable]) -> None:
         """These were handed to this worker: they are run once they are `start`ed."""

@@ -283,16 +283,22 @@ class Reader:
     def _take_in(self, read: Read, arrived: Arrived) -> None:
         if not arrived:
             self._fetch = None  # a queue may turn out to lie elsewhere: what is asked for is made anew
-        by_queue: Mapping[str, Arrived] = {read.lanes[0].name: arrived}
-        if len(read.lanes) > 1:
+        if len(read.lanes) == 1:
+            self._feed(read.lanes[0], arrived, read.count)
+        else:
             by_queue = _sort_by_queue(arrived)
-        for lane in read.lanes:
-            brought = by_queue.get(lane.name, ())
-            lane.backlogged = len(brought) >= read.count
-            if brought:
-                lane.take_in(brought)
-                self._fed.append(lane)
-        _end_wait(read.lanes)
+            for lane in read.lanes:
+                self._feed(lane, by_queue.get(lane.name, ()), read.count)
+
+    def _feed(self, lane: Lane, brought: Arrived, asked: int) -> None:
+        """Hand over what a read has brought, and say that there may be room now for what is owed."""
+        lane.backlogged = len(brought) >= asked
+        if brought:
+            lane.take_in(brought)
+            self._fed.append(lane)
+        lane.awaited = 0
+        if lane.owed:
+            lane.tell_of_room()
 
     async def _recover(self) -> None:
         """Take in what was handed to us in an answer that never came. Nothing is being read meanwhile."""

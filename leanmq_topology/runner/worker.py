@@ -15,7 +15,6 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -208,7 +207,7 @@ class Worker:
             bell = Doorbell(self._broker, self._link.open_listener)
             self._upkeep = self._maintenance(watch, seen, lanes, bell, self._reader.recover_soon)
             for lane in lanes:
-                lane.on_taken = partial(_note_taken, loop_watch, self._upkeep)
+                lane.on_taken, lane.on_begun = loop_watch.wake, self._upkeep.hurry
             return await self._run_parts(self._reader, self._upkeep, bell, leases, ready)
 
     async def _run_parts(
@@ -423,12 +422,6 @@ class Worker:
         resources.callback(leases.stop)
         leases.start()
         return leases
-
-
-def _note_taken(loop_watch: LoopWatch, upkeep: Maintenance) -> None:
-    """What takes its time while nothing is in hand hurries up."""
-    loop_watch.wake()
-    upkeep.hurry()
 
 
 def _raise_failure(parts: Sequence[asyncio.Task[None]]) -> None:

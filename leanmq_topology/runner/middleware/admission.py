@@ -12,14 +12,19 @@ from leanmq_topology.topology.model import Queue
 
 
 def check_admission(queue: Queue, server_now_ms: Callable[[], int]) -> Gate:
-    """A gate that judges by the server's clock, at the moment the handler would start."""
+    """A gate that judges by the server's clock, at the moment the handler would start.
+
+    What it lets through, almost every message, it looks at here; the reason of the rest is `decide_start`'s.
+    """
     most = queue.max_deliveries
 
     def admit(message: Incoming) -> Outcome | None:
         delivered = message.delivered
         envelope = delivered.envelope
-        if envelope.expires_ms is None and envelope.attempt + delivered.delivery_count <= most:
-            return None  # as almost all: no need to ask for the time
+        if envelope.attempt + delivered.delivery_count <= most:
+            expires_ms = envelope.expires_ms
+            if expires_ms is None or server_now_ms() < expires_ms:
+                return None
         return decide_start(delivered, queue, server_now_ms())
 
     return admit

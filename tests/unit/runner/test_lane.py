@@ -164,3 +164,20 @@ def test_the_next_read_goes_out_while_what_the_last_one_brought_is_run():
     lane.held = {f"{number}-0": make_message(lease_seconds=60) for number in range(2 * LARGEST)}
     crew.unstarted = crew.in_hand = 0
     assert not lane.hungry, "the server is to take acknowledgements first"
+
+
+def test_a_lane_says_before_its_crew_is_given_something_and_after_it_has_begun():
+    happened: list[str] = []
+
+    class Crew:
+        def give(self, messages: Any, pipeline: Any) -> None:
+            happened.append("given")
+
+        def start(self) -> None:
+            happened.append("started")
+
+    lane = make_lane([])
+    lane.crew = cast(Any, Crew())
+    lane.on_taken, lane.on_begun = (lambda: happened.append("taken")), (lambda: happened.append("begun"))
+    lane.take([make_message(lease_seconds=60).delivered])
+    assert happened == ["taken", "given", "started", "begun"]
