@@ -107,6 +107,21 @@ def test_both_ways_store_and_answer_the_same(
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("ttl_ms", [None, 5_000, 70_000])
+@pytest.mark.parametrize("target", ["one", "two"])
+def test_a_send_on_its_own_is_stored_as_the_long_way_stores_it(stage: Stage, target: str, ttl_ms: int | None):
+    flush = flush_of(stage, target, "a", ttl_ms=ttl_ms)
+    found = []
+    for producer, way in {"short": flush, "long": lengthen(flush)}.items():
+        answer, scripts = count_scripts(stage, structs.replace(way, producer=producer))
+        [(_, *stored)] = take_entries(stage, target)
+        found.append((answer, stored, stage.raw("HGET", stage.keys.meta(target), "sent")))
+        stage.raw("HDEL", stage.keys.meta(target), "sent")
+        assert scripts <= 1  # none by its digest, where the server has to be told the script
+    assert found[0] == found[1]
+    assert found[0][2] == b"1"
+
+
 def take_entries(stage: Stage, queue: str) -> list[tuple[str, dict[str, bytes], int | None]]:
     """Id, fields, and life in seconds of each entry; they are gone then."""
     rows = []
@@ -121,22 +136,32 @@ def take_entries(stage: Stage, queue: str) -> list[tuple[str, dict[str, bytes], 
 
 @pytest.mark.parametrize("first_is_plain", [True, False])
 @pytest.mark.parametrize("tells_entries", [False, True])
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]], ids=["one", "several"])
 def test_a_flush_that_comes_again_by_the_other_way_is_known(
-    stage: Stage, first_is_plain: bool, tells_entries: bool
+    stage: Stage, first_is_plain: bool, tells_entries: bool, names: list[str]
 ):
     """What a sender knows may change between two tries."""
-    flush = flush_of(stage, "one", "a", "b", tells_entries=tells_entries)
+    flush = flush_of(stage, "one", *names, tells_entries=tells_entries)
     ways = [flush, lengthen(flush)] if first_is_plain else [lengthen(flush), flush]
     assert send(stage, ways[0]) == send(stage, ways[1])
-    assert ids(stage, "one") == ["a", "b"]
+    assert ids(stage, "one") == names
 
 
-def test_a_flush_that_comes_again_is_known_whatever_has_changed_since(stage: Stage):
-    flush = flush_of(stage, "one", "a", "b")
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]], ids=["one", "several"])
+def test_a_flush_that_comes_again_is_known_whatever_has_changed_since(stage: Stage, names: list[str]):
+    flush = flush_of(stage, "one", *names)
     answer = send(stage, flush)
     stage.raw("HSET", stage.keys.meta("one"), "state", "draining", "max_length", 1, "delay_ms", 5)
-    assert send(stage, flush) == answer == [Stored("a", 1), Stored("b", 1)]
-    assert ids(stage, "one") == ["a", "b"]
+    assert send(stage, flush) == answer == [Stored(name, 1) for name in names]
+    assert ids(stage, "one") == names
+
+
+def test_a_queue_that_lies_under_another_tag_than_the_sender_knows_is_left_to_the_long_way(stage: Stage):
+    """Which goes where the record says, and finds nothing there."""
+    send(stage, flush_of(stage, "one", "m0"))
+    stage.raw("HSET", stage.keys.meta("one"), "tag", "elsewhere")
+    assert send(stage, flush_of(stage, "one", "m1")) == [Stale("one", None)]
+    assert ids(stage, "one") == ["m0"]
 
 
 def test_a_flush_that_comes_again_is_known_on_a_full_server(stage: Stage):

@@ -92,10 +92,14 @@ class Keys:
     def _key(self, rest: str) -> str:
         return f"{{{self.namespace}}}:{rest}"
 
+    def tag(self, queue: str) -> str:
+        """The hash tag of a queue, as far as is known."""
+        return self._tags.get(escape(queue), self.namespace)
+
     def _own(self, kind: str, name: str, rest: str = "") -> str:
         """A key of a queue itself."""
         queue = escape(name)
-        return f"{{{self._tags.get(queue, self.namespace)}}}:{kind}:{queue}{rest}"
+        return f"{{{self.tag(name)}}}:{kind}:{queue}{rest}"
 
     @property
     def topology(self) -> str:

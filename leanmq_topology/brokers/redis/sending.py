@@ -1,4 +1,4 @@
-"""Sending, as values: one flush is one script call, of `send_plain` where that will do, else of `send`."""
+"""Sending, as values: one flush is one script call, of `send_lone` or `send_plain` where they will do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,15 @@ DATA_DIGEST: Final = 8
 
 def send(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
     """The whole flush in one step; results in the order of its sends."""
-    return _send_plainly(keys, flush) if _is_plain(flush) else send_fully(keys, flush)
+    if not _is_plain(flush):
+        return send_fully(keys, flush)
+    is_lone = len(flush.sends) == 1 and len(flush.sends[0].queues) == 1 and not flush.tells_entries
+    return _send_plainly(keys, flush, "send_lone" if is_lone else "send_plain")
+
+
+def send_along(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
+    """`send` for a script that does it beside something else: `send_plain` and `send` are embedded there."""
+    return _send_plainly(keys, flush, "send_plain") if _is_plain(flush) else send_fully(keys, flush)
 
 
 def mark(flush: Flush) -> bytes:
@@ -89,18 +97,19 @@ def _is_plain(flush: Flush) -> bool:
     )
 
 
-def _send_plainly(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
+def _send_plainly(keys: Keys, flush: Flush, name: str) -> Call[list[SendResult]]:
+    """By the script of this name."""
     sends = flush.sends
     first, sequence = sends[0], b"%015d" % flush.sequence
     tells_entries = flush.tells_entries and len(first.queues) == 1
     address = (first.target, first.digest, first.queues, first.envelope.type)
-    shared = ("plain", flush.producer, tells_entries, *address)
+    shared = (name, flush.producer, tells_entries, *address)
     frame: _Frame = keys.recall(shared) or keys.remember(
-        shared, lambda: _Frame.make(keys, flush, tells_entries=tells_entries)
+        shared, lambda: _Frame.make(keys, flush, name, tells_entries=tells_entries)
     )
     words, packed = frame.write_lone(sequence, first) if len(sends) == 1 else (_plain_words(sends), b"")
     return Call(
-        "send_plain",
+        name,
         frame.script,
         frame.keys,
         (sequence, *frame.words, *words),
@@ -124,11 +133,13 @@ class _Frame(NamedTuple):
     before_headers: bytes
 
     @classmethod
-    def make(cls, keys: Keys, flush: Flush, *, tells_entries: bool) -> Self:
-        first, script = flush.sends[0], load_script("send_plain")
-        copies = b"" if tells_entries else msgspec.msgpack.encode(len(first.queues))
+    def make(cls, keys: Keys, flush: Flush, name: str, *, tells_entries: bool) -> Self:
+        first, script = flush.sends[0], load_script(name)
+        fifth: Word = b"" if tells_entries else msgspec.msgpack.encode(len(first.queues))
+        if name == "send_lone":
+            fifth = keys.tag(first.queues[0])
         places = (keys.topology, keys.producer(flush.producer), *_plain_keys(keys, first.queues))
-        words = (MARKER_LIFE_MS, address_field(first.target), first.digest, copies)
+        words = (MARKER_LIFE_MS, address_field(first.target), first.digest, fifth)
         start: tuple[Word, ...] = ("EVALSHA", script.sha, len(places), *places)
         count = len(start) + 1 + len(words) + LONE_WORDS
         before_sequence = join_words(start, b"*%d\r\n" % count)

@@ -52,7 +52,7 @@ def ack_with_outputs(
     if reply is not None and not flush.sends:
         return _ack_and_reply(keys, consumer, delivered, flush, reply)
     flush = msgspec.structs.replace(flush, all_or_none=True)
-    sends = sending.send(keys, flush) if flush.sends else None
+    sends = sending.send_along(keys, flush) if flush.sends else None
     return _ack_and_send(keys, consumer, delivered, flush, reply, sends)
 
 

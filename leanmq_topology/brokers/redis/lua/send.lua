@@ -20,7 +20,7 @@
 -- Everything is checked before anything is written. The first write is an XADD (or the like) that the server
 -- refuses when it is over its memory limit, so then nothing at all is written; markers come after what they stand
 -- for. The producer's marker makes a resend after a lost answer harmless: it holds the last sequence of a producer
--- with its result. `send_plain` does the same for most flushes.
+-- with its result. `send_plain` and `send_lone` do the same for most flushes.
 --
 -- Functions are made anew each time a script runs, so what only limits or markers need is made when there are any.
 --

@@ -68,7 +68,7 @@ def test_sends_that_only_live_differently_long_share_what_is_packed_once():
     keys = Keys("ns")
     for ttl_ms in (None, *range(1, 100)):
         send(keys, flush_of(structs.replace(LONE, ttl_ms=ttl_ms)))
-    assert len([what for what in keys._remembered if "plain" in cast("tuple[object, ...]", what)]) == 1
+    assert len([what for what in keys._remembered if "send_lone" in cast("tuple[object, ...]", what)]) == 1
 
 
 def test_several_are_packed_from_their_words():
