@@ -8,11 +8,21 @@ import pytest
 from msgspec import structs
 from msgspec.structs import replace
 
-from leanmq_topology.brokers.protocol import Declared, Dying, Pair, Replayed, Revival, Stale, Stored
+from leanmq_topology.brokers.protocol import (
+    Declared,
+    Duplicate,
+    Dying,
+    Pair,
+    Replayed,
+    Revival,
+    Stale,
+    Stored,
+)
 from leanmq_topology.brokers.redis.address import parse_address
 from leanmq_topology.brokers.redis.broker import RedisBroker
 from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 from leanmq_topology.errors import BrokerError, TopologyNotAppliedError
+from leanmq_topology.messages.envelope import Once
 from leanmq_topology.messages.outcome import DeadReason, Failure
 from leanmq_topology.topology.model import KeepAcked, OnExpire, Queue
 from tests.support.factories import make_topology, write_topology
@@ -124,6 +134,16 @@ def test_a_deleted_pair_leaves_nothing_and_senders_are_told(stage: Stage, pair: 
         stage.fetch(NAME)
     left = stage.raw("KEYS", f"{{{stage.broker.namespace}}}:*{stage.keys.queue(NAME).rpartition(':')[2]}")
     assert left == []
+
+
+def test_what_was_sent_to_a_deleted_pair_is_no_duplicate_in_one_of_its_name(stage: Stage, pair: Pair):
+    once = (Once(b"one", 60_000),)
+    assert stage.send(NAME, "m1", once=once) == [Stored("m1", 1)]
+    stage.carry(stage.broker.delete_pair(NAME, dead_letters=True))
+    stage.carry(stage.broker.create_pair(PAIR))
+    assert stage.send(NAME, "m2", once=once) == [Stored("m2", 1)]
+    stage.carry(stage.broker.create_pair(PAIR))
+    assert stage.send(NAME, "m3", once=once) == [Duplicate("m2", False)]
 
 
 def test_dead_letters_can_outlive_their_pair(stage: Stage, pair: Pair):

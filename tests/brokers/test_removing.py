@@ -222,6 +222,36 @@ def test_what_outlives_a_deleted_queue_goes_by_itself(server: Server, link, name
     assert all(0 < life <= 24 * 60 * 60 * 1000 for life in lives.values()), lives
 
 
+def test_what_was_sent_to_a_deleted_queue_is_no_duplicate_in_one_of_its_name(
+    server: Server, link, namespace, before
+):
+    """It would pass for stored, and be nowhere."""
+    topology = before()
+    with connect_sync(topology, url=server.url) as mq:
+        mq.send("old", {"n": 1}, id="one")
+        prune(link, namespace, "queues.old")
+        before()
+        mq.send("old", {"n": 2}, id="one")
+        mq.send("old", {"n": 2}, id="one")
+    [state] = link.connection.execute(link.broker.inspect_queues(["old"]))
+    assert state.counters is not None
+    assert (state.ready, state.counters["duplicates"], state.counters["conflicts"]) == (1, 1, 0)
+
+
+def test_a_queue_that_is_applied_again_or_mended_remembers_what_was_sent_to_it(
+    server: Server, link, namespace, before
+):
+    topology = before()
+    with connect_sync(topology, url=server.url) as mq:
+        mq.send("old", {}, id="one")
+        apply_changes(link, make_topology(namespace, KEPT, Queue(name="old", max_length=7)), who="ada")
+        run(link.connection, "XGROUP", "DESTROY", link.broker.keys.queue("old"), "g")
+        apply_changes(link, topology, who="ada", approve=lambda change: True)
+        mq.send("old", {}, id="one")
+    [state] = link.connection.execute(link.broker.inspect_queues(["old"]))
+    assert state.ready == 1
+
+
 def test_a_draining_queue_still_retries_and_dead_letters_what_it_has(server: Server, link, namespace, before):
     topology = before(OnRemove.DRAIN)
     send(server, topology)

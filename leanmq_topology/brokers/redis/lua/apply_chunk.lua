@@ -9,11 +9,13 @@
 --
 -- Counters of a queue that exists are left alone, and so is its state, unless it was on its way out. A group starts
 -- at 0: a stream holds only what is not acknowledged, so a group that was lost and is made again hands out exactly the
--- unfinished work.
+-- unfinished work. A queue without a record is born now: what is remembered of sends to a former one of its name does
+-- not count.
 
 local FIRST_QUEUE = 3
 local FIRST_VALUE = 6
 
+-- include birth
 -- include lock_held
 -- include placed
 for at = FIRST_QUEUE, #KEYS do
@@ -34,6 +36,9 @@ for at = FIRST_QUEUE, #KEYS, 2 do
   redis.call('HSET', KEYS[at + 1], 'tag', string.match(KEYS[at], '^{([^{}]*)}')) -- first: it is read most
   redis.call('HSET', KEYS[at + 1], unpack(ARGV, value, value + width - 1))
   local state = redis.call('HGET', KEYS[at + 1], 'state')
+  if not state then
+    redis.call('HSET', KEYS[at + 1], 'born', read_birth())
+  end
   if not state or state == 'draining' or state == 'retired' then
     redis.call('HSET', KEYS[at + 1], 'state', 'active')
   end

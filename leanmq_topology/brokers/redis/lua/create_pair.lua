@@ -5,9 +5,10 @@
 -- Returns {'pair', when it was made in ms} | {'declared'} | {'wrong_type', key, its type}
 --
 -- Safe to repeat: what is there is left alone, and a pair that lost its group or its record gets it back. The group
--- starts at 0, so that nothing sent before is missed.
+-- starts at 0, so that nothing sent before is missed. A pair without a record is born now, as in `apply_chunk`.
 
 -- include placed
+-- include birth
 -- include clock
 
 local pairs_key, stream, meta = KEYS[2], KEYS[3], KEYS[4]
@@ -31,7 +32,9 @@ redis.call('HSETNX', meta, 'tag', string.match(stream, '^{([^{}]*)}'))
 for at = 3, #ARGV, 2 do
   redis.call('HSETNX', meta, ARGV[at], ARGV[at + 1])
 end
-redis.call('HSETNX', meta, 'state', 'active')
+if redis.call('HSETNX', meta, 'state', 'active') == 1 then
+  redis.call('HSET', meta, 'born', read_birth())
+end
 local before = redis.call('HGET', pairs_key, queue)
 local created = before and string.match(before, '^%d+') or string.format('%.0f', read_clock())
 redis.call('HSET', pairs_key, queue, created .. ' pair')

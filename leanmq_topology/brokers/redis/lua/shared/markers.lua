@@ -1,8 +1,8 @@
 -- Duplicates: what was sent before is remembered in markers. For `send`, after it has read its forms; needs its
 -- `count`, `confirmed`, `markers_before`.
 --
--- The value of a marker is the digest of the data, what was purged of its queue by then, `:`, and the id of what was
--- sent first. In ARGV a send with markers goes on with the digest of its data, then place, copy and life of each.
+-- The value of a marker is the digest of the data, what was purged of its queue by then, `.`, when that queue was born
+-- (nothing for a route), `:`, and the id of what was sent first. In ARGV a send with markers goes on with the digest of its data, then place, copy and life of each.
 local DATA_DIGEST = 8
 local remembered, new_markers, hits = {}, {}, {}
 
@@ -11,17 +11,22 @@ local function find_scope(form, copy)
   return copy > 0 and form.copies[copy].queue or form.address
 end
 
-local function count_purged(scope)
-  scope.purged = scope.purged or tonumber(redis.call('HGET', scope.meta, 'purged') or '0')
-  return scope.purged
+local function read_past(scope)
+  if not scope.purged then
+    local found = redis.call('HMGET', scope.meta, 'purged', 'born')
+    scope.purged, scope.born = tonumber(found[1] or '0'), found[2] or ''
+  end
+  return scope.purged .. '.' .. scope.born
 end
 
--- {digest of the data, id} of what was sent first. What was purged since does not count.
+-- {digest of the data, id} of what was sent first. What was purged since does not count, nor what was sent to a queue
+-- that was deleted since.
 local function recall(place, scope)
   if remembered[place] == nil then
     local value = redis.call('GET', KEYS[markers_before + place]) or ''
-    local purged, id = string.match(string.sub(value, DATA_DIGEST + 1), '^(%d+):(.*)$')
-    local counts = purged and tonumber(purged) >= count_purged(scope)
+    local purged, born, id = string.match(string.sub(value, DATA_DIGEST + 1), '^(%d+)%.(%d*):(.*)$')
+    read_past(scope)
+    local counts = purged and tonumber(purged) >= scope.purged and born == scope.born
     remembered[place] = counts and {string.sub(value, 1, DATA_DIGEST), id}
   end
   return remembered[place]
@@ -57,7 +62,7 @@ local function remember(form, body)
     local place, scope = tonumber(ARGV[word]), find_scope(form, tonumber(ARGV[word + 1]))
     if not recall(place, scope) then
       remembered[place] = {digest, id}
-      new_markers[#new_markers + 1] = {place, digest .. count_purged(scope) .. ':' .. id, ARGV[word + 2]}
+      new_markers[#new_markers + 1] = {place, digest .. read_past(scope) .. ':' .. id, ARGV[word + 2]}
     end
   end
 end
