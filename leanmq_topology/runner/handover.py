@@ -50,6 +50,9 @@ class HandOver:
         if now < self._look_at:
             return
         self._look_at = now + WAITED_SECONDS
+        if not any(lane.held for lane in self._lanes):
+            self._waiting.clear()
+            return
         for lane in self._lanes:
             if self._has_waited(lane) and lane.name not in free:
                 idle = yield from self._count_idle(lane.name)

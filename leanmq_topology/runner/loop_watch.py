@@ -22,13 +22,15 @@ from msgspec import Struct
 from leanmq_topology.runner.batches import Batch
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.loop_crew import LoopCrew
+from leanmq_topology.runner.pulse import Pulse
 from leanmq_topology.runner.thread_crew import ThreadCrew
 
 logger = logging.getLogger("leanmq.runner")
 
 LOOK_SECONDS = 0.5
-REST_SECONDS = 2.5
-"""The same while nothing is in hand: only a task beside the handlers could hold up the loop then."""
+REST_SECONDS = 2.9
+"""The same while nothing is in hand: only a task beside the handlers could hold up the loop then. It is three
+beats, and a little."""
 STALL_SECONDS = 1.0
 """A loop that has not turned for so long is worth a warning, if a handler is to blame."""
 UNEXPLAINED_SECONDS = 5.0
@@ -55,11 +57,15 @@ class Culprit(Struct, frozen=True):
 class LoopWatch:
     """Watches the loop that it is made in. Places below `folder` are the user's own.
 
-    `busy` tells whether there is anything in hand; when that begins, somebody has to call `wake`.
+    `busy` tells whether there is anything in hand; when that begins, somebody has to call `wake`. While there
+    is nothing, the loop turns for this on a beat of the `pulse`.
     """
 
-    def __init__(self, folder: Path, busy: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, folder: Path, busy: Callable[[], bool] = lambda: True, pulse: Pulse | None = None
+    ) -> None:
         self._folder, self._busy = folder.resolve(), busy
+        self._pulse = pulse or Pulse(time.monotonic())
         self._loop = asyncio.get_running_loop()
         self._thread_id = threading.get_ident()
         self._turned_at = self._due_at = time.monotonic()
@@ -94,9 +100,10 @@ class LoopWatch:
             self._ring()
 
     def _turn(self) -> None:
-        self._late = max(self._late, time.monotonic() - self._due_at)
+        now = time.monotonic()
+        self._late = max(self._late, now - self._due_at)
         self._resting = not self._busy()
-        self._plan_turn(REST_SECONDS if self._resting else LOOK_SECONDS)
+        self._plan_turn(self._pulse.pause(now, REST_SECONDS) if self._resting else LOOK_SECONDS)
 
     def _plan_turn(self, seconds: float) -> None:
         if self._timer is not None:

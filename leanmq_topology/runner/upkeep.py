@@ -20,6 +20,7 @@ from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, Topology
 from leanmq_topology.runner.doorbell import Doorbell
 from leanmq_topology.runner.handover import HandOver
 from leanmq_topology.runner.lane import Lane
+from leanmq_topology.runner.pulse import Pulse
 from leanmq_topology.upkeep.checkup import CheckUp
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.complaints import Complaints
@@ -58,11 +59,13 @@ class Maintenance:
         part: Part = Part.ALL,
         doorbell: Doorbell | None = None,
         claim_lost: Callable[[], None] = lambda: None,
+        pulse: Pulse | None = None,
     ) -> None:
         """`seen` is what the first round said, which the worker does before it starts.
 
         `room_again` is called when a search that kept a queue from being read is over. `part` is what it
-        takes over from others. With a `doorbell` that works it rests longer while there is nothing to do.
+        takes over from others. With a `doorbell` that works it rests longer while there is nothing to do,
+        from beat to beat of the `pulse`.
         `claim_lost` is called when messages may be ours without our knowing: an answer was lost.
         """
         self._broker, self._connection, self._consumer = broker, connection, consumer
@@ -81,6 +84,7 @@ class Maintenance:
         self._room_again = room_again
         self._part = part
         self._doorbell, self._claim_lost = doorbell, claim_lost
+        self._pulse = pulse or Pulse(time.monotonic())
         self._heard_all = False
         """The bell worked before the last round began: what came later than that was told."""
         self._told_due_ms: int | None = None
@@ -287,7 +291,11 @@ class Maintenance:
             return WORK_SECONDS
         if self._told_due_ms is not None:
             return min(max((self._told_due_ms - self._clock.now_ms()) / 1000, 0.0), TICK_SECONDS)
-        return self._promotion.rest(QUIET_SECONDS if self._is_quiet() else TICK_SECONDS)
+        return self._promotion.rest(self._quiet_rest() if self._is_quiet() else TICK_SECONDS)
+
+    def _quiet_rest(self) -> float:
+        """Until a beat, unless that comes before a look is due: the next one would come too late for it."""
+        return max(self._pulse.pause(time.monotonic(), QUIET_SECONDS), self._watch.due_in_seconds)
 
     def _is_quiet(self) -> bool:
         """Nobody holds anything, and what is delayed for less than a second is told."""

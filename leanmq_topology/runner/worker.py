@@ -33,6 +33,7 @@ from leanmq_topology.runner.leases import LeaseKeeper
 from leanmq_topology.runner.loop_watch import LoopWatch
 from leanmq_topology.runner.marks import Marker
 from leanmq_topology.runner.middleware.counters import Counters
+from leanmq_topology.runner.pulse import Pulse
 from leanmq_topology.runner.reader import Reader
 from leanmq_topology.runner.settlements import Settlements
 from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance
@@ -95,6 +96,8 @@ class Worker:
         self._drain_seconds = drain_seconds
         self._broker, self._connection = link.broker, link.connection
         self._clock, self._outage = ServerClock(), Outage()
+        self.pulse = Pulse(time.monotonic())
+        """What is done now and then while there is nothing to do is done on its beats."""
         self._lanes: dict[str, Lane] = {}
         self._reader: Reader | None = None
         self._watch: Watch | None = None
@@ -126,12 +129,12 @@ class Worker:
     @property
     def activity(self) -> tuple[int, int, int]:
         """How much is done, in hand, and running; as long as it is the same, so is `describe`."""
-        lanes = self._lanes.values()
-        return (
-            sum(lane.counters.total for lane in lanes),
-            sum(len(lane.held) for lane in lanes),
-            sum(lane.running for lane in lanes),
-        )
+        done = held = running = 0
+        for lane in self._lanes.values():
+            done += lane.counters.total
+            held += len(lane.held)
+            running += lane.running
+        return done, held, running
 
     def describe(self) -> dict[str, dict[str, int]]:
         """What each handler has in hand and has done so far."""
@@ -190,7 +193,7 @@ class Worker:
                 for lane in self._lanes.values():
                     lane.neighbours = list(self._lanes.values())
             leases = await self._start_leases(resources)
-            loop_watch = LoopWatch(self._topology.folder, lambda: self.busy)
+            loop_watch = LoopWatch(self._topology.folder, lambda: self.busy, self.pulse)
             resources.callback(loop_watch.stop)
             loop_watch.start()
             reading = await self._link.open_another()
@@ -407,6 +410,7 @@ class Worker:
             self._part,
             bell,
             claim_lost,
+            self.pulse,
         )
 
     async def _start_leases(self, resources: contextlib.AsyncExitStack) -> LeaseKeeper:

@@ -57,7 +57,12 @@ class Watch:
         """Queues with messages that only those may have who run each alone, or who claim everything."""
         self.on_suspected: Callable[[Sequence[str]], None] = lambda queues: None
         """Called after each look that found some."""
-        self._due_at = 0.0
+        self._due_at, self._every_seconds = 0.0, 0.0
+        self._noted: Sequence[QueueHealth] | None = None
+        """What was found last, where nothing has to be done about it: the lanes know it. None once somebody
+        met something odd."""
+        self._untouched = False
+        """Nobody held anything then, and all was whole."""
         self.topology_gone = False
 
     @property
@@ -65,13 +70,17 @@ class Watch:
         return time.monotonic() >= self._due_at
 
     @property
+    def due_in_seconds(self) -> float:
+        return max(self._due_at - time.monotonic(), 0.0)
+
+    @property
     def quiet(self) -> bool:
         """At the last look all was well, and nobody held anything."""
         return (
             self._due_at > 0.0
             and not self.topology_gone
-            and self._interval() >= LOOK_SECONDS
-            and all(not (health.pending or health.damage) for health in self._health.values())
+            and self._every_seconds >= LOOK_SECONDS
+            and self._untouched
         )
 
     @property
@@ -88,17 +97,22 @@ class Watch:
         self._health |= {name: seen for name, seen in other._health.items() if name in self._lanes}
         self.free |= other.free & self._lanes.keys()
         self.suspected |= other.suspected & self._lanes.keys()
+        self._noted = None
 
     def look_soon(self) -> None:
         """Somebody met something odd: look at the next tick."""
-        self._due_at = 0.0
+        self._due_at, self._noted = 0.0, None
 
     def look(self) -> Steps[None]:
         """Ask the server, mend what may be mended, and tell lanes, log and reader what changed."""
-        self._due_at = time.monotonic() + self._interval()
+        if self._noted is None:
+            self._every_seconds = self._interval()
+        self._due_at = time.monotonic() + self._every_seconds
         found: list[QueueHealth] = []
         for survey in self._surveys:
             found += yield from ask(survey)
+        if found == self._noted:
+            return
         for health in found:
             if health.damage is Damage.GROUP_GONE and (yield from self._rescue_group(health.name)):
                 paused = self._lanes[health.name].paused
@@ -168,6 +182,9 @@ class Watch:
         self.suspected = {health.name for health in found if health.suspects}
         if self.suspected:
             self.on_suspected(sorted(self.suspected))
+        harmed = any(health.damage for health in found)
+        self._untouched = not harmed and not any(health.pending for health in found)
+        self._noted = None if harmed or self.suspected else found
         broken: defaultdict[Damage, list[str]] = defaultdict(list)
         mended: list[str] = []
         changed = False

@@ -36,7 +36,7 @@ async def until_asleep(running: Running) -> None:
     """It rests longer than a tick, which only who hears the bell does."""
     upkeep = None
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while upkeep is None or not upkeep._heard_all or upkeep._rest() < FOREVER_SECONDS:
+        while upkeep is None or not upkeep._heard_all or upkeep._rest() < FOREVER_SECONDS - 1:
             await asyncio.sleep(0.05)  # sleeping gives no signal
             upkeep = running.worker._upkeep
 

@@ -110,7 +110,7 @@ def _read_replicas(told: dict[str, str]) -> list[int]:
     lines = (
         dict(part.partition("=")[::2] for part in value.split(","))
         for name, value in told.items()
-        if re.fullmatch(r"slave\d+", name)
+        if name.startswith("slave") and name[5:].isdecimal()
     )
     return [int(line.get("lag", 0)) for line in lines if line.get("state") == "online"]
 

@@ -17,7 +17,9 @@ MOST_SWEPT: Final = 100
 
 def sweep(keys: Keys, queues: Sequence[str]) -> Call[Swept]:
     """What has expired unread, and dead letters and history past their time."""
-    places = [key for name in queues for key in _places(keys, name)]
+    places = keys.remember(
+        (_places, *queues), lambda: tuple(key for name in queues for key in _places(keys, name))
+    )
     return Call(
         "sweep",
         load_script("sweep"),

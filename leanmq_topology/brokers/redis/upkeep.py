@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from msgspec.structs import replace
+
 from leanmq_topology.brokers.protocol import QueueHealth, Stretch, Upkeep
-from leanmq_topology.brokers.redis.calls import Call, load_script
+from leanmq_topology.brokers.redis.calls import Call, load_script, pack_words
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, SUSPECTS, Keys
 from leanmq_topology.errors import TopologyNotAppliedError
 from leanmq_topology.plan.live_state import Damage
@@ -31,14 +33,18 @@ def maintain(keys: Keys, queues: Sequence[str], worker: str) -> Call[Upkeep]:
 
 
 def survey(keys: Keys, queues: Sequence[str], consumer: str) -> Call[list[QueueHealth]]:
-    """Are these queues whole, may they be read, does somebody else hold something?"""
-    return Call(
+    """Are these queues whole, may they be read, does somebody else hold something?
+
+    Packed already, because it is asked again and again.
+    """
+    call = Call(
         "survey",
         load_script("survey"),
         tuple(key for name in queues for key in (keys.queue(name), keys.meta(name))),
         (GROUP, consumer, NOBODY, SUSPECTS),
         lambda reply: [_read_health(name, row) for name, row in zip(queues, reply, strict=True)],
     )
+    return replace(call, packed=pack_words(call.words()))
 
 
 def take_turns(keys: Keys, queues: Sequence[str], good_for_ms: int) -> Call[list[str]]:

@@ -18,7 +18,9 @@ def heartbeat(
     return Call(
         "heartbeat",
         load_script("heartbeat"),
-        (keys.worker(worker), *keys.queues_and_records(queues)),
+        keys.remember(
+            (heartbeat, worker, *queues), lambda: (keys.worker(worker), *keys.queues_and_records(queues))
+        ),
         (lifetime_ms, GROUP, worker, *words),
         lambda reply: None,
     )

@@ -219,8 +219,9 @@ class Reporter:
         loop = asyncio.get_running_loop()
         while True:
             self._birth.board.beat()
-            due = loop.time() + REPORT_SECONDS
-            await asyncio.sleep(REPORT_SECONDS)
+            pause = self._worker.pulse.pause(loop.time(), REPORT_SECONDS)
+            due = loop.time() + pause
+            await asyncio.sleep(pause)
             self._report(max(loop.time() - due, 0.0))
 
     def _report(self, lag_seconds: float) -> None:
