@@ -1,7 +1,7 @@
 """Requests of the tasks of one event loop: one inbox, and one read of it under way while anybody waits.
 
-Answers are passed on in the turn of the loop they come in. A request that is alone leaves in the very turn
-it is made, the read of its reply behind it in the same write, and nothing wakes its task before that reply.
+A request that is alone leaves in the very turn it is made, the read of its reply behind it in the same write,
+and nothing wakes its task before that reply: it goes on in the callback that the reply comes in with.
 Where several ask at once they are sent together, and a read is left under way when nobody waits any more.
 """
 
@@ -14,7 +14,8 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, NamedTuple
+from types import TracebackType
+from typing import Final, NamedTuple, Self
 
 from leanmq_topology.brokers.protocol import (
     Arrived,
@@ -25,6 +26,7 @@ from leanmq_topology.brokers.protocol import (
     SendResult,
     Told,
 )
+from leanmq_topology.client.answers import Answer, Deadlines
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.persistence import persist_async
@@ -47,17 +49,34 @@ CLOSE_SECONDS: Final = 1.0
 """How long closing may take to tell the server; it forgets the inbox by itself otherwise."""
 
 
+class _Limit:
+    """`async with` it: what takes longer raises `RequestTimeoutError`, naming the request if it has an id."""
+
+    def __init__(self, route: str, seconds: float | None, due_at: float | None, message_id: str = "") -> None:
+        self.message_id = message_id
+        self._route, self._seconds = route, seconds
+        self._timeout = asyncio.timeout_at(due_at)
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, raised, trace)
+        except TimeoutError:
+            assert self._seconds is not None
+            raise RequestTimeoutError(self._route, self.message_id, self._seconds) from None
+
+
 async def read_in_time(route: str, reading: Awaitable[Destination], limit_ms: int | None) -> Destination:
     """What `reading` finds out about a route, unless that takes longer. Raises `RequestTimeoutError` then."""
     seconds = None if limit_ms is None else limit_ms / 1000
-    limit = asyncio.timeout(seconds)
-    try:
-        async with limit:
-            return await reading
-    except TimeoutError:
-        if seconds is None or not limit.expired():
-            raise
-        raise RequestTimeoutError(route, "", seconds) from None
+    due_at = None if seconds is None else asyncio.get_running_loop().time() + seconds
+    async with _Limit(route, seconds, due_at):
+        return await reading
 
 
 class _Unsent(NamedTuple):
@@ -65,11 +84,12 @@ class _Unsent(NamedTuple):
 
     flush: Flush | None
     """To be sent again as it is; None: it was not stored, as its address is out of date."""
-    answer: asyncio.Future[Reply | _Unsent]
+    answer: Answer[Reply | _Unsent | None]
     """Where the reply will be."""
 
 
-_Answer = asyncio.Future[Reply | _Unsent]
+_Answer = Answer[Reply | _Unsent | None]
+"""None: its time is up."""
 
 
 class Requester:
@@ -94,6 +114,7 @@ class Requester:
         self._preparing: asyncio.Task[None] | None = None
         """Opens the line, or renews the inbox, before the next read."""
         self._pause = FIRST_PAUSE_SECONDS
+        self._deadlines = Deadlines(self._box.waiting.values, _expire)
         self._closed = False
 
     @property
@@ -125,28 +146,28 @@ class Requester:
 
         Raises `RequestTimeoutError`.
         """
-        message_id = ""
-        limit = asyncio.timeout_at(began + seconds)
+        due_at = began + seconds
+        if self._is_reading or self._line is None or self._box.needs_keeping(time.monotonic()):
+            return await self._ask_with_care(route, write, send, seconds, due_at)
+        request = write(inbox=self._box.name)
+        answer = self._expect(request.id, due_at)
         try:
-            async with limit:
-                is_kept = not self._box.needs_keeping(time.monotonic())
-                request = write(inbox=self._box.name if is_kept else await self.open())
-                message_id = request.id
-                answer: _Answer = asyncio.get_running_loop().create_future()
-                self._box.add(message_id, answer)
-                try:
-                    return await self._exchange(request, answer, send)
-                finally:
-                    self._box.waiting.pop(message_id, None)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise RequestTimeoutError(route, message_id, seconds) from None
+            self._deadlines.watch(answer)
+            outcome = await answer if self._send_ahead(request) else _Unsent(None, answer)
+            if isinstance(outcome, _Unsent):
+                async with _Limit(route, seconds, due_at, request.id):
+                    outcome = await self._exchange(request, outcome, send)
+        finally:
+            self._box.waiting.pop(request.id, None)
+        if outcome is None:
+            raise RequestTimeoutError(route, request.id, seconds)
+        return outcome
 
     async def close(self) -> None:
         """Delete the inbox. Whoever still waits is told that no reply will come."""
         self._fail_all(BrokerUnavailableError("this client is closed", unknown=True))
         self._closed = True
+        self._deadlines.stop()
         if self._preparing is not None:
             self._preparing.cancel()
             await asyncio.gather(self._preparing, return_exceptions=True)
@@ -155,19 +176,47 @@ class Requester:
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._connection.execute(self._broker.close_inbox(self._box.name))
 
-    async def _exchange(
-        self, request: Request, answer: _Answer, send: Callable[[Batch], Awaitable[object]]
+    def _expect(self, message_id: str, due_at: float) -> _Answer:
+        answer: _Answer = Answer(asyncio.get_running_loop(), due_at)
+        self._box.add(message_id, answer)
+        return answer
+
+    async def _ask_with_care(
+        self,
+        route: str,
+        write: Callable[..., Request],
+        send: Callable[[Batch], Awaitable[object]],
+        seconds: float,
+        due_at: float,
     ) -> Reply:
-        """Send it, and wait for the reply."""
-        if not self._send_ahead(request):
+        """Where there is more to wait for than the reply."""
+        async with _Limit(route, seconds, due_at) as limit:
+            request = write(inbox=await self.open())
+            limit.message_id = request.id
+            answer = self._expect(request.id, due_at)
+            try:
+                outcome = await answer if self._send_ahead(request) else _Unsent(None, answer)
+                outcome = await self._exchange(request, outcome, send)
+            finally:
+                self._box.waiting.pop(request.id, None)
+        if outcome is None:
+            raise RequestTimeoutError(route, request.id, seconds)
+        return outcome
+
+    async def _exchange(
+        self,
+        request: Request,
+        outcome: Reply | _Unsent | None,
+        send: Callable[[Batch], Awaitable[object]],
+    ) -> Reply | None:
+        """Send it until it is sent, and wait for the reply."""
+        while isinstance(outcome, _Unsent):
             if not self._is_reading:
                 self._is_reading = True
                 self._read_on()
-            await send(request)
-        while isinstance(outcome := await answer, _Unsent):
-            answer = outcome.answer
             if outcome.flush is None or not await self._send_again(request, outcome.flush):
                 await send(request)
+            outcome = await outcome.answer
         return outcome
 
     def _send_ahead(self, request: Request) -> bool:
@@ -199,7 +248,7 @@ class Requester:
             # Who sends ahead meanwhile is another producer: of each the server remembers the last flush only,
             # and would take this one, once it is sent again, for an earlier one that it has.
             self._producer = Producer()
-        fresh: _Answer = asyncio.get_running_loop().create_future()
+        fresh: _Answer = Answer(waiting.get_loop(), waiting.due_at)
         self._box.waiting[request.id] = fresh
         waiting.set_result(_Unsent(again, fresh))
 
@@ -260,9 +309,6 @@ class Requester:
             return
         self._pause = FIRST_PAUSE_SECONDS
         found = self._box.take(answer) if name == self._box.name else []
-        for future, reply in found:
-            if not future.done():
-                future.set_result(reply)
         if self._box.waiting:
             self._read_on()
         elif len(found) > 1:
@@ -271,6 +317,13 @@ class Requester:
             loop.call_soon(loop.call_soon, self._read_on)
         else:
             self._is_reading = False
+            if found and asyncio.current_task() is None:
+                waiter, reply = found.pop()
+                if not waiter.done():
+                    waiter.give(reply)
+        for waiter, reply in found:
+            if not waiter.done():
+                waiter.set_result(reply)
 
     def _pause_reading(self) -> None:
         """After a break; once nobody waits, there is no need to go on."""
@@ -295,3 +348,9 @@ class Requester:
             if not answer.done():
                 answer.set_exception(copy.copy(failure))
         self._box.waiting.clear()
+
+
+def _expire(answer: _Answer) -> None:
+    """Its time is up."""
+    if not answer.done():
+        answer.set_result(None)

@@ -1,4 +1,4 @@
-"""A request that may not have been stored is sent again under a name nobody else sends by meanwhile."""
+"""A request that leaves ahead: who asked goes on with its reply, or it is sent again under its own name."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable
 from typing import Any, cast
 
+import pytest
+
 from leanmq_topology.brokers.protocol import Arrived, Flush, Reply, Stale, Stored
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.requesting import Request, write_request
 from leanmq_topology.client.requesting_tasks import Requester
 from leanmq_topology.client.requesting_threads import SyncRequester
-from leanmq_topology.errors import BrokerUnavailableError
+from leanmq_topology.errors import BrokerUnavailableError, RequestTimeoutError
 from leanmq_topology.messages.envelope import Envelope, Outgoing
 from leanmq_topology.messages.routing import Destination
 from tests.support.factories import make_topology
@@ -131,24 +133,28 @@ class FakeConnection:
         return taken
 
 
-async def test_a_task_that_sends_again_shares_its_name_with_no_other_that_sends_ahead():
-    line = FakeConnection()
-    view = AppliedView(make_topology("shop"))
-    destination = Destination("ask", "d", ())
-    view.find = lambda target: destination  # type: ignore[method-assign,assignment]
+class Tasks:
+    """A client whose tasks ask, and both of whose connections answer by hand."""
 
-    async def open_connection() -> Any:
-        return line
+    def __init__(self) -> None:
+        self.line = FakeConnection()
+        self.destination = Destination("ask", "d", ())
+        view = AppliedView(make_topology("shop"))
+        view.find = lambda target: self.destination  # type: ignore[method-assign,assignment]
 
-    requester = Requester(cast(Any, FakeBroker()), cast(Any, line), open_connection, view)
-    await requester.open()
-    requester._line = cast(Any, line)
-    written = list[Request]()
+        async def open_connection() -> Any:
+            return self.line
 
-    def ask(name: str) -> asyncio.Task[Any]:
+        self.requester = Requester(cast(Any, FakeBroker()), cast(Any, self.line), open_connection, view)
+
+    async def open(self) -> None:
+        await self.requester.open()
+        self.requester._line = cast(Any, self.line)
+
+    def ask(self, name: str, seconds: float = SECONDS) -> asyncio.Task[Any]:
         def write(inbox: str) -> Request:
             request = write_request(
-                destination,
+                self.destination,
                 {},
                 inbox=inbox,
                 timeout_ms=5000,
@@ -157,21 +163,28 @@ async def test_a_task_that_sends_again_shares_its_name_with_no_other_that_sends_
                 correlation_id=None,
                 now_ms=0,
             )
-            written.append(request)
-            request_outgoing = outgoing(name)
-            return cast(Request, _Addressed(request, request_outgoing))
+            return cast(Request, _Addressed(request, outgoing(name)))
 
         began = asyncio.get_running_loop().time()
-        return asyncio.create_task(requester.ask("ask", write, cast(Any, None), seconds=SECONDS, began=began))
+        asking = self.requester.ask("ask", write, cast(Any, None), seconds=seconds, began=began)
+        return asyncio.create_task(asking)
 
-    first = ask("first")
+    def reply_to(self, name: str) -> list[Arrived]:
+        return [Arrived("1-0", Reply(self.requester._box.name, name))]
+
+
+async def test_a_task_that_sends_again_shares_its_name_with_no_other_that_sends_ahead():
+    tasks = Tasks()
+    await tasks.open()
+    line = tasks.line
+    first = tasks.ask("first")
     await asyncio.sleep(0)
     (sent_first, hear_sent), (_, hear_read) = line.take()
     hear_sent(LOST)
     async with asyncio.timeout(SECONDS):
         await line.sending.wait()
-    hear_read([Arrived("1-0", Reply(requester._box.name, "first"))])
-    second = ask("second")
+    hear_read(tasks.reply_to("first"))
+    second = tasks.ask("second")
     await asyncio.sleep(0)
     (sent_second, _), _ = line.take()
     assert line.sent == [sent_first[1]]
@@ -180,6 +193,46 @@ async def test_a_task_that_sends_again_shares_its_name_with_no_other_that_sends_
     assert (await first).request_id == "first"
     second.cancel()
     await asyncio.gather(second, return_exceptions=True)
+
+
+async def test_a_lone_task_goes_on_in_the_callback_that_its_reply_comes_in_with(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """And its time is looked after by the timer of the one before it."""
+    tasks, loop, timers = Tasks(), asyncio.get_running_loop(), list[float]()
+    await tasks.open()
+    call_at = loop.call_at
+
+    def count(when: float, *args: Any, **named: Any) -> asyncio.TimerHandle:
+        timers.append(when)
+        return call_at(when, *args, **named)
+
+    monkeypatch.setattr(loop, "call_at", count)
+    for name in ("first", "second"):
+        asking = tasks.ask(name)
+        await asyncio.sleep(0)
+        _, (_, hear_read) = tasks.line.take()
+        done = loop.create_future()
+
+        def hear(
+            hear_read: Any = hear_read, name: str = name, done: Any = done, asking: Any = asking
+        ) -> None:
+            hear_read(tasks.reply_to(name))
+            done.set_result(asking.done())
+
+        loop.call_soon(hear)
+        assert await done
+        assert (await asking).request_id == name
+    assert len(timers) == 1
+
+
+async def test_a_lone_task_whose_reply_does_not_come_waits_no_longer_than_it_said():
+    tasks = Tasks()
+    await tasks.open()
+    hasty = tasks.ask("hasty", seconds=0.001)
+    with pytest.raises(RequestTimeoutError) as caught:
+        await hasty
+    assert (caught.value.message_id, tasks.requester.waiting) == ("hasty", 0)
 
 
 class _Addressed:
