@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
 
 from leanmq_topology.brokers.protocol import Arrived, Reply
-from leanmq_topology.brokers.redis.calls import Call, Word, load_script
+from leanmq_topology.brokers.redis.calls import Call, Word, join_words, load_script
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.messages.codec import decode_failure, encode_failure
+
+_FIELDS: Final = [b"id", b"type", b"data", b"error"]
+"""Of a reply, as `ack_with_reply` and all others write it."""
 
 
 def open_inbox(keys: Keys, inbox: str, *, lifetime_ms: int) -> Call[None]:
@@ -19,15 +24,22 @@ def open_inbox(keys: Keys, inbox: str, *, lifetime_ms: int) -> Call[None]:
 
 def read_inbox(keys: Keys, inbox: str, after: str, *, count: int, block_ms: int) -> Call[list[Arrived]]:
     """A bare XREAD: reading it again after a lost answer finds the same."""
-    block: tuple[Word, ...] = ("BLOCK", block_ms) if block_ms else ()
-    return Call(
-        "read_inbox",
-        "XREAD",
-        (),
-        ("COUNT", count, *block, "STREAMS", keys.inbox(inbox), after),
-        lambda reply: _read_replies(inbox, reply),
-        block_ms=block_ms,
+    words, start, read = keys.remember(
+        ("read_inbox", inbox, count, block_ms), lambda: _prepare_read(keys, inbox, count, block_ms)
     )
+    place = after.encode()
+    packed = b"%b$%d\r\n%b\r\n" % (start, len(place), place)
+    return Call("read_inbox", "XREAD", (), (*words, after), read, block_ms=block_ms, packed=packed)
+
+
+def _prepare_read(
+    keys: Keys, inbox: str, count: int, block_ms: int
+) -> tuple[tuple[Word, ...], bytes, Callable[[Any], list[Arrived]]]:
+    """What all reads of an inbox have in common: their words but the last, also packed, and their reader."""
+    block: tuple[Word, ...] = ("BLOCK", block_ms) if block_ms else ()
+    words = ("COUNT", count, *block, "STREAMS", keys.inbox(inbox))
+    packed = join_words(("XREAD", *words), b"*%d\r\n" % (len(words) + 2))
+    return words, packed, partial(_read_replies, inbox)
 
 
 def keep_inbox(keys: Keys, inbox: str, *, lifetime_ms: int, read_to: str) -> Call[bool]:
@@ -49,17 +61,23 @@ def reply_words(answer: Reply | None) -> tuple[Word, Word, Word, Word]:
 
 
 def _read_replies(inbox: str, answer: Any) -> list[Arrived]:
-    found = []
-    for _, entries in answer or ():
-        for place, flat in entries:
-            fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            error = fields.get(b"error")
-            arrived = Reply(
-                inbox,
-                fields.get(b"id", b"").decode(errors="replace"),
-                fields.get(b"type", b"").decode(errors="replace"),
-                fields.get(b"data", b""),
-                decode_failure(error) if error else None,
-            )
-            found.append(Arrived(place.decode(), arrived))
-    return found
+    return [
+        Arrived(place.decode(), _read_reply(inbox, flat))
+        for _, entries in answer or ()
+        for place, flat in entries
+    ]
+
+
+def _read_reply(inbox: str, flat: list[bytes]) -> Reply:
+    if flat[::2] == _FIELDS:
+        request_id, kind, data, error = flat[1::2]
+    else:
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        request_id, kind, data, error = (fields.get(name, b"") for name in _FIELDS)
+    return Reply(
+        inbox,
+        request_id.decode(errors="replace"),
+        kind.decode(errors="replace"),
+        data,
+        decode_failure(error) if error else None,
+    )

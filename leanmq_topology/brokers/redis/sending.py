@@ -48,9 +48,14 @@ def mark(flush: Flush) -> bytes:
 def attempt(keys: Keys, flush: Flush) -> Call[list[SendResult] | None]:
     """`send` as a bare command: neither the script's text nor another script follows it."""
     call = send(keys, flush)
-    command, *words = call.words()
+    assert isinstance(call.command, Script)
     return Call(
-        "attempt", str(command), (), tuple(words), lambda reply: None if reply is None else call.read(reply)
+        "attempt",
+        "EVALSHA",
+        (),
+        (call.command.sha, len(call.keys), *call.keys, *call.arguments),
+        lambda reply: None if reply is None else call.read(reply),
+        packed=call.packed,
     )
 
 

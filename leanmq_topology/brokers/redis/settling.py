@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self
 
 import msgspec
 
@@ -17,10 +17,11 @@ from leanmq_topology.brokers.protocol import (
     SendResult,
 )
 from leanmq_topology.brokers.redis import sending
-from leanmq_topology.brokers.redis.calls import Call, Word, load_script
+from leanmq_topology.brokers.redis.calls import Call, Script, Word, join_words, load_script
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, SUSPECTS, Keys
 from leanmq_topology.brokers.redis.receiving import not_applied, read_entry
 from leanmq_topology.brokers.redis.requesting import reply_words
+from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.codec import encode_failure
 from leanmq_topology.messages.envelope import Delivered, Undecodable
 from leanmq_topology.messages.message import HEADER_REPLY_TO
@@ -28,6 +29,8 @@ from leanmq_topology.messages.outcome import CRASHED, CRASHED_LAST, EXPIRED, Dea
 
 MOST_SETTLED: Final = 1000
 """Deliveries a call settles, so that no script holds the server for long."""
+REPLY_WORDS: Final = 8
+"""Of a reply: entry, delivery count, id, type, data, error, mark and its life."""
 SENT: Final = OutputsSent(True)
 NOT_OURS: Final = OutputsSent(False)
 
@@ -60,18 +63,72 @@ def _ack_and_reply(
     keys: Keys, consumer: str, delivered: Delivered, flush: Flush, reply: Reply
 ) -> Call[OutputsSent]:
     """The same for who replies and sends nothing else."""
+    frame = keys.remember(
+        ("ack_with_reply", delivered.queue, consumer, flush.producer),
+        lambda: _ReplyFrame.make(keys, consumer, delivered.queue, flush.producer),
+    )
+    inbox = keys.inbox(reply.inbox)
+    words, packed = frame.write(inbox, delivered, reply, sending.mark(flush))
     return Call(
         "ack_with_reply",
-        load_script("ack_with_reply"),
-        (*_ack_places(keys, delivered.queue), keys.inbox(reply.inbox), keys.producer(flush.producer)),
-        (
-            *(GROUP, consumer, *_lease(delivered)),
-            *reply_words(reply),
-            *(sending.mark(flush), sending.MARKER_LIFE_MS),
-        ),
-        lambda answer: SENT if answer == 1 else NOT_OURS,
-        read_error=not_applied(keys, [delivered.queue]),
+        frame.script,
+        (*frame.places, inbox, frame.producer),
+        (GROUP, consumer, *words, sending.MARKER_LIFE_MS),
+        _read_replied,
+        read_error=frame.read_error,
+        packed=packed,
     )
+
+
+class _ReplyFrame(NamedTuple):
+    """What the replies of a worker have in common, packed once: see `sending`."""
+
+    script: Script
+    places: tuple[str, ...]
+    producer: str
+    read_error: Callable[[str], LeanMQError | None]
+    before_inbox: bytes
+    before_entry: bytes
+    life: bytes
+
+    @classmethod
+    def make(cls, keys: Keys, consumer: str, queue: str, producer: str) -> Self:
+        script, places, name = (
+            load_script("ack_with_reply"),
+            _ack_places(keys, queue),
+            keys.producer(producer),
+        )
+        before_inbox: tuple[Word, ...] = ("EVALSHA", script.sha, len(places) + 2, *places)
+        before_entry = (name, GROUP, consumer)
+        count = len(before_inbox) + 1 + len(before_entry) + REPLY_WORDS
+        return cls(
+            *(script, places, name, not_applied(keys, [queue])),
+            join_words(before_inbox, b"*%d\r\n" % count),
+            join_words(before_entry),
+            join_words((sending.MARKER_LIFE_MS,)),
+        )
+
+    def write(
+        self, inbox: str, delivered: Delivered, reply: Reply, mark: bytes
+    ) -> tuple[tuple[Word, ...], bytes]:
+        """The words of a reply, and its whole call as it goes over the wire."""
+        place, entry = inbox.encode(), delivered.entry_id.encode()
+        name, kind = reply.request_id.encode(), reply.type.encode()
+        count, data = b"%d" % delivered.delivery_count, reply.data
+        error = encode_failure(reply.failure) if reply.failure else b""
+        packed = (
+            b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
+            b"$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b"
+        ) % (
+            *(self.before_inbox, len(place), place, self.before_entry, len(entry), entry, len(count), count),
+            *(len(name), name, len(kind), kind, len(data), data, len(error), error),
+            *(len(mark), mark, self.life),
+        )
+        return (entry, count, name, kind, data, error, mark), packed
+
+
+def _read_replied(answer: Any) -> OutputsSent:
+    return SENT if answer == 1 else NOT_OURS
 
 
 def _ack_and_send(
