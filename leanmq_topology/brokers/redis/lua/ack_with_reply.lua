@@ -9,21 +9,27 @@
 --
 -- The marker tells a repeated call that the first one did it. The reply is the first write, so an inbox that holds
 -- something else fails before anything is written. The no-op XACK, which exempts a step from the memory limit, comes
--- only where the reply was refused.
-
--- include acknowledging
--- include flushes
+-- only where the reply was refused. Functions are made anew each time a script runs, so most of them are made only
+-- where something out of the ordinary needs them.
+--
 -- include ownership
 -- include replies
 
 local call, stream, meta, producer = redis.call, KEYS[1], KEYS[2], KEYS[7]
 local group, id = ARGV[1], ARGV[3]
 
-local keeping = read_keeping(KEYS)
-if keeping.astray then
-  return keeping.astray
+local kept = call('HMGET', meta, 'keep_acked_ms', 'keep_acked_count', 'tag')
+local tag, keeping, finish = kept[3] or '', nil, nil
+if (kept[1] or '') ~= '' or (kept[2] or '') ~= '' or call('EXISTS', KEYS[4]) == 1
+  or string.find(stream, tag, 2, true) ~= 2 or string.byte(stream, #tag + 2) ~= 125 then
+-- include acknowledging
+  keeping, finish = read_keeping(KEYS), acknowledge
+  if keeping.astray then
+    return keeping.astray
+  end
 end
 if not is_ours(stream, group, ARGV[2], id, tonumber(ARGV[4])) then
+-- include flushes
   local marker = call('GET', producer)
   return marker and read_sequence(marker) >= read_sequence(ARGV[9]) and 1 or 0
 end
@@ -40,12 +46,15 @@ elseif not added then
 end
 call('SET', producer, ARGV[9], 'PX', ARGV[10])
 
-if keeping.length or keeping.crashed then
-  acknowledge(KEYS, {group, '0', id}, keeping)
+if finish then
+  finish(KEYS, {group, '0', id}, keeping)
 elseif call('XACK', stream, group, id) == 1 and call('XDEL', stream, id) == 1 then
   call('HINCRBY', meta, 'acked', 1)
 else -- it was pending, so somebody deleted the entry under its consumer
-  call('HINCRBY', meta, 'vanished', 1)
-  acknowledge(KEYS, {group, '0', id}, keeping)
+  local function note_vanished(ARGV)
+-- include acknowledged
+    note_acknowledged(meta, KEYS[5], 1, 0, '0', 1)
+  end
+  note_vanished({id})
 end
 return 1
