@@ -115,7 +115,7 @@ class Reader:
         """Read until told to stop."""
         while not self._stopping:
             try:
-                if self._suspect:
+                while self._suspect:  # another answer may get lost while what was lost is looked for
                     await self._recover()
                     self._outage.end()
                 await self._read_on()

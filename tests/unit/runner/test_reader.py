@@ -261,3 +261,41 @@ async def test_a_queue_that_a_search_kept_out_of_a_read_that_waits_is_read_once_
         await line.asked.wait()
     assert way == ["ask for b", "ask for a b"]
     await reader.stop(running)
+
+
+class Recovering(Line):
+    """Answers each look for what was lost; `looked` is called before."""
+
+    def __init__(self, way: list[str]) -> None:
+        super().__init__(way)
+        self.looked: Any = lambda: None
+
+    def fetch_own(self, queue: str, consumer: str, *, cursor: str, known: list[str]) -> str:
+        return f"look for what is lost of {queue}"
+
+    async def execute(self, operation: str) -> Any:
+        if not operation.startswith("look"):
+            return await super().execute(operation)
+        self._way.append(operation)
+        self.looked()
+        return FRONT, []
+
+
+async def test_what_gets_lost_while_lost_messages_are_looked_for_is_looked_for_before_more_is_read():
+    way: list[str] = []
+    line: Any = Recovering(way)
+    queue = lane("a", 8)
+    queue.held, queue.take, queue.awaited = {}, lambda arrived: None, 0
+    reader = Reader(line, line, line, "me", [queue], Outage(), lambda: None)
+
+    def lose_once_more() -> None:
+        line.looked = lambda: None
+        reader.recover_soon()
+
+    line.looked = lose_once_more
+    reader.recover_soon()
+    running = asyncio.create_task(reader.run())
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await line.asked.wait()
+    assert way == ["look for what is lost of a"] * 2 + ["ask for a"]
+    await reader.stop(running)
