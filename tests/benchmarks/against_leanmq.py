@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from leanmq_topology import LeanMQWebhook
-from tests.classic.conftest import start_on_tcp
+from tests.support.servers import start_on_tcp
 
 ROUNDS = 6
 BODY = {"order_id": "ORD-12345", "user_id": 42, "items": [{"sku": "A-1", "quantity": 2}], "total": 99.5}

@@ -33,7 +33,7 @@ from leanmq_topology.brokers.connect import open_blocking
 from leanmq_topology.reconciler import apply_changes
 from tests.benchmarks.delivery import BODY, COPIES, RAW_BODY, TASKS, make_topology
 from tests.benchmarks.requests import Bare
-from tests.classic.conftest import start_on_tcp
+from tests.support.servers import start_on_tcp
 
 Send = Callable[[], Awaitable[object]]
 Measure = Callable[[int], Awaitable[tuple[float, float]]]

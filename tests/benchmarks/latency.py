@@ -33,8 +33,8 @@ from leanmq_topology.brokers.connect import open_blocking
 from leanmq_topology.reconciler import apply_changes
 from tests.benchmarks.delivery import BODY, SCHEMA
 from tests.benchmarks.requests import Bare
-from tests.classic.conftest import start_on_tcp
 from tests.support.commands import LEANMQ
+from tests.support.servers import start_on_tcp
 
 GAP_S = 0.005
 """Between two messages: 200 a second."""

@@ -27,7 +27,7 @@ from leanmq_topology.client.sender import MOST_BYTES
 from leanmq_topology.reconciler import apply_changes
 from leanmq_topology.topology.model import BrokerSettings, EphemeralRoute, MessageType, Queue, Topology
 from tests.benchmarks.delivery import BATCH, Meter, drain, median_ratio, pick_cores, pinned, raw_drain
-from tests.classic.conftest import start_on_tcp
+from tests.support.servers import start_on_tcp
 
 SIZES = {"200 B": 200, "5 KB": 5_000, "200 KB": 200_000}
 SCHEMA = {

@@ -12,8 +12,7 @@ import pytest
 from leanmq_topology.brokers.redis.calls import Call
 from leanmq_topology.errors import BrokerRefusedError, BrokerUnavailableError, SettingError
 from tests.support.certificates import Authority, Certificate
-from tests.support.replication import find_free_port
-from tests.support.servers import Server, require_binary
+from tests.support.servers import Server, start_on_tcp
 from tests.support.stage import COLOURS, Carrier, open_carrier
 from tests.support.tls_front import TlsFront
 
@@ -53,15 +52,11 @@ def test_a_server_whose_authority_is_named_is_spoken_to(
 
 
 def test_a_server_that_speaks_tls_itself_is_spoken_to(authority: Authority, own: Certificate, colour: str):
-    binary = require_binary("redis70")
-    port = str(find_free_port())
-    arguments = (
-        "--tls-port", port, "--tls-cert-file", str(own.path), "--tls-key-file", str(own.key),
-        "--tls-ca-cert-file", str(authority.path), "--tls-auth-clients", "no", "--bind", "127.0.0.1",
+    port, server = start_on_tcp(
+        "redis70", "--tls-cert-file", str(own.path), "--tls-key-file", str(own.key),
+        "--tls-ca-cert-file", str(authority.path), "--tls-auth-clients", "no", option="--tls-port",
     )  # fmt: skip
-    server = Server("redis70", binary, arguments=arguments)
     try:
-        server.start()
         with open_carrier(colour, f"valkeys://localhost:{port}?ca_file={authority.path}") as carry:
             assert echo(carry, "hello") == b"hello"
     finally:

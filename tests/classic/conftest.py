@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,7 @@ from typing import Any
 import pytest
 
 from leanmq_topology import LeanMQ
-from tests.support.servers import REQUIRED, Server, require_binary
-
-TRIES = 5
+from tests.support.servers import REQUIRED, Server, start_on_tcp
 
 
 @dataclass
@@ -47,21 +44,6 @@ def valkey_tcp() -> Iterator[tuple[int, Server]]:
     running = start_on_tcp("valkey9")
     yield running
     running[1].stop()
-
-
-def start_on_tcp(kind: str, *more: str) -> tuple[int, Server]:
-    """A free port may be taken before the server has it: then the next one."""
-    for _ in range(TRIES):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        place = ("--port", str(port), "--bind", "127.0.0.1")
-        server = Server(kind, require_binary(kind), arguments=(*place, *more))
-        try:
-            return port, server.start()
-        except RuntimeError:
-            continue
-    raise RuntimeError(f"{kind} found no port in {TRIES} tries")
 
 
 @pytest.fixture

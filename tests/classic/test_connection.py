@@ -161,7 +161,7 @@ def test_what_a_living_process_holds_stays_its_own_for_longer_than_a_lease(place
 
 @pytest.fixture
 def own_server(tmp_path: Path):
-    from tests.classic.conftest import start_on_tcp
+    from tests.support.servers import start_on_tcp
 
     port, server = start_on_tcp("valkey9")
     yield port, server

@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from tests.classic.conftest import start_on_tcp
 from tests.docs.test_examples import run_until_settled
+from tests.support.servers import start_on_tcp
 
 ROOT = Path(__file__).parents[2]
 SESSIONS = sorted(

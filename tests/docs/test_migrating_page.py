@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.classic.conftest import start_on_tcp
+from tests.support.servers import start_on_tcp
 
 PAGE = (Path(__file__).parents[2] / "docs" / "migrating-from-leanmq.md").read_text(encoding="utf-8")
 PROGRAM = re.compile(r"```python\n(.*?)```", re.DOTALL)

@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import Redis
 
-from tests.support.servers import Server, require_binary
+from tests.support.servers import Server, require_binary, start_on_tcp
 
 
 class ReplicationLine:
@@ -72,12 +72,12 @@ class Pair:
 @contextmanager
 def start_pair(kind: str, *arguments: str) -> Iterator[Pair]:
     """Two servers of one kind, each with these arguments too."""
-    binary = require_binary(kind)
-    port = find_free_port()
     common = ("--repl-diskless-sync-delay", "0", "--repl-timeout", "60", *arguments)
-    primary = Server(kind, binary, arguments=("--port", str(port), "--bind", "127.0.0.1", *common)).start()
+    port, primary = start_on_tcp(kind, *common)
     line = ReplicationLine(port)
-    replica = Server(kind, binary, arguments=("--replicaof", "127.0.0.1", str(line.port), *common))
+    replica = Server(
+        kind, require_binary(kind), arguments=("--replicaof", "127.0.0.1", str(line.port), *common)
+    )
     try:
         replica.start()
         _await_replica(primary)
@@ -86,13 +86,6 @@ def start_pair(kind: str, *arguments: str) -> Iterator[Pair]:
         line.close()
         replica.stop()
         primary.stop()
-
-
-def find_free_port() -> int:
-    """A port nobody listens on; the system does not hand it out again soon."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _await_replica(primary: Server) -> None:

@@ -24,6 +24,8 @@ from tests.support.promises import lack
 
 KINDS = ("valkey9", "redis62", "redis70")
 REQUIRED = ("valkey9", "redis62")
+TRIES = 5
+"""How often a server is started that finds its port taken."""
 
 
 @dataclass
@@ -99,6 +101,21 @@ class Server:
     def stop(self) -> None:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def start_on_tcp(kind: str, *more: str, option: str = "--port") -> tuple[int, Server]:
+    """A free port may be taken before the server has it: then the next one."""
+    for _ in range(TRIES):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        place = (option, str(port), "--bind", "127.0.0.1")
+        server = Server(kind, require_binary(kind), arguments=(*place, *more))
+        try:
+            return port, server.start()
+        except RuntimeError:
+            continue
+    raise RuntimeError(f"{kind} found no port in {TRIES} tries")
 
 
 def find_binary(kind: str) -> Path | None:
