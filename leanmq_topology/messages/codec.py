@@ -7,7 +7,7 @@ are decimal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -94,6 +94,44 @@ def decode_fields(flat: Sequence[bytes]) -> Envelope:
         raise UndecodableError(f"the headers are not a JSON object of strings: {failure}") from None
     except ValueError:
         raise UndecodableError("attempt or expires is not a number") from None
+
+
+def decode_each(entries: Iterable[Sequence[bytes]]) -> list[Envelope | UndecodableError]:
+    """What `decode_fields` gives or raises for each of them.
+
+    Neighbours are most often of one type and were sent together: what is the same is decoded once, so
+    envelopes may share their headers.
+    """
+    found: list[Envelope | UndecodableError] = []
+    last_kind, last_headers = b"", b""
+    kind_text, read_headers = "", _NO_HEADERS
+    for flat in entries:
+        try:
+            # Unpacked at once: for entries as we write them that takes half of what slices do.
+            a, message_id, b, kind, c, data, d, headers, e, attempt, f, expires = flat
+            if (a, b, c, d, e, f) == FIELDS and message_id:
+                if kind != last_kind:
+                    kind_text, last_kind = kind.decode(), kind
+                if headers != last_headers:
+                    read_headers, last_headers = _read_headers(headers) if headers else _NO_HEADERS, headers
+                found.append(
+                    Envelope(
+                        message_id.decode(),
+                        kind_text,
+                        data,
+                        read_headers,
+                        0 if attempt == b"0" else int(attempt),
+                        int(expires) if expires else None,
+                    )
+                )
+                continue
+        except ValueError:
+            pass  # it has other fields, or something is wrong with it: said by whoever looks closely
+        try:
+            found.append(decode_fields(flat))
+        except UndecodableError as failure:
+            found.append(failure)
+    return found
 
 
 def decode_dead_letter(flat: Sequence[bytes]) -> DeadLetter:

@@ -113,7 +113,7 @@ class Message:
             message_id=envelope.id,
             type=envelope.type,
             version=read_version(headers.get(HEADER_SCHEMA, "")),
-            headers=headers,
+            headers=dict(headers),  # a handler may change its own; envelopes share theirs
             attempt=delivered.attempt,
             redelivered=delivered.redelivered,
             sent_at=sent_at,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from itertools import repeat
+from typing import Any, Final, cast
 
 from leanmq_topology.brokers.protocol import Part
 from leanmq_topology.brokers.redis.calls import Call, Word, load_script
 from leanmq_topology.brokers.redis.failures import reply_code, unwrap_reply
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, SUSPECTS, Keys
 from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError
-from leanmq_topology.messages.codec import UndecodableError, decode_fields, encode_failure
-from leanmq_topology.messages.envelope import Delivered, Undecodable
+from leanmq_topology.messages.codec import UndecodableError, decode_each, decode_fields, encode_failure
+from leanmq_topology.messages.envelope import Delivered, Envelope, Undecodable
 from leanmq_topology.messages.outcome import CRASHED, EXPIRED, LAPSED
 
 MOST_OWN: Final = 1_000
@@ -136,8 +137,23 @@ def not_applied(keys: Keys, queues: Sequence[str]) -> Callable[[str], LeanMQErro
 
 def _read_streams(names: dict[bytes, str], reply: Any) -> Received:
     """No answer, or one without entries (a purge under a blocked reader), is simply nothing."""
+    received: Received = []
+    for key, entries in reply or ():
+        received += _read_fresh(names[key], entries)
+    return received
+
+
+def _read_fresh(queue: str, entries: Sequence[tuple[bytes, list[bytes] | None]]) -> Received:
+    """Entries handed out for the first time, as `read_entry` reads each: of a backlog, for half of it."""
+    ids = [entry[0].decode() for entry in entries]
+    envelopes = decode_each([entry[1] or () for entry in entries])
+    if set(map(type, envelopes)) == {Envelope}:
+        return list(map(Delivered, repeat(queue), ids, cast(list[Envelope], envelopes)))
     return [
-        read_entry(names[key], entry[0], 1, entry[1]) for key, entries in reply or () for entry in entries
+        Undecodable(queue, entry_id, str(envelope))
+        if isinstance(envelope, UndecodableError)
+        else Delivered(queue, entry_id, envelope)
+        for entry_id, envelope in zip(ids, envelopes, strict=True)
     ]
 
 

@@ -10,6 +10,7 @@ from leanmq_topology.messages.codec import (
     FIELDS,
     UndecodableError,
     decode_dead_letter,
+    decode_each,
     decode_failure,
     decode_fields,
     encode_failure,
@@ -71,6 +72,28 @@ GOOD = [b"m", b"t", b"{}", b"", b"0", b""]
 def test_an_entry_without_readable_fields_says_what_is_wrong(flat: list[bytes], reason: str):
     with pytest.raises(UndecodableError, match=reason):
         decode_fields(flat)
+
+
+def decode_alone(flat: list[bytes]) -> Envelope | str:
+    try:
+        return decode_fields(flat)
+    except UndecodableError as failure:
+        return str(failure)
+
+
+written = some.one_of(
+    envelopes.map(encode_fields).map(flatten),
+    some.tuples(*(some.sampled_from([good, b"", b"1", b"\xff", b'{"a":"b"}']) for good in GOOD)).map(
+        lambda values: flatten(list(values))
+    ),
+    some.lists(some.sampled_from([*FIELDS, *GOOD]), max_size=14),
+)
+
+
+@given(some.lists(written, max_size=5))
+def test_each_of_many_is_decoded_as_it_is_alone(entries: list[list[bytes]]):
+    found = [str(one) if isinstance(one, UndecodableError) else one for one in decode_each(entries)]
+    assert found == [decode_alone(flat) for flat in entries]
 
 
 def test_a_failure_is_kept_whatever_its_text_is():

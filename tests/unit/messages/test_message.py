@@ -26,3 +26,12 @@ def test_headers_of_strangers_leave_facts_unknown():
     )
     assert (message.sent_at, message.version, message.expires_at) == (0.0, None, None)
     assert (message.attempt, message.redelivered) == (1, False)
+
+
+def test_headers_that_a_handler_changes_are_its_own():
+    first, second = (
+        Delivered("q", "5-0", Envelope("m", "t", b"{}", headers)) for headers in [{"a": "b"}] * 2
+    )
+    assert first.envelope.headers is second.envelope.headers, "as of messages that came together"
+    Message.of(first, {}).headers["a"] = "c"  # type: ignore[index]
+    assert Message.of(second, {}).headers == {"a": "b"}
