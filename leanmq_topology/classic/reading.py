@@ -31,7 +31,7 @@ def in_classic_form(delivered: Delivered, data: Any) -> Message:
         message_id=envelope.id,
         type=envelope.type,
         version=read_version(headers.get(HEADER_SCHEMA, "")),
-        headers=headers,
+        headers=dict(headers),  # its own: envelopes share theirs
         attempt=attempt,
         redelivered=attempt > 1,
         sent_at=sent_at,

@@ -5,7 +5,7 @@ What fails goes to the dead-letter queue, whole and with the reason; it is never
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from leanmq_topology.contracts.payload import decode_data
@@ -23,6 +23,10 @@ class Acceptance:
         names = queue.accepts or tuple(types)
         self._queue = queue
         self._schemas = {name: compile_schema(types[name].schema) for name in names if name in types}
+        self.fits: Mapping[str, Callable[[Any], bool]] = {
+            name: schema.is_valid for name, schema in self._schemas.items()
+        }
+        """By type, whether decoded data fits: for who judges many, and asks `judge` only about the rest."""
 
     def judge(self, envelope: Envelope) -> tuple[Any, MoveToDeadLetters | None]:
         """The decoded data, and None if it may be handed on, else what becomes of the message."""

@@ -7,10 +7,10 @@ the crew is free: while all are busy, what comes makes the next batches fuller.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
 from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
@@ -36,6 +36,8 @@ class Batch:
 
     __slots__ = ("judged", "messages", "started_at")
 
+    lost, lease_ends = False, math.inf  # each message is judged by itself, when the batch is admitted
+
     def __init__(self, messages: list[Incoming]) -> None:
         self.messages = messages
         """Those the handler gets, once the batch was admitted."""
@@ -52,7 +54,6 @@ class Batch:
         return [message.message for message in self.messages]
 
     def is_ours(self, now: float) -> bool:
-        """Each message is judged by itself, when the batch is admitted."""
         return True
 
     def stop_renewal(self) -> None:
@@ -71,19 +72,25 @@ class BatchSteps(Struct, frozen=True):
 
     def admit(self, batch: Batch, now: float) -> Verdicts | None:
         """Sort out what must not run; None if anything is left."""
-        running = []
-        for message in batch.messages:
-            verdict = self.pipeline.admit(message, now) if message.is_ours(now) else None
-            if message.started_at is None:
-                batch.judged.append((message, verdict))
-            else:
-                running.append(message)
-        batch.messages = running
         batch.started_at = now
+        if self.pipeline.admit_all(batch.messages, now):
+            return None
+        running: list[Incoming] = []
+        admit, start = self.pipeline.admit, running.append
+        for message in batch.messages:
+            if message.lost or now >= message.lease_ends:
+                batch.judged.append((message, None))
+            elif (verdict := admit(message, now)) is None:
+                start(message)
+            else:
+                batch.judged.append((message, verdict))
+        batch.messages = running
         return None if running else Verdicts([], batch.judged)
 
     def succeed(self, batch: Batch, value: object) -> Verdicts:
         """The handler returned one result for all messages, or one for each."""
+        if value is None and self.pipeline.is_all_success(batch.messages):
+            return Verdicts(batch.messages, batch.judged)
         results = read_results(value, len(batch.messages))
         if isinstance(results, TypeError):
             return self.fail(batch, results)
@@ -138,8 +145,14 @@ class BatchRunners(Protocol):
     async def abort(self, grace_seconds: float) -> None: ...
 
 
-Gathered = tuple[Incoming, Pipeline, float]
-"""A message, the rules it goes by, and since when it waits (monotonic seconds)."""
+class _Lot(NamedTuple):
+    """Messages that came together and wait for their batch: never none."""
+
+    messages: list[Incoming]
+    pipeline: Pipeline
+    """The rules they go by."""
+    since: float
+    """Monotonic seconds."""
 
 
 class BatchCrew:
@@ -158,12 +171,14 @@ class BatchCrew:
         hire: Callable[[Callable[[Batch, Verdicts], None], Callable[[Batch], None]], BatchRunners],
         finish: Callable[[Incoming, Verdict], None],
         forget: Callable[[Incoming], None],
-        succeed: Callable[[Sequence[Incoming]], None],
+        succeed: Callable[[Sequence[Incoming], float], None],
     ) -> None:
         self._size, self._wait_seconds, self._concurrency = size, wait_seconds, concurrency
         self._finish_one, self._forget_one, self._succeed = finish, forget, succeed
         self._runners = hire(self._finish, self._forget)
-        self._gathered: deque[Gathered] = deque()
+        self._lots: deque[_Lot] = deque()
+        self._gathered = 0
+        """Messages in all lots."""
         self._open: set[Batch] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -171,8 +186,7 @@ class BatchCrew:
     @property
     def unstarted(self) -> int:
         """Messages that wait for a member; those that wait for others to fill their batch do not count."""
-        gathered = len(self._gathered)
-        return gathered if gathered >= self._size else 0
+        return self._gathered if self._gathered >= self._size else 0
 
     @property
     def running(self) -> int:
@@ -180,11 +194,14 @@ class BatchCrew:
 
     @property
     def in_hand(self) -> int:
-        return len(self._gathered) + self.running
+        return self._gathered + self.running
 
     def give(self, messages: Iterable[Incoming], pipeline: Pipeline) -> None:
         """Have these run once they are `start`ed, in this order, as batches fill up."""
-        self._gathered.extend(zip(messages, repeat(pipeline), repeat(time.monotonic())))
+        lot = _Lot(list(messages), pipeline, time.monotonic())
+        if lot.messages:
+            self._lots.append(lot)
+            self._gathered += len(lot.messages)
 
     def start(self) -> None:
         """Run what was given and fills a batch."""
@@ -193,8 +210,9 @@ class BatchCrew:
     def take_back(self) -> list[Incoming]:
         """What was given and not yet started; it will not be."""
         unstarted = [message for batch in self._runners.take_back() for message in self._reopen(batch)]
-        unstarted += [message for message, _, _ in self._gathered]
-        self._gathered.clear()
+        unstarted += [message for lot in self._lots for message in lot.messages]
+        self._lots.clear()
+        self._gathered = 0
         self._stop_timer()
         return unstarted
 
@@ -210,21 +228,27 @@ class BatchCrew:
     def _send_off(self) -> None:
         """Start every batch that is full, or has waited long enough, as far as members are free."""
         while self._gathered and len(self._open) < self._concurrency:
-            _, pipeline, since = self._gathered[0]
-            due_in = since + self._wait_seconds - time.monotonic()
-            if len(self._gathered) < self._size and due_in > 0:
+            oldest = self._lots[0]
+            due_in = oldest.since + self._wait_seconds - time.monotonic()
+            if self._gathered < self._size and due_in > 0:
                 self._look_again(due_in)
                 break
-            batch = Batch(self._take(pipeline))
+            batch = Batch(self._take(oldest.pipeline))
             self._open.add(batch)
-            self._runners.give([batch], BatchSteps(pipeline))
+            self._runners.give([batch], BatchSteps(oldest.pipeline))
         self._runners.start()
 
     def _take(self, pipeline: Pipeline) -> list[Incoming]:
         """The next messages, up to a full batch, as long as they go by the same rules."""
         taken: list[Incoming] = []
-        while self._gathered and len(taken) < self._size and self._gathered[0][1] is pipeline:
-            taken.append(self._gathered.popleft()[0])
+        while self._lots and len(taken) < self._size and self._lots[0].pipeline is pipeline:
+            messages, wanted = self._lots[0].messages, self._size - len(taken)
+            taken += messages[:wanted]
+            if len(messages) > wanted:
+                del messages[:wanted]
+            else:
+                self._lots.popleft()
+        self._gathered -= len(taken)
         return taken
 
     def _look_again(self, seconds: float) -> None:
@@ -243,7 +267,8 @@ class BatchCrew:
     def _finish(self, batch: Batch, verdicts: Verdicts) -> None:
         self._open.discard(batch)
         if verdicts.succeeded:
-            self._succeed(verdicts.succeeded)
+            assert batch.started_at is not None
+            self._succeed(verdicts.succeeded, time.monotonic() - batch.started_at)
         for message, verdict in verdicts.others:
             if verdict is None:
                 self._forget_one(message)

@@ -30,21 +30,21 @@ class Employer(Struct, frozen=True):
         """A crew for this handler; it reports to these."""
         batch, concurrency = handler.declared.batch, handler.declared.concurrency
         if batch is None:
-            return self._runners(handler, finish, forget)  # type: ignore[no-any-return]
+            return self._runners(handler, finish, forget, succeed)  # type: ignore[no-any-return]
 
         def hire(finish: Any, forget: Any) -> Any:
             return self._runners(handler, finish, forget)
 
         return BatchCrew(batch.size, batch.wait_ms / 1000, concurrency, hire, finish, forget, succeed)
 
-    def _runners(self, handler: LoadedHandler, finish: Any, forget: Any) -> Any:
+    def _runners(self, handler: LoadedHandler, finish: Any, forget: Any, succeed: Any = None) -> Any:
         """Runners of messages or of batches: they treat both alike."""
         declared = handler.declared
         limit_seconds = declared.timeout_ms / 1000
         if handler.binding.asynchronous:
             return LoopCrew(
                 handler.name, declared.concurrency, finish, forget, self.client,
-                limit_seconds=limit_seconds, stuck=self.stuck, turned=self.turned,
+                limit_seconds=limit_seconds, stuck=self.stuck, turned=self.turned, succeed=succeed,
             )  # fmt: skip
         return ThreadCrew(
             handler.name, declared.concurrency, finish, forget,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from itertools import repeat
-from typing import Protocol
+from operator import attrgetter
+from typing import Protocol, cast
 
 from leanmq_topology.brokers.protocol import Damage, QueueHealth
 from leanmq_topology.errors import LeanMQError, LeaseLostError
@@ -25,6 +26,9 @@ from leanmq_topology.topology.model import Queue
 
 logger = logging.getLogger("leanmq.runner")
 
+_READABLE = {Delivered}
+_entry_id = attrgetter("entry_id")
+
 
 class Settle(Protocol):
     """Sends outcomes on their way (`Settlements`)."""
@@ -38,7 +42,8 @@ class Settle(Protocol):
 
 Finish = Callable[[Incoming, Verdict], None]
 Forget = Callable[[Incoming], None]
-Succeed = Callable[[Sequence[Incoming]], None]
+Succeed = Callable[[Sequence[Incoming], float], None]
+"""Hears of plain successes, and of how many seconds a call of the handler took."""
 
 
 class Crew(Protocol):
@@ -179,6 +184,27 @@ class Lane:
         """These were handed to this worker: they are run once they are `start`ed."""
         lease_ends = time.monotonic() + self.queue.visibility_timeout_ms / 1000
         self._tells_all = self._log.tells_all
+        fresh = self._hold_all(arrived, lease_ends)
+        if fresh is None:
+            fresh = self._hold_each(arrived, lease_ends)
+        if fresh:
+            self.on_taken()
+            self.crew.give(fresh, self.pipeline)
+
+    def _hold_all(
+        self, arrived: Sequence[Delivered | Undecodable], lease_ends: float
+    ) -> Collection[Incoming] | None:
+        """Hold what is all new and readable, as most often, for less; None: each is to be looked at."""
+        if self.paused or set(map(type, arrived)) != _READABLE:
+            return None
+        incoming = map(Incoming, cast(Sequence[Delivered], arrived), repeat(lease_ends))
+        fresh = dict(zip(map(_entry_id, arrived), incoming, strict=True))
+        if len(fresh) < len(arrived) or not fresh.keys().isdisjoint(self.held):
+            return None
+        self.held.update(fresh)
+        return fresh.values()
+
+    def _hold_each(self, arrived: Sequence[Delivered | Undecodable], lease_ends: float) -> list[Incoming]:
         fresh = []
         for item in arrived:
             if isinstance(item, Undecodable):
@@ -190,9 +216,7 @@ class Lane:
             else:
                 message = self.held[item.entry_id] = Incoming(item, lease_ends)
                 fresh.append(message)
-        if fresh:
-            self.on_taken()
-            self.crew.give(fresh, self.pipeline)
+        return fresh
 
     def _note_pause(self, paused: bool) -> None:
         self.paused = paused
@@ -207,9 +231,9 @@ class Lane:
     def finish(self, message: Incoming, verdict: Verdict) -> None:
         """A message has its outcome. Called by the crew, in the loop."""
         now = time.monotonic()
-        if verdict is SUCCEEDED and now < message.lease_ends and not (message.lost or self._tells_all):
-            message.finished = True
-            self._acknowledge(message, (message.delivered.entry_id,), now)
+        if verdict is SUCCEEDED and message.is_ours(now) and not self._tells_all:
+            assert message.started_at is not None
+            self.succeed((message,), now - message.started_at)
         elif verdict.outputs or verdict.reply:
             self._commit(message, verdict)
         else:
@@ -222,25 +246,26 @@ class Lane:
                 message.delivered, verdict.outcome, started=message.started_at is not None, late=late
             )
 
-    def succeed(self, messages: Sequence[Incoming]) -> None:
-        """These have run in one call and simply succeeded."""
+    def succeed(self, messages: Sequence[Incoming], seconds: float) -> None:
+        """These simply succeeded, in one call or in calls that took `seconds` each.
+
+        The short way of almost every message: there is nothing to say of it.
+        """
         now = time.monotonic()
-        if self._tells_all or any(message.lost or now >= message.lease_ends for message in messages):
+        entry_ids = []
+        for message in messages:
+            if message.lost or now >= message.lease_ends or self._tells_all:
+                break
+            message.finished = True
+            entry_ids.append(message.delivered.entry_id)
+        if len(entry_ids) < len(messages):
             for message in messages:
                 self.finish(message, SUCCEEDED)
             return
-        for message in messages:
-            message.finished = True
-        self._acknowledge(messages[0], [message.delivered.entry_id for message in messages], now)
-
-    def _acknowledge(self, first: Incoming, entry_ids: Sequence[str], now: float) -> None:
-        """The short way of almost every message: there is nothing to say of it. All started with `first`."""
-        assert first.started_at is not None
-        seconds = now - first.started_at
         if seconds > self._prefetch.ordinary_seconds:
             self._prefetch.measure(seconds)
-        self.counters.successes += len(entry_ids)
-        self._settle.acknowledge(first.delivered.queue, entry_ids)
+        self.counters.successes += len(messages)
+        self._settle.acknowledge(messages[0].delivered.queue, entry_ids)
 
     def _note(self, message: Incoming, verdict: Verdict, now: float) -> None:
         """Measure, count and log what became of a message."""

@@ -22,10 +22,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from itertools import repeat
-from typing import Any, Generic, NamedTuple, TypeVar
+from types import CoroutineType
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from leanmq_topology.runner.deadlines import Deadlines, timed_out
-from leanmq_topology.runner.pipeline import Steps, Unit
+from leanmq_topology.runner.pipeline import SUCCEEDED, Steps, Unit
 from leanmq_topology.runner.stepping import Step, as_step, go_on
 
 logger = logging.getLogger("leanmq.runner")
@@ -91,10 +92,14 @@ class LoopCrew(Generic[U, V]):
         limit_seconds: float,
         stuck: Callable[[str], None],
         turned: Callable[[], None] = lambda: None,
+        succeed: Callable[[list[U], float], None] | None = None,
     ) -> None:
+        """`succeed` hears, instead of `finish`, of plain successes (`SUCCEEDED`), and how many seconds a call
+        took: of those of a turn at once."""
         self.name = name
         self._concurrency = concurrency
         self._finish, self._forget = finish, forget
+        self._succeed = succeed or self._finish_all
         self._client = client
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[U, Steps[U, V]]] = deque()
@@ -262,42 +267,61 @@ class LoopCrew(Generic[U, V]):
         """Run one after the other until a handler waits, nothing does any more, or the turn is over."""
         self._running += 1
         self._is_in_turn = True
-        now = time.monotonic()
+        waiting, run = self._waiting, self._run
+        succeeded: list[U] = []
+        others = 0
+        began_at = now = time.monotonic()
         try:
             while True:
-                unit, steps = self._waiting.popleft()
-                begun = self._run(unit, steps, now)
-                if begun is not None:
-                    return begun
+                unit, steps = waiting.popleft()
+                ended = run(unit, steps, now)
+                if ended is SUCCEEDED:
+                    succeeded.append(unit)
+                elif isinstance(ended, _Begun):
+                    return ended
+                else:
+                    others += 1
+                    self._conclude_at_once(unit, ended)
                 now = time.monotonic()
-                if not self._waiting or now >= self._turn_ends or (task is not None and task.cancelling()):
+                if not waiting or now >= self._turn_ends or (task is not None and task.cancelling()):
                     break
         finally:
             self._is_in_turn = False
+            if succeeded:
+                self._succeed(succeeded, (now - began_at) / (len(succeeded) + others))
         self._running -= 1
         self._turned()
         return None
 
-    def _run(self, unit: U, steps: Steps[U, V], now: float) -> _Begun | None:
-        """Run a handler to its end, or until it waits: then what is left to be done."""
-        if not unit.is_ours(now):
-            self._forget(unit)
+    def _run(self, unit: U, steps: Steps[U, V], now: float) -> _Begun | V | None:
+        """Run a handler to its end, or until it waits: then what is left to be done. None: it is not ours."""
+        if unit.lost or now >= unit.lease_ends:
             return None
         verdict = steps.admit(unit, now)
+        if verdict is not None:
+            return verdict
+        step: Step | None = None
+        try:
+            context = copy_context()  # from the call on: there it is said what is handled
+            step = context.run(steps.invoke, unit, self._client)
+            if type(step) is not CoroutineType:
+                step = as_step(step)
+            waits_for = context.run(step.send, None)
+        except StopIteration as done:
+            return steps.succeed(unit, done.value) if step is not None else steps.fail(unit, done)
+        except BaseException as failure:
+            return steps.fail(unit, failure)
+        return _Begun(unit, steps, step, context, waits_for)
+
+    def _conclude_at_once(self, unit: U, verdict: V | None) -> None:
         if verdict is None:
-            step: Step | None = None
-            try:
-                context = copy_context()  # from the call on: there it is said what is handled
-                step = as_step(context.run(steps.invoke, unit, self._client))
-                waits_for = context.run(step.send, None)
-            except StopIteration as done:
-                verdict = steps.succeed(unit, done.value) if step is not None else steps.fail(unit, done)
-            except BaseException as failure:
-                verdict = steps.fail(unit, failure)
-            else:
-                return _Begun(unit, steps, step, context, waits_for)
-        self._finish(unit, verdict)
-        return None
+            self._forget(unit)
+        else:
+            self._finish(unit, verdict)
+
+    def _finish_all(self, units: list[U], seconds: float) -> None:
+        for unit in units:
+            self._finish(unit, cast(V, SUCCEEDED))
 
     async def _see_through(self, member: _Member[U, V]) -> None:
         """A handler gave control back to the loop: the next may start, and this one be late from now on."""

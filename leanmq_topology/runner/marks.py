@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
@@ -19,6 +19,7 @@ from leanmq_topology.runner.incoming import Incoming
 SLOTS: Final = 16_384
 """Messages that can be marked at a time. A page of memory is used once something is written there."""
 _SLOT: Final = struct.Struct("<H42p")  # queue's number + 1, entry id
+_UNMARKED: Final = b"\0\0"
 _HEADER: Final = struct.Struct("<dQB")  # last sign of life, messages settled, overflow
 _FIRST: Final = 64
 _OVERFLOW: Final = 16
@@ -35,6 +36,10 @@ class Marker(Protocol):
     """Hears of each message when its handler is about to be called, and when it is settled."""
 
     def start(self, message: Incoming) -> None: ...
+    def starter(self, queue: str) -> Callable[[Incoming], None]:
+        """`start` for messages of this queue alone, which takes half the time."""
+        ...
+
     def settle(self, messages: Sequence[Incoming]) -> None: ...
 
 
@@ -92,24 +97,32 @@ class Marks:
         self._settled = 0
 
     def start(self, message: Incoming) -> None:
-        delivered = message.delivered
-        try:
-            slot = self._free.pop()
-        except IndexError:
-            slot = self._take_fresh()
-        message.slot = slot
-        if slot:
-            number = self._numbers[delivered.queue]
-            _SLOT.pack_into(self._memory, slot, number, delivered.entry_id.encode())
+        self.starter(message.delivered.queue)(message)
+
+    def starter(self, queue: str) -> Callable[[Incoming], None]:
+        memory, number = self._memory, self._numbers[queue]
+        take_free, take_fresh, pack = self._free.pop, self._take_fresh, _SLOT.pack_into
+
+        def start(message: Incoming) -> None:
+            try:
+                slot = take_free()
+            except IndexError:
+                slot = take_fresh()
+            if slot:
+                message.slot = slot
+                pack(memory, slot, number, message.delivered.entry_id.encode())
+
+        return start
 
     def settle(self, messages: Sequence[Incoming]) -> None:
+        """None of them twice: its place may be another's by then."""
         self._settled += len(messages)
-        struct.pack_into("<Q", self._memory, 8, self._settled)
-        for message in messages:
-            if slot := message.slot:
-                message.slot = 0
-                self._memory[slot] = self._memory[slot + 1] = 0
-                self._free.append(slot)
+        memory = self._memory
+        struct.pack_into("<Q", memory, 8, self._settled)
+        slots = [slot for message in messages if (slot := message.slot)]
+        for slot in slots:
+            memory[slot : slot + 2] = _UNMARKED
+        self._free += slots
 
     def _take_fresh(self) -> int:
         slot = self._next

@@ -7,7 +7,7 @@ made. It is safe to use from several threads. What one may want to remove lives 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -19,7 +19,6 @@ from leanmq_topology.messages.message import HEADER_REPLY_TO
 from leanmq_topology.messages.outcome import DeadReason, Decline, Done, MoveToDeadLetters, Outcome, Retry
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.incoming import Incoming
-from leanmq_topology.runner.marks import Marker
 from leanmq_topology.runner.outbox import Output, OutputWriter
 from leanmq_topology.runner.replies import write_decline, write_reply
 from leanmq_topology.topology.model import OnFalse, Queue
@@ -33,6 +32,10 @@ class Unit(Protocol):
 
     started_at: float | None
     """Monotonic seconds; None until the handler is about to be called."""
+    lease_ends: float
+    """Monotonic seconds; from then on it is not ours to run."""
+    lost: bool
+    """Nor is it then."""
 
     def is_ours(self, now: float) -> bool: ...
     def stop_renewal(self) -> None: ...
@@ -51,6 +54,9 @@ class Steps(Protocol[U, V]):
 
 Gate = Callable[[Incoming], Outcome | None]
 """Looks at a message before its handler does. None lets it through; an outcome is final."""
+
+Sieve = Callable[[Sequence[Incoming]], bool]
+"""A gate for many messages in one go. False, and nothing decided: one of them may not get through."""
 
 INTERRUPTED: Final = "the worker stopped while the handler ran"
 
@@ -83,20 +89,41 @@ class Pipeline(msgspec.Struct, frozen=True):
     """Makes messages of what handlers send; None: they cannot."""
     then: str | None = None
     """Where the return value is sent."""
-    marker: Marker | None = None
-    """Hears of it before a handler is called."""
+    mark: Callable[[Incoming], None] | None = None
+    """Hears of a message before a handler is called with it."""
+    success: Verdict = SUCCEEDED
+    """On what simply succeeded; another than `SUCCEEDED` where each is to be concluded by itself."""
+    sieves: tuple[Sieve, ...] | None = None
+    """One for each gate; None where a gate has none."""
 
     def admit(self, message: Incoming, now: float) -> Verdict | None:
         """None: the handler may run, and counts as started from `now` on (monotonic seconds)."""
         for gate in self.gates:
-            outcome = gate(message)
-            if outcome is not None:
+            if (outcome := gate(message)) is not None:
                 return Verdict(outcome)
-        message.writer = self.writer
         message.started_at = now
-        if self.marker is not None:
-            self.marker.start(message)
+        message.writer = self.writer
+        if self.mark is not None:
+            self.mark(message)
         return None
+
+    def admit_all(self, messages: Sequence[Incoming], now: float) -> bool:
+        """Admit all of these; False, and none admitted, if they have to be looked at one by one."""
+        if self.sieves is None:
+            return False
+        for message in messages:
+            if message.lost or now >= message.lease_ends:
+                return False
+        for sieve in self.sieves:
+            if not sieve(messages):
+                return False
+        mark, writer = self.mark, self.writer
+        for message in messages:
+            message.started_at = now
+            message.writer = writer
+            if mark is not None:
+                mark(message)
+        return True
 
     def succeed(self, message: Incoming, value: object) -> Verdict:
         """The handler returned `value`."""
@@ -107,7 +134,16 @@ class Pipeline(msgspec.Struct, frozen=True):
             outcome = decide_return(value, message.delivered, self.queue, self.on_false, _chance())
         if message.outbox is not None or self.then is not None:
             return self._send(message, value, outcome)
-        return SUCCEEDED if value is None else Verdict(outcome, None, value)
+        return self.success if value is None else Verdict(outcome, None, value)
+
+    def is_all_success(self, messages: Sequence[Incoming]) -> bool:
+        """Whether there is nothing to be said of any of these, where the handler returned None."""
+        if self.success is not SUCCEEDED:
+            return False
+        for message in messages:  # `all` of a generator takes twice the time
+            if message.outbox is not None or HEADER_REPLY_TO in message.delivered.envelope.headers:
+                return False
+        return True
 
     def fail(self, message: Incoming, raised: BaseException) -> Verdict:
         """The handler raised; what it sent is dropped."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from leanmq_topology.brokers.connect import AsyncLink
 from leanmq_topology.errors import LifespanError
+from leanmq_topology.messages.decision import DONE
 from leanmq_topology.runner.applied import Applied
 from leanmq_topology.runner.binding import Invoke
 from leanmq_topology.runner.handlers import LoadedHandler
@@ -16,13 +17,13 @@ from leanmq_topology.runner.hiring import Employer
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.lane import Crew, Finish, Forget, Lane, Succeed
 from leanmq_topology.runner.marks import Marker
-from leanmq_topology.runner.middleware.admission import check_admission
+from leanmq_topology.runner.middleware.admission import check_admission, check_all_admission
 from leanmq_topology.runner.middleware.cause import follow_cause
-from leanmq_topology.runner.middleware.contract import check_contract
+from leanmq_topology.runner.middleware.contract import check_all_contracts, check_contract
 from leanmq_topology.runner.middleware.counters import Counters
-from leanmq_topology.runner.middleware.event_log import EventLog
+from leanmq_topology.runner.middleware.event_log import EventLog, is_told_all
 from leanmq_topology.runner.middleware.typed_data import type_data
-from leanmq_topology.runner.pipeline import Pipeline
+from leanmq_topology.runner.pipeline import SUCCEEDED, Pipeline, Verdict
 from leanmq_topology.runner.settlements import Settlements
 from leanmq_topology.runner.surroundings import open_surroundings
 from leanmq_topology.topology.model import Topology
@@ -79,6 +80,7 @@ class Workshop:
         """The steps of a handler's messages, by what is applied."""
         queue = applied.queues[handler.declared.queue]
         gates = [check_admission(queue, self._now_ms), check_contract(queue, applied.types)]
+        sieves = (check_all_admission(queue), check_all_contracts(queue, applied.types))
         if handler.conversion is not None:
             gates.append(type_data(handler.conversion))
         declared, invoke = handler.declared, self._invokes[handler.name]
@@ -89,7 +91,9 @@ class Workshop:
             tuple(gates),
             applied.writer,
             declared.then,
-            self._marker,
+            self._marker.starter(queue.name) if self._marker else None,
+            Verdict(DONE) if is_told_all() else SUCCEEDED,
+            sieves if declared.batch and handler.conversion is None else None,
         )
 
     def _build_lane(self, handler: LoadedHandler, applied: Applied, settlements: Settlements) -> Lane:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from leanmq_topology.messages.decision import decide_start
 from leanmq_topology.messages.outcome import Outcome
 from leanmq_topology.runner.incoming import Incoming
-from leanmq_topology.runner.pipeline import Gate
+from leanmq_topology.runner.pipeline import Gate, Sieve
 from leanmq_topology.topology.model import Queue
 
 
@@ -26,5 +26,20 @@ def check_admission(queue: Queue, server_now_ms: Callable[[], int]) -> Gate:
             if expires_ms is None or server_now_ms() < expires_ms:
                 return None
         return decide_start(delivered, queue, server_now_ms())
+
+    return admit
+
+
+def check_all_admission(queue: Queue) -> Sieve:
+    """Lets messages through that no time can keep from being started."""
+    most = queue.max_deliveries
+
+    def admit(messages: Sequence[Incoming]) -> bool:
+        for message in messages:
+            delivered = message.delivered
+            envelope = delivered.envelope
+            if envelope.expires_ms is not None or envelope.attempt + delivered.delivery_count > most:
+                return False
+        return True
 
     return admit

@@ -33,6 +33,11 @@ from leanmq_topology.topology.model import Handler, Queue
 logger = logging.getLogger("leanmq.runner")
 
 
+def is_told_all() -> bool:
+    """Whether plain successes have a line, too."""
+    return logger.isEnabledFor(logging.DEBUG)
+
+
 class EventLog:
     """Speaks for one handler. `folder` is the topology's: places in it are named relative to it."""
 
@@ -44,7 +49,7 @@ class EventLog:
     @property
     def tells_all(self) -> bool:
         """Whether it has a line for plain successes, too."""
-        return logger.isEnabledFor(logging.DEBUG)
+        return is_told_all()
 
     def __call__(self, message: Incoming, verdict: Verdict, queue: Queue) -> None:
         outcome = verdict.outcome

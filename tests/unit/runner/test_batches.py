@@ -85,7 +85,7 @@ class Shift:
         self.finished[message.data] = verdict
         self._changed.set()
 
-    def _succeed(self, messages: Sequence[Incoming]) -> None:
+    def _succeed(self, messages: Sequence[Incoming], seconds: float) -> None:
         for message in messages:
             self._finish(message, SUCCEEDED)
 
@@ -312,9 +312,9 @@ async def test_all_of_a_batch_is_finished_in_one_turn_of_the_loop():
         turns[message.data] = turn
         finish(message, verdict)
 
-    def note_succeeded(messages: Sequence[Incoming]) -> None:
+    def note_succeeded(messages: Sequence[Incoming], seconds: float) -> None:
         turns.update((message.data, turn) for message in messages)
-        succeed(messages)
+        succeed(messages, seconds)
 
     shift.crew._finish_one, shift.crew._succeed = note_finished, note_succeeded  # type: ignore[method-assign]
     shift.give(*range(5))

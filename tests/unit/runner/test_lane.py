@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
-from leanmq_topology.messages.envelope import Delivered, Envelope
-from leanmq_topology.messages.outcome import Done, Failure, Outcome, RetryLater
+from leanmq_topology.messages.envelope import Delivered, Envelope, Undecodable
+from leanmq_topology.messages.outcome import Done, Failure, MoveToDeadLetters, Outcome, RetryLater
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.incoming import Incoming
 from leanmq_topology.runner.lane import Lane
@@ -78,7 +78,7 @@ def test_of_a_batch_only_what_was_done_after_its_lease_is_late(caplog: pytest.Lo
     ]
     for message in messages:
         message.started_at = time.monotonic()
-    lane.succeed(messages)
+    lane.succeed(messages, 0.001)
     assert settled == [(Done(), False), (Done(), True), (Done(), False)]
     assert caplog.text.count("after its lease had lapsed") == 1
     assert all(message.finished for message in messages)
@@ -90,7 +90,7 @@ def test_what_simply_succeeded_is_counted_and_acknowledged_together():
     for messages in ([make_message(lease_seconds=60) for _ in range(3)], [make_message(lease_seconds=60)]):
         for message in messages:
             message.started_at = time.monotonic()
-        lane.succeed(messages) if len(messages) > 1 else lane.finish(messages[0], SUCCEEDED)
+        lane.succeed(messages, 0.001) if len(messages) > 1 else lane.finish(messages[0], SUCCEEDED)
         assert all(message.finished for message in messages)
     assert settled == [(Done(), False)] * 4
     assert lane.counters.as_dict()["handled"] == 4
@@ -103,9 +103,53 @@ def test_every_success_is_told_where_the_log_wants_that(caplog: pytest.LogCaptur
         message = make_message(lease_seconds=60)
         message.started_at = time.monotonic()
         lane.finish(message, SUCCEEDED)
-        lane.succeed([message, message])
+        lane.succeed([message, message], 0.001)
     assert caplog.text.count("handled in") == 3
     assert lane.counters.as_dict()["handled"] == 3
+
+
+class Given:
+    """A crew that only keeps what it is given."""
+
+    unstarted = running = in_hand = 0
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+
+    def give(self, messages: Iterable[Incoming], pipeline: Pipeline) -> None:
+        self.ids += [message.delivered.entry_id for message in messages]
+
+
+def arrive(entry_id: str) -> Delivered:
+    return Delivered("billing", entry_id, Envelope("m", "t", b"{}"))
+
+
+def test_what_arrives_is_held_and_given_to_the_crew_in_its_order():
+    lane = make_lane([])
+    crew = lane.crew = cast(Any, Given())
+    lane.take_in([arrive(f"{number}-0") for number in range(3)])
+    assert list(lane.held) == crew.ids == ["0-0", "1-0", "2-0"]
+    assert all(message.lease_ends > time.monotonic() for message in lane.held.values())
+
+
+@pytest.mark.parametrize("ids", [["0-0"], ["1-0", "0-0"], ["1-0", "1-0", "0-0"]])
+def test_what_is_held_already_has_its_lease_renewed_and_does_not_run_twice(ids: list[str]):
+    lane = make_lane([])
+    crew = lane.crew = cast(Any, Given())
+    known = lane.held["0-0"] = make_message(lease_seconds=-1, lost=True)
+    lane.take_in([arrive(entry_id) for entry_id in ids])
+    assert lane.held["0-0"] is known
+    assert known.is_ours(time.monotonic())
+    assert crew.ids == [each for each in dict.fromkeys(ids) if each != "0-0"]
+
+
+def test_what_cannot_be_read_is_settled_and_the_rest_runs():
+    settled: list[tuple[Outcome, bool]] = []
+    lane = make_lane(settled)
+    crew = lane.crew = cast(Any, Given())
+    lane.take_in([arrive("0-0"), Undecodable("billing", "1-0", "no fields"), arrive("2-0")])
+    assert list(lane.held) == crew.ids == ["0-0", "2-0"]
+    assert [type(outcome) for outcome, _ in settled] == [MoveToDeadLetters]
 
 
 def test_a_failure_after_the_lease_is_left_to_the_server_to_refuse():

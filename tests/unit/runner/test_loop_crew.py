@@ -104,6 +104,44 @@ async def test_messages_that_never_wait_cost_one_task_in_all():
     assert [number for number, _ in shift.finished] == list(range(100))
 
 
+async def test_successes_of_a_turn_are_told_together_and_all_else_by_itself():
+    told: list[list[int]] = []
+    go_on = asyncio.Event()
+
+    async def handler(number: int) -> None:
+        if number == 2:
+            raise ValueError
+        if number == 4:
+            await go_on.wait()
+
+    shift = Shift(handler, concurrency=2)
+    shift.crew._succeed = lambda messages, seconds: told.append([message.data for message in messages])
+    shift.give(*range(6))
+    await shift.until_running(1)
+    assert told == [[0, 1, 3], [5]], "what was done before one waits is told when it begins to"
+    assert [number for number, _ in shift.finished] == [2]
+    go_on.set()
+    await shift.until_over(2)
+    assert [number for number, _ in shift.finished] == [2, 4], "nobody else is done by then"
+
+
+async def test_with_successes_told_together_is_said_what_a_call_took(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(loop_crew, "TURN_SECONDS", 60.0)
+    told: list[tuple[int, float]] = []
+
+    async def handler(number: int) -> None:
+        time.sleep(0.02)  # it is a handler that holds the loop up
+
+    shift = Shift(handler)
+    shift.crew._succeed = lambda messages, seconds: told.append((len(messages), seconds))
+    shift.give(1, 2, 3)
+    while not told:
+        await asyncio.sleep(0)
+    [(count, seconds)] = told
+    assert count == 3
+    assert 0.02 <= seconds < 0.04, "each, not all"
+
+
 async def test_a_waiting_handler_makes_room_for_the_next_up_to_concurrency():
     started, go_on = [], asyncio.Event()
 
