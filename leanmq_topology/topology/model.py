@@ -203,6 +203,13 @@ class BrokerSettings(Struct, frozen=True, kw_only=True):
     namespace: str
     durability: str = "memory"
 
+    def __repr__(self) -> str:
+        """Without the password: a topology stands in logs and tracebacks of those who load it."""
+        from leanmq_topology.topology.masking import mask_url
+
+        url = self.url and mask_url(self.url)
+        return f"BrokerSettings(url={url!r}, namespace={self.namespace!r}, durability={self.durability!r})"
+
 
 class Topology(Struct, frozen=True, kw_only=True, eq=False):
     """A whole topology file, checked and complete."""

@@ -121,3 +121,12 @@ def test_many_misspelt_names_do_not_take_for_ever(tmp_path: Path):
     found = check(tmp_path, f"{HEADER}messages:\n{messages}queues:\n{queues}")
 
     assert sum(item.code == "LMQ304" for item in found) == 3000
+
+
+@pytest.mark.parametrize("url", ["redis://u:s3cret@cache", "redis://cache?password=s3cret"])
+def test_a_topology_that_is_logged_does_not_show_the_password_of_its_server(tmp_path: Path, url: str):
+    file = tmp_path / "topology.yaml"
+    file.write_text("leanmq: 1\nname: shop\nbroker: {url: '${URL}'}\nqueues: {a: {ttl: 1d}}\n")
+    loaded = Topology.load(file, environ={"URL": url})
+    assert loaded.broker.url == url
+    assert url.replace("s3cret", "***") in repr(loaded)
