@@ -16,7 +16,7 @@ import click
 from msgspec.structs import replace
 
 from leanmq_topology.brokers.connect import open_blocking
-from leanmq_topology.cli.commands.run import Duration, Running, choose_handlers, run_handlers
+from leanmq_topology.cli.commands.run import Running, choose_handlers, handler_options, run_handlers
 from leanmq_topology.cli.live.backstage import Backstage, fork_backstage
 from leanmq_topology.cli.live.frame import Palette, Scene, draw_frame
 from leanmq_topology.cli.live.narration import Narration
@@ -37,24 +37,7 @@ STRONGER: dict[int, int] = {signal.SIGHUP: signal.SIGTERM}
 
 
 @click.command("dev")
-@click.option("--only", multiple=True, metavar="HANDLER", help="Run this handler; repeat for more.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 256),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="How many worker processes.",
-)
-@click.option(
-    "--drain",
-    "drain_ms",
-    type=Duration(),
-    default="5s",
-    show_default=True,
-    help="How long running handlers may take to end.",
-)
-@click.option("-v", "--verbose", is_flag=True, help="Log every message that was handled.")
+@handler_options(drain="5s")
 @click.option("--plain", is_flag=True, help="Lines only, as without a terminal.")
 @common_options()  # fmt: skip
 def command(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -76,24 +77,33 @@ class Endpoint(click.ParamType[tuple[str, int]]):
         return host.strip("[]") or ALL_INTERFACES, int(number)
 
 
+def handler_options(*, drain: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """`--only --workers --drain --verbose`, of whatever runs handlers; `drain` is the default."""
+    options = (
+        click.option("--only", multiple=True, metavar="HANDLER", help="Run this handler; repeat for more."),
+        click.option(
+            "--workers",
+            type=click.IntRange(1, 256),
+            default=1,
+            show_default=True,
+            metavar="N",
+            help="How many worker processes.",
+        ),
+        click.option(
+            "--drain",
+            "drain_ms",
+            type=Duration(),
+            default=drain,
+            show_default=True,
+            help="How long running handlers may take to end once they are told to stop.",
+        ),
+        click.option("-v", "--verbose", is_flag=True, help="Log every message that was handled."),
+    )
+    return lambda command: functools.reduce(lambda made, option: option(made), reversed(options), command)
+
+
 @click.command("run")
-@click.option("--only", multiple=True, metavar="HANDLER", help="Run this handler; repeat for more.")
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 256),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="How many worker processes.",
-)
-@click.option(
-    "--drain",
-    "drain_ms",
-    type=Duration(),
-    default="25s",
-    show_default=True,
-    help="How long running handlers may take to end once the worker is told to stop.",
-)
+@handler_options(drain="25s")
 @click.option(
     "--port",
     type=Endpoint(),
@@ -105,7 +115,6 @@ class Endpoint(click.ParamType[tuple[str, int]]):
 @click.option(
     "--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="Form of the log."
 )
-@click.option("-v", "--verbose", is_flag=True, help="Log every message that was handled.")
 @common_options()
 def command(
     call: Invocation,
