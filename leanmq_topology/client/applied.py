@@ -36,6 +36,9 @@ _log = logging.getLogger("leanmq_topology.client")
 NOT_APPLIED = ""
 """The digest of an address that no topology declares; the server says whether there is such a queue."""
 
+QUEUES_A_LOOK = 500
+"""The most a broker looks at in one call."""
+
 StoringRoute = FanoutRoute | TopicRoute | RequestRoute
 """Routes whose messages lie in queues."""
 Fields = Mapping[str, Any]
@@ -84,7 +87,7 @@ class AppliedView:
         route = self._topology.routes.get(name)
         if f"@{name}" in fields or not isinstance(route, StoringRoute):
             return []
-        return [target.queue for target in targets_of(route)]
+        return [target.queue for target in targets_of(route)[:QUEUES_A_LOOK]]
 
     def learn(self, name: str, fields: Fields, *, leaving: str | None = None) -> Destination:
         """Take in what the server answered.
