@@ -184,7 +184,9 @@ class Watch:
             self.on_suspected(sorted(self.suspected))
         harmed = any(health.damage for health in found)
         self._untouched = not harmed and not any(health.pending for health in found)
-        self._noted = None if harmed or self.suspected else found
+        # What was handed back may be taken and handed back again, and what comes during a pause goes back.
+        moving = harmed or self.suspected or self.free or any(health.paused for health in found)
+        self._noted = None if moving else found
         broken: defaultdict[Damage, list[str]] = defaultdict(list)
         mended: list[str] = []
         changed = False

@@ -79,9 +79,27 @@ def test_a_queue_hears_again_that_it_is_well_after_somebody_met_something_odd():
     assert look_at([still, still, still], odd_before=2)[1] == [still, still]
 
 
-def test_harm_and_suspicion_are_told_at_every_look():
-    for health in (QueueHealth("work", Damage.MISSING), QueueHealth("work", pending=1, free=1, suspects=1)):
+def test_harm_suspicion_a_pause_and_what_was_handed_back_are_told_at_every_look():
+    for health in (
+        QueueHealth("work", Damage.MISSING),
+        QueueHealth("work", pending=1, free=1, suspects=1),
+        QueueHealth("work", pending=1, free=1),
+        QueueHealth("work", paused=True),
+    ):
         assert look_at([health, health])[1] == [health, health]
+
+
+def test_what_was_handed_back_again_is_free_again_though_the_look_finds_the_same():
+    handed_back = QueueHealth("work", pending=1, free=1)
+    server: Any = SimpleNamespace(
+        survey=lambda part, consumer: "survey", execute=lambda operation: [handed_back]
+    )
+    queue: Any = Told()
+    watch = Watch(server, "me", [queue], lambda: None)
+    carry_out(watch.look(), server)
+    watch.free.discard("work")  # as who claims it does
+    carry_out(watch.look(), server)
+    assert watch.free == {"work"}
 
 
 def test_a_watch_is_quiet_while_all_is_whole_and_nobody_holds_anything():
