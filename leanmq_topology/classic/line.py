@@ -49,13 +49,14 @@ class Line:
     def receive(self, queue: str, count: int, wait: float, *, named: str) -> list[Message]:
         """Take messages; they are ours until they are settled (`settle`) or this line is closed."""
         with translated(named):
-            helds = self.client.hold(queue, min(count, MOST_AT_ONCE), wait)
+            client = self._client or self._open()
+            helds = client.hold(queue, min(count, MOST_AT_ONCE), wait)
         return [in_classic_form(held.delivered, held.data) for held in helds]
 
     def settle(self, queue: str, entry_ids: Sequence[str], operation: Operation[T], *, named: str) -> T:
         """Carry out what settles these: then they are not ours any more."""
         with translated(named):
-            client = self.client
+            client = self._client or self._open()
             answer = client.execute(operation)
         client.forget(queue, entry_ids)
         return answer

@@ -151,12 +151,10 @@ class Queue:
         return isinstance(dlq, Queue) and dlq.is_dlq and dlq._queue == self._queue
 
     def _settle(self, message_ids: Sequence[str], make: Callable[[str, list[str]], Operation[int]]) -> int:
-        return sum(
-            [
-                self._line.settle(self._queue, ids, make(self._queue, ids), named=self._name)
-                for ids in read_ids(message_ids)
-            ]
-        )
+        total = 0
+        for ids in read_ids(message_ids):
+            total += self._line.settle(self._queue, ids, make(self._queue, ids), named=self._name)
+        return total
 
 
 def describe(name: str, state: QueueState, created_at: float | None) -> QueueInfo:

@@ -22,7 +22,7 @@ def in_classic_form(delivered: Delivered, data: Any) -> Message:
     """
     envelope, attempt = delivered.envelope, delivered.attempt
     headers, expires_ms = envelope.headers, envelope.expires_ms
-    sent_at = read_time(headers.get(HEADER_TIME, ""))
+    sent_at, schema = read_time(headers.get(HEADER_TIME, "")), headers.get(HEADER_SCHEMA)
     return Message(
         delivered.entry_id,
         data,
@@ -30,7 +30,7 @@ def in_classic_form(delivered: Delivered, data: Any) -> Message:
         attempt,
         message_id=envelope.id,
         type=envelope.type,
-        version=read_version(headers.get(HEADER_SCHEMA, "")),
+        version=read_version(schema) if schema else None,
         headers=dict(headers),  # its own: envelopes share theirs
         attempt=attempt,
         redelivered=attempt > 1,

@@ -28,7 +28,6 @@ from leanmq_topology.client.confirmed_threads import SyncConfirmer
 from leanmq_topology.client.consuming.arguments import read_delay_ms
 from leanmq_topology.client.consuming.blocking import SyncConsumer
 from leanmq_topology.client.consuming.delivery import SyncDelivery
-from leanmq_topology.client.consuming.held import Held
 from leanmq_topology.client.consuming.settling import choose_done, choose_nack, choose_reject, choose_release
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.options import SendOptions, read_options
@@ -97,6 +96,8 @@ class SyncClient:
         self._consumer = SyncConsumer(
             topology, broker, self._line.execute_noting, open_connection, open_listener
         )
+        self.hold, self.forget = self._consumer.hold, self._consumer.forget
+        """As `receive`, for who settles by entry id with `broker`'s operations, and then says so."""
         self._requester = SyncRequester(broker, self._line.execute, prepare_connection)
 
     def send(
@@ -232,14 +233,6 @@ class SyncClient:
     ) -> list[SyncDelivery]:
         """Up to `count` messages; waits up to `wait` seconds for the first. As `Client.receive`."""
         return self._consumer.receive(queue, count, wait, renew=renew)
-
-    def hold(self, queue: str, count: int, wait: float) -> list[Held]:
-        """As `receive`, for who settles by entry id with `broker`'s operations, and then calls `forget`."""
-        return self._consumer.hold(queue, count, wait)
-
-    def forget(self, queue: str, entry_ids: Iterable[str]) -> None:
-        """These were settled by their ids: their leases are renewed no longer."""
-        self._consumer.forget(queue, entry_ids)
 
     def is_quiet(self, queue: str) -> bool:
         """Whether `receive` would find only what came since the last one. Asks nobody."""

@@ -135,7 +135,5 @@ def read_time(text: str) -> float:
 
 def read_version(schema: str) -> int | None:
     """The version in what `HEADER_SCHEMA` says, if there is one."""
-    if not schema:
-        return None
     digits = schema.rpartition("@")[2]
     return int(digits) if digits.isascii() and digits.isdecimal() else None

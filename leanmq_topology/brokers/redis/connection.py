@@ -46,6 +46,7 @@ class BlockingRedisConnection:
         """`keys` are those that the operations are made with: they learn where queues lie."""
         self._address, self._keys = address, keys
         self._client_name = client_name
+        self._limit_s = address.timeout_ms / 1000
         self._wire: Wire | None = None
         self._begun: deque[Call[Any]] = deque()
         """Written, and their answers not read yet."""
@@ -81,7 +82,10 @@ class BlockingRedisConnection:
         wire = self._wire
         if wire is None or self._process != os.getpid():
             wire = self._connected(until)
-        limit_s = _shorten(self._limit_ms(call), until)
+        if until == inf and not call.block_ms:
+            limit_s = self._limit_s
+        else:
+            limit_s = _shorten(self._limit_ms(call), until)
         try:
             reply = _converse(wire, call, call.packed or call.words(), limit_s)
             while isinstance(reply, hiredis.ReplyError) and (again := amend(call, str(reply), self._keys)):

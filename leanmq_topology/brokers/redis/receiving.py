@@ -6,8 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import repeat
 from typing import Any, Final, cast
 
+from msgspec import structs
+
 from leanmq_topology.brokers.protocol import Part
-from leanmq_topology.brokers.redis.calls import Call, Word, load_script
+from leanmq_topology.brokers.redis.calls import Call, Word, load_script, pack_words
 from leanmq_topology.brokers.redis.failures import reply_code, unwrap_reply
 from leanmq_topology.brokers.redis.keys import GROUP, NOBODY, SUSPECTS, Keys
 from leanmq_topology.errors import LeanMQError, TopologyNotAppliedError
@@ -22,7 +24,25 @@ Received = list[Delivered | Undecodable]
 
 
 def fetch(keys: Keys, queues: Sequence[str], consumer: str, *, count: int, block_ms: int) -> Call[Received]:
-    """A bare XREADGROUP: the one operation that may wait on the server, which no script can."""
+    """A bare XREADGROUP: the one operation that may wait on the server, which no script can.
+
+    What asks one queue and does not wait is made and packed once: who asks like that does so again and again.
+    """
+    if block_ms or len(queues) != 1:
+        return _make_fetch(keys, queues, consumer, count, block_ms)
+    return keys.remember(
+        (fetch, queues[0], consumer, count), lambda: _make_lone_fetch(keys, queues, consumer, count)
+    )
+
+
+def _make_lone_fetch(keys: Keys, queues: Sequence[str], consumer: str, count: int) -> Call[Received]:
+    call = _make_fetch(keys, tuple(queues), consumer, count, 0)
+    return structs.replace(call, packed=pack_words(call.words()))
+
+
+def _make_fetch(
+    keys: Keys, queues: Sequence[str], consumer: str, count: int, block_ms: int
+) -> Call[Received]:
     names, streams = keys.remember((_name_streams, *queues), lambda: _name_streams(keys, queues))
     block: tuple[Word, ...] = ("BLOCK", block_ms) if block_ms else ()
     return Call(

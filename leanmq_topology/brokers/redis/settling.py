@@ -38,7 +38,19 @@ NOT_OURS: Final = OutputsSent(False)
 def ack(keys: Keys, queue: str, entry_ids: Sequence[str], late: int) -> Call[int]:
     """Success. No ownership check: the work is done, whoever holds the lease by now."""
     _check_bound(entry_ids)
-    return Call("ack", load_script("ack"), _ack_places(keys, queue), (GROUP, late, *entry_ids), int)
+    places, before = keys.remember((ack, queue, late), lambda: _prepare_ack(keys, queue, late))
+    packed = b""
+    if len(entry_ids) == 1:
+        entry_id = entry_ids[0].encode()
+        packed = b"%b$%d\r\n%b\r\n" % (before, len(entry_id), entry_id)
+    return Call("ack", load_script("ack"), places, (GROUP, late, *entry_ids), int, packed=packed)
+
+
+def _prepare_ack(keys: Keys, queue: str, late: int) -> tuple[tuple[str, ...], bytes]:
+    """Its keys, and all but the last word of what acknowledges one entry, packed."""
+    places = _ack_places(keys, queue)
+    words: tuple[Word, ...] = ("EVALSHA", load_script("ack").sha, len(places), *places, GROUP, late)
+    return places, join_words(words, b"*%d\r\n" % (len(words) + 1))
 
 
 def delete(keys: Keys, queue: str, entry_ids: Sequence[str], late: int) -> Call[int]:

@@ -113,14 +113,16 @@ class Wire:
                     return False
                 os.sched_yield()  # the server may want this very core
             else:
-                self._take(count)
+                if not count:
+                    raise _closed()
+                self._reader.feed(self._buffer, 0, count)  # type: ignore[arg-type]  # its stub knows bytes only
                 self._unlooked_next = 0
                 return True
 
     def _take(self, count: int) -> None:
         """Have the reader take in what was received."""
         if not count:
-            raise ConnectionResetError("the server closed it")
+            raise _closed()
         self._reader.feed(self._buffer, 0, count)  # type: ignore[arg-type]  # its stub knows bytes only
 
     def _write_rest(self, rest: memoryview, limit_s: float) -> None:
@@ -147,6 +149,10 @@ class Wire:
         waiting = select.poll()
         waiting.register(self._socket, event)
         return bool(waiting.poll(max(limit_s, 0.0) * 1000))
+
+
+def _closed() -> OSError:
+    return ConnectionResetError("the server closed it")
 
 
 class TlsWire(Wire):

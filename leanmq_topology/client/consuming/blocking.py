@@ -102,7 +102,11 @@ class SyncConsumer:
 
     def hold(self, queue: str, count: int, wait: float) -> list[Held]:
         """As `receive`, for who settles by entry id, and then says so (`forget`)."""
-        _, helds = self._receive(queue, count, wait)
+        desk = self._desks.get(queue)
+        if wait or desk is None or self._process != os.getpid() or type(count) is not int:
+            _, helds = self._receive(queue, count, wait)
+        else:
+            helds = self._next(desk, count, AT_ONCE, count)
         for held in helds:
             held.keep()
         return helds
@@ -151,7 +155,7 @@ class SyncConsumer:
     def _next(self, desk: _Desk, count: int, until: float | None, read: int) -> list[Held]:
         """The next messages. Of several threads one reads, the others wait for their turn, or their time."""
         shelf = desk.shelf
-        found = shelf.take_ready(count)
+        found = shelf.take_ready(count) if shelf.has_ready else []
         if found or not (desk.turn.acquire(blocking=False) or self._take_turn(desk, until)):
             return found
         try:

@@ -172,6 +172,11 @@ class Shelf:
         finally:
             self._waits_until = 0.0
 
+    @property
+    def has_ready(self) -> bool:
+        """Something lies here that was read and not handed out."""
+        return bool(self._ready)
+
     def plan_fetch(self, count: int) -> Operation[list[Delivered | Undecodable]] | None:
         """All that a receive which does not wait has to ask; None: there is more to do first (`receive`).
 
@@ -182,16 +187,18 @@ class Shelf:
             or self.stale
             or self._suspect
             or self.paused
-            or self.damage is not None
             or self._ready
-            or self.claim_due
+            or self.damage is not None
         ):
             return None
-        return self._broker.fetch([self.queue.name], self.consumer, count=count, block_ms=0)
+        if (self.watch.free or time.monotonic() >= self._scan.due_at) and self.claim_due:
+            return None
+        return self._broker.fetch((self.queue.name,), self.consumer, count=count, block_ms=0)
 
     def take_in(self, arrived: Sequence[Delivered | Undecodable], count: int) -> list[Held]:
         """What `plan_fetch` brought, up to `count` of it."""
-        self._outage.end()
+        if self._outage.under_way:
+            self._outage.end()
         self._missing_since = 0.0
         if not arrived:
             return []
@@ -329,9 +336,11 @@ class Shelf:
         self._ready.extendleft(reversed(helds))
 
     def _admit(self, held: Held) -> bool:
-        outcome = decide_start(held.delivered, self.queue, self._now_ms())
+        delivered, outcome = held.delivered, None
+        if delivered.envelope.expires_ms is not None or delivered.attempt > self.queue.max_deliveries:
+            outcome = decide_start(delivered, self.queue, self._now_ms())
         if outcome is None:
-            held.data, outcome = self._acceptance.judge(held.delivered.envelope)
+            held.data, outcome = self._acceptance.judge(delivered.envelope)
         if outcome is None:
             return True
         self.give_up(held, outcome)

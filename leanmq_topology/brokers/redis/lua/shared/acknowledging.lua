@@ -20,31 +20,34 @@ end
 
 -- Returns how many were still there.
 local function acknowledge(KEYS, ARGV, keeping)
--- include clock
--- include entries
--- include history
--- include crashes
--- include acknowledged
   local stream, meta, history, crashes, purges = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
   local done = redis.call('XACK', stream, ARGV[1], unpack(ARGV, FIRST))
-  local length, seen = keeping.length, {}
-  for at = FIRST, (length or keeping.crashed) and #ARGV or 0 do
-    local entry = redis.call('XRANGE', stream, ARGV[at], ARGV[at])[1]
-    if entry and not seen[entry[1]] then -- an id given twice is kept once
-      seen[entry[1]] = true
-      if keeping.crashed then
-        forget_crashes(crashes, entry[1], entry[2])
-      end
-      if length then
-        write_copy(history, entry[2])
-        length = length + 1
+  local length = keeping.length
+  if length or keeping.crashed then
+-- include entries
+-- include crashes
+    local seen = {}
+    for at = FIRST, #ARGV do
+      local entry = redis.call('XRANGE', stream, ARGV[at], ARGV[at])[1]
+      if entry and not seen[entry[1]] then -- an id given twice is kept once
+        seen[entry[1]] = true
+        if keeping.crashed then
+          forget_crashes(crashes, entry[1], entry[2])
+        end
+        if length then
+          write_copy(history, entry[2])
+          length = length + 1
+        end
       end
     end
   end
   local removed = redis.call('XDEL', stream, unpack(ARGV, FIRST))
   if length and (keeping.ms or length > keeping.count) then
+-- include clock
+-- include history
     trim_history(history, keeping.ms, keeping.count, keeping.ms and read_clock())
   end
+-- include acknowledged
   note_acknowledged(meta, purges, done, removed, ARGV[2], FIRST)
   return removed
 end
