@@ -21,7 +21,7 @@ from leanmq_topology.errors import BrokerError, BrokerFullError, QueueFullError
 from leanmq_topology.messages.envelope import Once
 from leanmq_topology.topology.model import FanoutRoute, Queue, Target
 from tests.support.append_log import read_content
-from tests.support.factories import make_topology, run, write_topology
+from tests.support.factories import make_topology, run, shorten_records, write_topology
 from tests.support.senders import open_sender
 from tests.support.servers import Server
 from tests.support.stage import COLOURS, Stage, count_calls, count_commands, open_carrier
@@ -30,13 +30,28 @@ QUEUES = (Queue(name="one"), Queue(name="two", ttl_ms=60_000), Queue(name="small
 BOTH = FanoutRoute(name="both", to=(Target(queue="one"), Target(queue="two")))
 
 
+@pytest.fixture(params=[False, True], ids=["whole record", "short record"])
+def is_short(request: pytest.FixtureRequest) -> bool:
+    """Whether records say in one field that a queue takes all there is, as they do once it was applied."""
+    return bool(request.param)
+
+
 @pytest.fixture(params=COLOURS)
-def stage(server: Server, namespace: str, request: pytest.FixtureRequest) -> Iterator[Stage]:
+def stage(server: Server, namespace: str, is_short: bool, request: pytest.FixtureRequest) -> Iterator[Stage]:
     admin = BlockingRedisConnection.open(parse_address(server.url))
     with open_carrier(request.param, server.url) as carry:
         topology = make_topology(namespace, *QUEUES, routes=(BOTH,))
-        yield Stage(topology, RedisBroker(namespace), carry, admin, server.url)
+        stage = Stage(topology, RedisBroker(namespace), carry, admin, server.url)
+        if is_short:
+            shorten_records(admin, topology)
+        yield stage
     admin.close()
+
+
+def change(stage: Stage, queue: str, *words: Any) -> None:
+    """Its record, as an apply would."""
+    stage.raw("HSET", stage.keys.meta(queue), *words)
+    stage.raw("HDEL", stage.keys.meta(queue), "short")
 
 
 def flush_of(stage: Stage, target: str, *ids: str, tells_entries: bool = False, **options: Any) -> Flush:
@@ -68,15 +83,19 @@ def count_scripts(stage: Stage, flush: Flush) -> tuple[list[SendResult], int]:
 
 @pytest.mark.parametrize("target", ["one", "both"])
 @pytest.mark.parametrize("names", [["m1"], ["m1", "m2", "m3"]], ids=["one", "several"])
-def test_the_short_way_costs_two_looks_a_counter_and_a_marker(stage: Stage, target: str, names: list[str]):
-    """And a look and a counter for each further queue."""
+def test_the_short_way_costs_two_looks_a_counter_and_a_marker(
+    stage: Stage, is_short: bool, target: str, names: list[str]
+):
+    """And a look for each further queue, of which those whose records say it shortly are counted together."""
     send(stage, flush_of(stage, target, "m0"))  # the script is loaded by then
     before = count_calls(stage)
     send(stage, flush_of(stage, target, *names))
     made = count_calls(stage) - before
     queues = 2 if target == "both" else 1
-    looks = {"evalsha": 1, "hget": 1, "hmget": queues}
-    writes = {"xadd": queues * len(names), "hincrby": queues, "set": 1}
+    is_lone = queues == len(names) == 1  # that has a script of its own, which reads the whole record
+    whole = queues if is_lone or not is_short else 0
+    looks = {"evalsha": 1, "hget": 1 if is_lone else 1 + queues, "hmget": whole}
+    writes = {"xadd": queues * len(names), "hincrby": 1 if is_short else queues, "set": 1}
     expiring = {"time": 1 if queues > 1 else 0}
     assert made == Counter({**looks, **writes, **expiring, "info": 1})  # the last is how they are counted
 
@@ -100,10 +119,11 @@ def test_both_ways_store_and_answer_the_same(
         is_told = tells_entries and target != "both"
         assert told == ([entry for entry, *_ in stored[target]] if is_told else [""] * 3)
         copies = [one.copies for one in answer if isinstance(one, Stored)]
-        counts = [stage.raw("HGET", stage.keys.meta(queue), "sent") for queue in ("one", "two")]
+        counts = [stage.look(queue).counters["sent"] for queue in ("one", "two")]
         found.append((copies, counts, [row[1:] for rows in stored.values() for row in rows]))
         stage.raw("HDEL", stage.keys.meta("one"), "sent")
         stage.raw("HDEL", stage.keys.meta("two"), "sent")
+        stage.raw("DEL", stage.keys.sent)
     assert found[0] == found[1]
 
 
@@ -151,7 +171,7 @@ def test_a_flush_that_comes_again_by_the_other_way_is_known(
 def test_a_flush_that_comes_again_is_known_whatever_has_changed_since(stage: Stage, names: list[str]):
     flush = flush_of(stage, "one", *names)
     answer = send(stage, flush)
-    stage.raw("HSET", stage.keys.meta("one"), "state", "draining", "max_length", 1, "delay_ms", 5)
+    change(stage, "one", "state", "draining", "max_length", 1, "delay_ms", 5)
     assert send(stage, flush) == answer == [Stored(name, 1) for name in names]
     assert ids(stage, "one") == names
 
@@ -159,7 +179,7 @@ def test_a_flush_that_comes_again_is_known_whatever_has_changed_since(stage: Sta
 def test_a_queue_that_lies_under_another_tag_than_the_sender_knows_is_left_to_the_long_way(stage: Stage):
     """Which goes where the record says, and finds nothing there."""
     send(stage, flush_of(stage, "one", "m0"))
-    stage.raw("HSET", stage.keys.meta("one"), "tag", "elsewhere")
+    change(stage, "one", "tag", "elsewhere")
     assert send(stage, flush_of(stage, "one", "m1")) == [Stale("one", None)]
     assert ids(stage, "one") == ["m0"]
 
@@ -183,13 +203,42 @@ def test_a_flush_that_comes_again_is_known_on_a_full_server(stage: Stage):
 )
 def test_what_the_server_knows_better_counts(stage: Stage, field: str, value: Any):
     send(stage, flush_of(stage, "one", "m0"))
-    stage.raw("HSET", stage.keys.meta("one"), field, value)
+    change(stage, "one", field, value)
     send(stage, lengthen(flush_of(stage, "two", "m0")))  # both scripts are loaded by then
     answer, scripts = count_scripts(stage, flush_of(stage, "one", "m1"))
     expected = {"max_length": Full("one", 1), "delay_ms": Stored("m1", 1), "state": Stale("one", None, "one")}
     assert (answer, scripts) == ([expected[field]], 2)
     assert ids(stage, "one") == ["m0"]
     assert stage.look("one").delayed == (1 if field == "delay_ms" else 0)
+
+
+def test_what_several_queues_get_together_is_counted_for_each(stage: Stage):
+    """Beside what each gets alone, or by the long way."""
+    send(stage, flush_of(stage, "both", "a", "b"))
+    send(stage, flush_of(stage, "one", "c"))
+    send(stage, lengthen(flush_of(stage, "both", "d")))
+    send(stage, flush_of(stage, "both", "e"))
+    assert [stage.look(queue).counters["sent"] for queue in ("one", "two", "small")] == [5, 4, 0]
+
+
+def test_a_refused_flush_is_not_counted(stage: Stage):
+    send(stage, flush_of(stage, "both", "a"))
+    stage.raw("RENAME", stage.keys.queue("two"), stage.keys.inbox("aside"))
+    assert send(stage, flush_of(stage, "both", "b")) == [Stale("both", None)]
+    assert stage.look("one").counters["sent"] == 1
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+def test_queues_are_counted_one_by_one_where_they_cannot_be_together(stage: Stage, foreign: bool):
+    """A thousand sets of queues are counted, then no more; nor is what is not ours written to."""
+    if foreign:
+        stage.raw("SET", stage.keys.sent, "foreign")
+    else:
+        stage.raw("HSET", stage.keys.sent, *(word for n in range(1000) for word in (f" {n + 90} 7", 1)))
+    before = read_content(stage.url, stage.topology.broker.namespace)[stage.keys.sent]
+    send(stage, flush_of(stage, "both", "a", "b"))
+    assert [stage.look(queue).counters["sent"] for queue in ("one", "two")] == [2, 2]
+    assert read_content(stage.url, stage.topology.broker.namespace)[stage.keys.sent] == before
 
 
 def test_an_address_that_changed_is_told_and_nothing_is_stored(stage: Stage):

@@ -564,8 +564,8 @@ def test_plain_outputs_go_the_short_way_unless_the_server_knows_better(stage: St
     answers = [send_from(stage, second, flush) for _ in range(2)]  # the second time as after a lost answer
     made = count_calls(stage) - before
     assert answers == [OutputsSent(True, (Stored("o1", 1),))] * 2
-    # The digest is asked for each time, and the second time whether the entry lies in the trash of a purge.
-    assert (made["evalsha"], made["type"], made["hget"]) == (2, 0, 3)
+    # Digest and queue are asked each time, the second time also whether the entry lies in the trash.
+    assert (made["evalsha"], made["type"], made["hget"]) == (2, 0, 5)
     stage.raw("HSET", stage.keys.meta("plain"), "max_length", 2)
     flush = stage.flush(stage.outgoing("plain", "o2"))
     assert send_from(stage, third, flush) == OutputsSent(True, (Full("plain", 2),))

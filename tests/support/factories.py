@@ -67,6 +67,16 @@ def write_topology(connection: BlockingRedisConnection, topology: Topology, *, g
         run(connection, "HSET", keys.meta(queue.name), *(word for pair in meta.items() for word in pair))
 
 
+def shorten_records(connection: BlockingRedisConnection, topology: Topology) -> None:
+    """Let each queue that takes all at once say so in one field, as an apply does."""
+    keys = Keys(topology.broker.namespace)
+    for queue in topology.queues.values():
+        if queue.max_length is None and not queue.delay_ms:
+            counter = run(connection, "HINCRBY", keys.sent, "", 1)
+            short = f"{keys.queue(queue.name)} {counter} {queue.ttl_ms or ''}"
+            run(connection, "HSET", keys.meta(queue.name), "counter", counter, "short", short)
+
+
 def run(connection: BlockingRedisConnection, command: str, *words: str | bytes | int) -> Any:
     """One bare command, its raw reply."""
     return connection.execute(Call(command.lower(), command, (), words, lambda reply: reply))

@@ -14,7 +14,7 @@ from leanmq_topology.brokers.redis.keys import GROUP, Keys
 from tests.support.checker import FinalState, Home, Ledger, Slot
 from tests.support.factories import run
 
-KINDS = frozenset({*("topology", "lock", "plan", "history", "due", "upkeep"), *"qdazbmcutprw"})
+KINDS = frozenset({*("topology", "lock", "plan", "history", "due", "upkeep", "sent"), *"qdazbmcutprw"})
 """Second word of every documented key."""
 PASSING = frozenset({"lock", "u", "t", "p", "r", "w"})
 """Those that must not live for ever."""

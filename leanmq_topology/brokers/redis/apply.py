@@ -97,7 +97,7 @@ class RedisApplier:
         return Call(
             "apply_chunk",
             load_script("apply_chunk"),
-            (self.keys.lock, self.keys.topology, *made),
+            (self.keys.lock, self.keys.topology, self.keys.sent, *made),
             tuple(arguments),
             lambda reply: _read_step(reply, written),
         )
@@ -122,7 +122,7 @@ class RedisApplier:
         return Call(
             "apply_remove",
             load_script("apply_remove"),
-            (keys.lock, keys.topology, keys.pairs, keys.due, keys.upkeep, *places),
+            (keys.lock, keys.topology, keys.pairs, keys.due, keys.upkeep, keys.sent, *places),
             arguments,
             lambda reply: _read_step(reply, Written((removal.address,)), removal.address),
         )

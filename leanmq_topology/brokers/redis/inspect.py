@@ -104,16 +104,13 @@ class RedisInspector(Struct, frozen=True):
         return Call(
             "inspect_queues",
             load_script("inspect_queues"),
-            tuple(
-                key
-                for name in names
-                for key in (
-                    keys.queue(name),
-                    keys.dead(name),
-                    keys.delayed(name),
-                    keys.meta(name),
-                    keys.acked(name),
-                )
+            (
+                keys.sent,
+                *(
+                    home(name)
+                    for name in names
+                    for home in (keys.queue, keys.dead, keys.delayed, keys.meta, keys.acked)
+                ),
             ),
             (GROUP, NOBODY, SUSPECTS, *COUNTERS),
             lambda reply: _read_states(names, reply),

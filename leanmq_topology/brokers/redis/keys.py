@@ -127,6 +127,11 @@ class Keys:
         return self._key("pairs")
 
     @property
+    def sent(self) -> str:
+        """hash: how many messages several queues got together, by the `counter` in the record of each"""
+        return self._key("sent")
+
+    @property
     def due(self) -> str:
         """zset: queue by the time its next delayed message is due"""
         return self._key("due")

@@ -24,7 +24,7 @@ MOST_LOOKED_AT: Final = 200
 def create_pair(keys: Keys, queue: Queue) -> Call[Pair | Declared]:
     """Make it unless it is there."""
     record: list[Word] = [word for pair in queue_meta(queue).items() for word in pair]
-    places = (keys.topology, keys.pairs, keys.queue(queue.name), keys.meta(queue.name))
+    places = (keys.topology, keys.pairs, keys.sent, keys.queue(queue.name), keys.meta(queue.name))
 
     def read(reply: Any) -> Pair | Declared:
         match reply:
@@ -66,7 +66,7 @@ def list_pairs(keys: Keys) -> Call[list[Pair]]:
 def delete_pair(keys: Keys, name: str, *, dead_letters: bool) -> Call[bool | Declared]:
     """All of it, or all but its dead letters."""
     places = (
-        *(keys.topology, keys.pairs, keys.due),
+        *(keys.topology, keys.pairs, keys.due, keys.sent),
         *(keys.queue(name), keys.meta(name), keys.acked(name), keys.delayed(name), keys.bodies(name)),
         *(keys.crashes(name), keys.purges(name), keys.dead(name)),
     )

@@ -141,15 +141,18 @@ class _Frame(NamedTuple):
     def make(cls, keys: Keys, flush: Flush, name: str, *, tells_entries: bool) -> Self:
         first, script = flush.sends[0], load_script(name)
         fifth: Word = b"" if tells_entries else msgspec.msgpack.encode(len(first.queues))
+        places = [keys.topology, keys.producer(flush.producer)]
         if name == "send_lone":
             fifth = keys.tag(first.queues[0])
-        places = (keys.topology, keys.producer(flush.producer), *_plain_keys(keys, first.queues))
+        else:
+            places.append(keys.sent)
+        places += _plain_keys(keys, first.queues)
         words = (MARKER_LIFE_MS, address_field(first.target), first.digest, fifth)
         start: tuple[Word, ...] = ("EVALSHA", script.sha, len(places), *places)
         count = len(start) + 1 + len(words) + LONE_WORDS
         before_sequence = join_words(start, b"*%d\r\n" % count)
         before_headers = join_words((*words, first.envelope.type))
-        return cls(script, places, words, before_sequence, before_headers)
+        return cls(script, tuple(places), words, before_sequence, before_headers)
 
     def write_lone(self, sequence: bytes, outgoing: Outgoing) -> tuple[Sequence[Word], bytes]:
         """The words of a send on its own, and its whole call as it goes over the wire."""

@@ -1,7 +1,7 @@
 -- One bounded part of an apply: make queues, record resources and the digests their senders must know.
 -- Every step is the same when done twice, so the next apply can always start over.
 --
--- KEYS   1 {ns}:lock   2 {ns}:topology   then for each queue: its stream {ns}:q:…, its record {ns}:m:…
+-- KEYS   1 {ns}:lock   2 {ns}:topology   3 {ns}:sent   then for each queue: its stream {ns}:q:…, its record {ns}:m:…
 -- ARGV   1 lock value   2 lock lifetime in ms   3 generation this apply was planned from   4 group
 --        5 how many values the record of one queue has (field, value, field, value…)
 --        then those of each queue, in the order of KEYS; then field, value of {ns}:topology to the end
@@ -12,14 +12,15 @@
 -- unfinished work. A queue without a record is born now: what is remembered of sends to a former one of its name does
 -- not count.
 
-local FIRST_QUEUE = 3
+local FIRST_QUEUE = 4
 local FIRST_VALUE = 6
 
 -- include birth
 -- include lock_held
 -- include placed
-for at = FIRST_QUEUE, #KEYS do
-  local wanted = (at - FIRST_QUEUE) % 2 == 0 and 'stream' or 'hash'
+-- include shortcut
+for at = FIRST_QUEUE - 1, #KEYS do
+  local wanted = at >= FIRST_QUEUE and (at - FIRST_QUEUE) % 2 == 0 and 'stream' or 'hash'
   local found = redis.call('TYPE', KEYS[at]).ok
   if found ~= 'none' and found ~= wanted then
     return {'wrong_type', KEYS[at], found}
@@ -42,6 +43,7 @@ for at = FIRST_QUEUE, #KEYS, 2 do
   if not state or state == 'draining' or state == 'retired' then
     redis.call('HSET', KEYS[at + 1], 'state', 'active')
   end
+  write_short(KEYS[at + 1], KEYS[at], KEYS[3])
   value = value + width
 end
 for at = value, #ARGV, 2 do

@@ -1,7 +1,7 @@
 -- Take away one resource that is no longer declared, or put a queue on its way out.
 -- Done twice it is the same, so the next apply can always start over.
 --
--- KEYS   1 {ns}:lock   2 {ns}:topology   3 {ns}:pairs   4 {ns}:due   5 {ns}:upkeep
+-- KEYS   1 {ns}:lock   2 {ns}:topology   3 {ns}:pairs   4 {ns}:due   5 {ns}:upkeep   6 {ns}:sent
 --        then m of a route (unless a queue bears its name now) or queue, and q d z b c a t of a queue
 -- ARGV   1 lock value   2 lock lifetime in ms   3 generation this apply was planned from
 --        4 'delete', 'drain' or 'retain'   5 address   6 name   7 '1': a queue goes with what it holds
@@ -19,8 +19,9 @@
 -- include replies
 -- include requests
 -- include waiting_requests
+-- include uncounting
 
-local META, STREAM, DEAD, DELAYED, BODIES = 6, 7, 8, 9, 10
+local META, STREAM, DEAD, DELAYED, BODIES = 7, 8, 9, 10, 11
 local DELETED = '{"type":"Purged","message":"its queue was deleted"}'
 
 -- include lock_held
@@ -49,6 +50,7 @@ end
 if step == 'drain' then
   if redis.call('EXISTS', KEYS[META]) == 1 then
     redis.call('HSET', KEYS[META], 'state', 'draining')
+    redis.call('HDEL', KEYS[META], 'short')
   end
 elseif step == 'retain' then
   redis.call('HSETNX', KEYS[3], name, string.format('%.0f', read_clock()) .. ' pair')
@@ -62,6 +64,9 @@ else
   redis.call('PEXPIRE', KEYS[1], ARGV[2]) -- first, as it is not held to the memory limit
   for _, fields in ipairs(requests) do
     tell_requester(KEYS[META], fields, DELETED, 'purged')
+  end
+  if is_queue then
+    forget_counter(KEYS[META], KEYS[6])
   end
   for at = META, #KEYS do
     redis.call('UNLINK', KEYS[at])

@@ -1,6 +1,6 @@
 -- Look at queue pairs without touching them: counts, age, group, state, counters.
 --
--- KEYS   for each queue, at most 500: {ns}:q:… {ns}:d:… {ns}:z:… {ns}:m:… {ns}:a:…
+-- KEYS   1 {ns}:sent   then for each queue, at most 500: {ns}:q:… {ns}:d:… {ns}:z:… {ns}:m:… {ns}:a:…
 -- ARGV   1 group   2 nobody   3 suspects   then names of the counters to read
 -- Returns {server time in ms, row, row, …}; a row is
 --         {damage or '', what is wrong in words or '', entries, pending, consumers, id of the oldest entry or '',
@@ -17,11 +17,12 @@
 
 local KEYS_PER_QUEUE = 5
 local TYPES = {'stream', 'stream', 'zset', 'hash', 'stream'}
+local FIRST_QUEUE = 2
 local FIRST_COUNTER = 4 -- in ARGV
 local STATE = 11 -- in a row; the counters follow
 
 local places = {} -- what is wrong with them
-for first = 1, #KEYS, KEYS_PER_QUEUE do
+for first = FIRST_QUEUE, #KEYS, KEYS_PER_QUEUE do
   local record = KEYS[first + 3]
   local tag = redis.pcall('HGET', record, 'tag')
   places[first] = type(tag) ~= 'table' and check_place(tag, record, KEYS[first])
@@ -55,7 +56,23 @@ local function read_record(key)
   for at = FIRST_COUNTER, #ARGV do
     fields[#fields + 1] = ARGV[at]
   end
-  return redis.call('HMGET', key, unpack(fields))
+  local record = redis.call('HMGET', key, 'counter', unpack(fields))
+  return record, table.remove(record, 1)
+end
+
+-- What was sent to a queue along with others, by its `counter`: see `shortcut`.
+local sums
+local function count_along(counter)
+  if not sums then
+    sums = {}
+    local rows = redis.pcall('HGETALL', KEYS[1])
+    for at = 1, #rows, 2 do
+      for one in string.gmatch(rows[at], ' (%d+)') do
+        sums[one] = (sums[one] or 0) + tonumber(rows[at + 1])
+      end
+    end
+  end
+  return sums[counter]
 end
 
 local function look(first)
@@ -69,10 +86,11 @@ local function look(first)
     '', '', redis.call('XLEN', stream), 0, 0, '', redis.call('ZCARD', KEYS[first + 2]) - parked, parked,
     redis.call('XLEN', KEYS[first + 1]), redis.call('XLEN', KEYS[first + 4]),
   }
-  local record = read_record(KEYS[first + 3])
+  local record, counter = read_record(KEYS[first + 3])
   row[STATE] = record[1] or ''
   for at = 2, #record do
-    row[STATE + at - 1] = record[at]
+    local along = counter and ARGV[FIRST_COUNTER + at - 2] == 'sent' and count_along(counter)
+    row[STATE + at - 1] = along and tonumber(record[at] or 0) + along or record[at]
   end
   if redis.call('EXISTS', stream) == 0 then
     row[1] = 'missing'
@@ -93,7 +111,7 @@ local function look(first)
 end
 
 local answer = {read_clock()}
-for first = 1, #KEYS, KEYS_PER_QUEUE do
+for first = FIRST_QUEUE, #KEYS, KEYS_PER_QUEUE do
   answer[#answer + 1] = look(first)
 end
 return answer

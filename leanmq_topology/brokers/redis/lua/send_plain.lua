@@ -1,7 +1,7 @@
 -- Store a flush the short way: sends to one address, each with a copy in the same queues, which nothing delays, limits
 -- or remembers. Most flushes are such, and `send` takes the server twice as long for them.
 --
--- KEYS   1 {ns}:topology   2 {ns}:p:<producer>   then {ns}:m:<queue>, {ns}:q:<queue> of each queue
+-- KEYS   1 {ns}:topology   2 {ns}:p:<producer>   3 {ns}:sent   then {ns}:m:<queue>, {ns}:q:<queue> of each queue
 -- ARGV   1 sequence, its digits filled up so that sequences compare as text   2 life of the producer's marker in ms
 --        3 the address's field in {ns}:topology   4 its digest ('': a pair that no topology declares)
 --        5 how many copies each send makes, as the marker holds it (MessagePack); '': tell entry ids
@@ -15,26 +15,35 @@
 -- turns out to be stored. Whether a stream is there at all its first XADD says: if one is refused, the marker is put
 -- back and the copies that went before it are taken out again. A server over its memory limit refuses the marker, so
 -- then nothing at all is written. Every call and every function made costs a send on its own what a message costs in a
--- batch.
+-- batch: a queue is looked at by its `short` (see `shortcut`), and several are counted in one command.
 
-local FIRST_QUEUE, FIRST_SEND = 3, 6
+local FIRST_QUEUE, FIRST_SEND, MOST_TOGETHER = 4, 6, 1000
 local call = redis.call
 if (call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[4] then
   return false
 end
 
-local lives = {} -- of what lies in each queue, by the place of its record
+local lives, counters, counted = {}, {}, 0 -- of each queue; `lives` by the place of its record
 local copies = (#KEYS - FIRST_QUEUE + 1) / 2
 for at = FIRST_QUEUE, #KEYS, 2 do
-  local found = call('HMGET', KEYS[at], 'state', 'max_length', 'delay_ms', 'ttl_ms', 'tag')
-  local refuses = found[1] == 'draining' or found[1] == 'retired'
-  local stream, tag = KEYS[at + 1], found[5] or ''
-  if refuses or found[2] ~= '' or found[3] ~= '0' then
-    return false
-  elseif string.find(stream, tag, 2, true) ~= 2 or string.byte(stream, #tag + 2) ~= 125 then
-    return false -- it lies under another tag: see `placement`
+  local stream, short, counter, life = KEYS[at + 1], call('HGET', KEYS[at], 'short'), nil, nil
+  if short and string.find(short, stream, 1, true) == 1 then
+    counter, life = string.match(short, '^( %d+) (%d*)$', #stream + 1)
   end
-  lives[at] = found[4] ~= '' and tonumber(found[4]) or nil
+  if counter then
+    counted = counted + 1
+    counters[counted] = counter
+  else
+    local found = call('HMGET', KEYS[at], 'state', 'max_length', 'delay_ms', 'ttl_ms', 'tag')
+    local refuses, tag = found[1] == 'draining' or found[1] == 'retired', found[5] or ''
+    if refuses or found[2] ~= '' or found[3] ~= '0' then
+      return false
+    elseif string.find(stream, tag, 2, true) ~= 2 or string.byte(stream, #tag + 2) ~= 125 then
+      return false -- it lies under another tag: see `placement`
+    end
+    life = found[4]
+  end
+  lives[at] = life ~= '' and tonumber(life) or nil
 end
 
 local before = redis.pcall('SET', KEYS[2], ARGV[1] .. ':' .. ARGV[5], 'PX', ARGV[2], 'GET')
@@ -88,7 +97,13 @@ while at < #ARGV do
   end
   sent, at = sent + count, after
 end
-for at = FIRST_QUEUE, #KEYS, 2 do
+local together = copies > 1 and counted == copies and table.concat(counters)
+local all = together and redis.pcall('HINCRBY', KEYS[3], together, sent)
+if all == sent and call('HLEN', KEYS[3]) > MOST_TOGETHER then -- it is new: too many sets of queues get messages together
+  call('HDEL', KEYS[3], together)
+  all = nil
+end
+for at = FIRST_QUEUE, type(all) == 'number' and 0 or #KEYS, 2 do
   call('HINCRBY', KEYS[at], 'sent', sent)
 end
 
