@@ -27,7 +27,8 @@ def keys_in_code() -> Iterator[tuple[str, str]]:
         if signature.return_annotation == "str":
             words = ["QUEUE" if word == "name" else word for word in list(signature.parameters)[1:]]
             built: str = function(keys, *(word.removesuffix("_id").upper() for word in words))
-            yield built, str(function.__doc__)
+            if built.startswith("{"):  # a tag alone is no key
+                yield built, str(function.__doc__)
 
 
 def test_every_key_on_the_server_is_on_the_page_with_its_type():
