@@ -58,7 +58,7 @@ class RespPipe(asyncio.BufferedProtocol):
     def __init__(self, loop: asyncio.AbstractEventLoop, where: str) -> None:
         self._loop, self._where = loop, where
         self._reader = hiredis.Reader()
-        self._buffer = bytearray(BUFFER_BYTES)
+        self._buffer: Any = bytearray(BUFFER_BYTES)  # hiredis takes it, whatever its stub says
         self._view = memoryview(self._buffer)
         self._transport: asyncio.Transport | None = None
         self._unwritten: list[_Exchange] = []
@@ -158,7 +158,7 @@ class RespPipe(asyncio.BufferedProtocol):
         return self._view  # TLS fills it piece by piece: a slice of a bytearray would be a copy
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._reader.feed(cast(bytes, self._buffer), 0, nbytes)
+        self._reader.feed(self._buffer, 0, nbytes)
         self._answered_at = self._loop.time()
         try:
             while (reply := self._reader.gets()) is not False:

@@ -165,6 +165,8 @@ def _read_streams(names: dict[bytes, str], reply: Any) -> Received:
 
 def _read_fresh(queue: str, entries: Sequence[tuple[bytes, list[bytes] | None]]) -> Received:
     """Entries handed out for the first time, as `read_entry` reads each: of a backlog, for half of it."""
+    if len(entries) == 1:
+        return [read_entry(queue, entries[0][0], 1, entries[0][1])]  # for one it takes more
     ids = [entry[0].decode() for entry in entries]
     envelopes = decode_each([entry[1] or () for entry in entries])
     if set(map(type, envelopes)) == {Envelope}:
