@@ -17,10 +17,9 @@ from leanmq_topology.brokers.protocol import (
     BlockingListener,
     Broker,
     Hear,
-    SendResult,
     Stored,
 )
-from leanmq_topology.client.applied import AppliedView, find_leaving
+from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.channels.asynchronous import AsyncChannels, Subscription
 from leanmq_topology.client.channels.inbox import LARGEST_BUFFER, check_buffer
 from leanmq_topology.client.channels.tally import PublishStatistics
@@ -31,8 +30,8 @@ from leanmq_topology.client.consuming.asynchronous import AsyncConsumer
 from leanmq_topology.client.consuming.delivery import Delivery
 from leanmq_topology.client.consuming.settling import choose_done, choose_nack, choose_reject, choose_release
 from leanmq_topology.client.flushing import Flusher
-from leanmq_topology.client.options import PLAIN, SendOptions, read_options
-from leanmq_topology.client.persistence import persist_async, persist_noting_async
+from leanmq_topology.client.options import PLAIN, read_options
+from leanmq_topology.client.persistence import persist_noting_async
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.requesting import (
     ReplyCounts,
@@ -42,21 +41,11 @@ from leanmq_topology.client.requesting import (
     write_request,
 )
 from leanmq_topology.client.requesting_tasks import Requester, read_in_time
-from leanmq_topology.client.sender import (
-    MOST_REFRESHES,
-    Batch,
-    Draft,
-    Slices,
-    keeps_changing,
-    write_batch,
-    write_single,
-)
+from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Draft, write_batch, write_single
+from leanmq_topology.client.sending_tasks import Carrier
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
-from leanmq_topology.errors import LeanMQError
-from leanmq_topology.messages.envelope import Outgoing
-from leanmq_topology.messages.routing import Destination
-from leanmq_topology.topology.durability import MEMORY, Durability, declared_levels
+from leanmq_topology.topology.durability import declared_levels
 from leanmq_topology.topology.model import Topology
 
 
@@ -83,6 +72,9 @@ class Client:
         self._broker, self._connection, self._clock = broker, connection, clock
         self._view = AppliedView(topology)
         self._flusher, self._confirmer = Flusher(connection, broker), confirmer
+        carrier = Carrier(broker, connection, self._view, self._flusher, confirmer, clock)
+        self._send, self._read_destination = carrier.send, carrier.read_destination
+        self._send_in_slices, self._commit = carrier.send_in_slices, carrier.commit
         self._channels = AsyncChannels(topology, broker, connection, self._view, open_listener, clock)
         self._consumer = AsyncConsumer(
             topology,
@@ -181,7 +173,7 @@ class Client:
         )
         if not atomic:
             return await self._send_in_slices(target, items, options)
-        batch = self._write(target, items, options)
+        batch = write_batch(target, items, options, now_ms=self._clock())
         return await self._send(batch) if batch.drafts else []
 
     def consume(self, queue: str, *, batch: int = 1, renew: bool = True) -> AsyncIterator[Delivery]:
@@ -350,55 +342,6 @@ class Client:
         await self._requester.close()
         await self._flusher.close()
         await self._confirmer.close()
-
-    def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
-        return write_batch(target, items, options, now_ms=self._clock())
-
-    async def _send(self, batch: Batch, tries: int = MOST_REFRESHES + 1) -> list[str]:
-        for _ in range(tries):
-            destination = self._view.find(batch.target) or await self._read_destination(batch.target)
-            level = batch.level(destination)
-            sends = batch.address(destination, self._view)
-            results = await self._submit(sends, level)
-            ids = batch.read(results, self._view)
-            if ids is not None:
-                return ids
-        raise keeps_changing(batch.target)
-
-    def _submit(self, sends: list[Outgoing], level: Durability) -> Awaitable[list[SendResult]]:
-        together = len(sends) > 1
-        if level == MEMORY:
-            return self._flusher.submit(sends, together=together)
-        return self._confirmer.submit(sends, level, together=together)
-
-    async def _commit(self, transaction: Transaction) -> None:
-        for _ in range(MOST_REFRESHES + 1):
-            destinations = {
-                target: self._view.find(target) or await self._read_destination(target)
-                for target in transaction.targets()
-            }
-            sends, level = transaction.address(destinations)
-            if transaction.read(await self._submit(sends, level)):
-                return
-        raise keeps_changing(", ".join(transaction.targets()))
-
-    async def _send_in_slices(self, target: str, items: Iterable[Any], options: SendOptions) -> list[str]:
-        slices = Slices(target, items, options, self._clock)
-        while True:
-            try:
-                batch = slices.next()
-                if batch is None:
-                    return slices.stored
-                slices.stored += await self._send(batch)
-            except LeanMQError as failure:
-                if not slices.goes_on(failure):
-                    raise
-
-    async def _read_destination(self, target: str) -> Destination:
-        fields = await persist_async(self._connection, self._broker.read_addresses([target]))
-        lost = self._view.find_lost_queues(target, fields)
-        states = await persist_async(self._connection, self._broker.inspect_queues(lost)) if lost else ()
-        return self._view.learn(target, fields, leaving=find_leaving(states))
 
 
 @asynccontextmanager
