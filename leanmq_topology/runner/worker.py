@@ -10,9 +10,7 @@ import asyncio
 import base64
 import contextlib
 import logging
-import os
 import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -32,11 +30,11 @@ from leanmq_topology.runner.lane import Lane
 from leanmq_topology.runner.leases import LeaseKeeper
 from leanmq_topology.runner.loop_watch import LoopWatch
 from leanmq_topology.runner.marks import Marker
-from leanmq_topology.runner.middleware.counters import Counters
 from leanmq_topology.runner.pulse import Pulse
 from leanmq_topology.runner.reader import Reader
+from leanmq_topology.runner.report import Report
 from leanmq_topology.runner.settlements import Settlements
-from leanmq_topology.runner.upkeep import HEARTBEAT_SECONDS, Maintenance
+from leanmq_topology.runner.upkeep import Maintenance
 from leanmq_topology.runner.workshop import Workshop
 from leanmq_topology.topology.model import Topology
 from leanmq_topology.upkeep.clocks import ServerClock
@@ -90,8 +88,7 @@ class Worker:
         new, and has one message in hand at a time.
         """
         self.name = new_consumer_name()
-        self._generation, self._part = generation, part
-        self._said: Mapping[str, str] = {}
+        self._part = part
         self._topology, self._handlers, self._link = topology, handlers, link
         self._drain_seconds = drain_seconds
         self._broker, self._connection = link.broker, link.connection
@@ -100,7 +97,6 @@ class Worker:
         """What is done now and then while there is nothing to do is done on its beats."""
         self._lanes: dict[str, Lane] = {}
         self._reader: Reader | None = None
-        self._watch: Watch | None = None
         self._upkeep: Maintenance | None = None
         self._tainted: str | None = None
         self.on_taint: Callable[[str], None] = lambda reason: None
@@ -110,6 +106,10 @@ class Worker:
         self._failed: LifespanError | None = None
         self._stop = asyncio.Event()
         self._empty = asyncio.Event()
+        self.report = Report(
+            self._broker, self._connection, self.name, self._lanes, handlers, self._clock, self._outage,
+            self._stop.is_set, generation=generation, part=part,
+        )  # fmt: skip
         self._settlements = Settlements(
             self._broker, self._connection, self.name, self._outage, self._note_settled, self._more_comes
         )
@@ -117,51 +117,6 @@ class Worker:
             topology, handlers, link, marker, self._clock.now_ms,
             forgotten=self._empty.set, stuck=self._taint, turned=self._make_room_known,
         )  # fmt: skip
-
-    @property
-    def counters(self) -> Counters:
-        """What all handlers have done so far."""
-        total = Counters()
-        for lane in self._lanes.values():
-            total.add(lane.counters)
-        return total
-
-    @property
-    def activity(self) -> tuple[int, int, int]:
-        """How much is done, in hand, and running; as long as it is the same, so is `describe`."""
-        done = held = running = 0
-        for lane in self._lanes.values():
-            done += lane.counters.total
-            held += len(lane.held)
-            running += lane.running
-        return done, held, running
-
-    def describe(self) -> dict[str, dict[str, int]]:
-        """What each handler has in hand and has done so far."""
-        return {
-            lane.handler.name: {
-                "held": len(lane.held),
-                "running": lane.running,
-                **lane.counters.as_dict(),
-            }
-            for lane in self._lanes.values()
-        }
-
-    def problems(self) -> list[str]:
-        """What keeps it from its work right now, in words."""
-        found = ["the server cannot be reached"] if self._outage.under_way else []
-        if self._watch is not None:
-            found += ["the topology is not on the server"] * self._watch.topology_gone
-            found += [f"queue {lane.name}: {lane.damage}" for lane in self._watch.damaged]
-        return [*found, *self._unfit()]
-
-    def _unfit(self) -> tuple[str, ...]:
-        """What the server would do to messages, in a sentence each; nothing while it is fit for them."""
-        return self._upkeep.unfit if self._upkeep is not None else ()
-
-    def say(self, facts: Mapping[str, str]) -> None:
-        """Have the next heartbeats say this too. From any thread."""
-        self._said = {**self._said, **facts}
 
     @property
     def busy(self) -> bool:
@@ -187,8 +142,8 @@ class Worker:
         seen = await carry_out_async(first_round, self._connection)
         async with contextlib.AsyncExitStack() as resources:
             if not await self._workshop.open(resources, self._stop, self._fail):
-                return Ended(True, self.counters.summary())
-            self._lanes = self._workshop.build_lanes(applied, self._settlements)
+                return Ended(True, self.report.counters.summary())
+            self._lanes.update(self._workshop.build_lanes(applied, self._settlements))
             if self._part is Part.SUSPECT:
                 for lane in self._lanes.values():
                     lane.neighbours = list(self._lanes.values())
@@ -202,13 +157,13 @@ class Worker:
             watch = Watch(self._broker, self.name, lanes, self._plan_reads_anew, self._part)
             await carry_out_async(watch.look(), self._connection)
             watch.on_suspected = self.on_suspected
-            self._watch = watch
             self._reader = Reader(
                 self._broker, reading, self._connection, self.name, lanes, self._outage, watch.look_soon,
                 takes_new=self._part is not Part.SUSPECT,
             )  # fmt: skip
             bell = Doorbell(self._broker, self._link.open_listener)
             self._upkeep = self._maintenance(watch, seen, lanes, bell, self._reader.recover_soon)
+            self.report.begin(self._reader, watch, self._upkeep)
             for lane in lanes:
                 lane.on_taken, lane.on_begun = loop_watch.wake, self._upkeep.hurry
             return await self._run_parts(self._reader, self._upkeep, bell, leases, ready)
@@ -221,7 +176,7 @@ class Worker:
         leases: LeaseKeeper,
         ready: Callable[[], None],
     ) -> Ended:
-        await self._beat()
+        await self.report.beat()
         settling = asyncio.create_task(self._settlements.run(), name="settlements")
         keeping = asyncio.create_task(upkeep.run(), name="upkeep")
         reading = asyncio.create_task(reader.run(), name="reader")
@@ -239,7 +194,7 @@ class Worker:
             await self._leave()
             if self._failed is not None:
                 raise self._failed
-            return Ended(clean, self.counters.summary(), self._tainted)
+            return Ended(clean, self.report.counters.summary(), self._tainted)
         except BaseException:
             await self._abort_crews()  # nothing drained them, and their tasks outlive being cancelled
             raise
@@ -322,40 +277,6 @@ class Worker:
         if self._reader is not None:
             self._reader.plan_anew()
 
-    def _polled_ms(self) -> str:
-        """How long ago a read was answered; empty before the first, and for who reads nothing new."""
-        read_at = self._reader.read_at if self._reader is not None else None
-        return "" if read_at is None else str(int((time.monotonic() - read_at) * 1000))
-
-    def _names_read(self) -> list[str]:
-        """Queues of which it takes what comes, and what others hand back."""
-        if self._part is Part.SUSPECT or self._stop.is_set():
-            return []
-        return [lane.name for lane in self._lanes.values() if lane.readable]
-
-    async def _beat(self) -> None:
-        lifetime_ms = int(3 * HEARTBEAT_SECONDS * 1000)
-        facts = {
-            "host": socket.gethostname(),
-            "pid": str(os.getpid()),
-            "generation": str(self._generation),
-            "solo": str(int(self._part is Part.SUSPECT)),
-            "handlers": ",".join(self._handlers),
-            "queues": ",".join(self._lanes),
-            "reading": ",".join(self._names_read()),
-            "held": str(sum(len(lane.held) for lane in self._lanes.values())),
-            "running": str(sum(lane.running for lane in self._lanes.values())),
-            "seen_ms": str(self._clock.now_ms()),
-            "polled_ms": self._polled_ms(),
-            "lifetime_ms": str(lifetime_ms),
-            "unfit": "; ".join(self._unfit()),
-            **self._said,
-            **(self._watch.facts() if self._watch else {}),
-            **{name: str(count) for name, count in self.counters.as_dict().items()},
-        }
-        beat = self._broker.heartbeat(self.name, facts, lifetime_ms=lifetime_ms, queues=list(self._lanes))
-        await self._connection.execute(beat)
-
     async def _adopt_generation(self) -> None:
         """Somebody applied: go by the new limits and schemas. A queue that is gone is left to the reader."""
         record = await self._connection.execute(self._broker.read_record())
@@ -405,7 +326,7 @@ class Worker:
             watch,
             seen,
             self._adopt_generation,
-            self._beat,
+            self.report.beat,
             self._make_room_known,
             self._part,
             bell,

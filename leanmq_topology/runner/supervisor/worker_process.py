@@ -103,7 +103,7 @@ async def _serve(
             await asyncio.to_thread(orders.prepare, link, topology)
         worker = _build_worker(orders, birth, topology, handlers, link)
         _obey(upward, worker, orders.drain_seconds)
-        upward.on_reloaded(lambda reloaded: worker.say(describe_reload(reloaded)))
+        upward.on_reloaded(lambda reloaded: worker.report.say(describe_reload(reloaded)))
         worker.on_taint = lambda reason: upward.tell(Draining(reason=reason))
 
         def ready() -> None:
@@ -124,8 +124,8 @@ async def _serve(
         finally:
             for task in beside:
                 task.cancel()
-        upward.tell(Facts(worker.describe()))
-    return Ended(ended.clean, worker.counters.as_dict(), worker.name)
+        upward.tell(Facts(worker.report.describe()))
+    return Ended(ended.clean, worker.report.counters.as_dict(), worker.name)
 
 
 def _build_worker(
@@ -225,13 +225,13 @@ class Reporter:
             self._report(max(loop.time() - due, 0.0))
 
     def _report(self, lag_seconds: float) -> None:
-        facts = Facts(self._describe(), round(lag_seconds, 2), tuple(self._worker.problems()))
+        facts = Facts(self._describe(), round(lag_seconds, 2), tuple(self._worker.report.problems()))
         if facts != self._told and self._upward.mention(facts):
             self._told = facts
 
     def _describe(self) -> dict[str, dict[str, int]]:
         """The same as before while nothing happens: a second is short, and handlers may be many."""
-        activity = self._worker.activity
+        activity = self._worker.report.activity
         if self._described is None or self._described[0] != activity:
-            self._described = (activity, self._worker.describe())
+            self._described = (activity, self._worker.report.describe())
         return self._described[1]
