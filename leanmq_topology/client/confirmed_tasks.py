@@ -32,7 +32,9 @@ class Confirmer:
         """
         flusher = self._flushers.get(level)
         if flusher is None:
-            flusher = self._flushers[level] = Flusher(self._line, self._levels.make_sender(level))
+            flusher = self._flushers[level] = Flusher(
+                self._line, self._levels.make_sender(level), in_flight=1
+            )
         return await flusher.submit(sends, together=together)
 
     async def close(self) -> None:

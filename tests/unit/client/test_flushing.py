@@ -43,6 +43,11 @@ class Line:
         self.asked += 1
         self.begun = asyncio.ensure_future(tell(self.execute(flush), told))
 
+    async def has_flushed(self, count: int) -> None:
+        while len(self.flushes) < count:
+            self.arrived.clear()
+            await self.arrived.wait()
+
     def ids(self) -> list[list[str]]:
         return [[outgoing.envelope.id for outgoing in flush.sends] for flush in self.flushes]
 
@@ -123,21 +128,58 @@ async def test_a_closed_client_takes_no_lone_send(flusher: Flusher):
         await flusher.submit_lone(make("a"))
 
 
-async def test_later_sends_gather_behind_the_flush_in_flight(line: Line, flusher: Flusher):
+async def test_later_sends_gather_behind_the_flushes_in_flight(line: Line, flusher: Flusher):
     line.gate.clear()
     first = flusher.submit([make("a")])
-    await line.arrived.wait()
-    later = [flusher.submit([make(name)]) for name in ("b", "c")]
+    await line.has_flushed(1)
+    second = flusher.submit([make("b")])
+    await line.has_flushed(2)
+    later = [flusher.submit([make(name)]) for name in ("c", "d")]
     line.gate.set()
-    await asyncio.gather(first, *later)
-    assert line.ids() == [["a"], ["b", "c"]]
-    assert [flush.sequence for flush in line.flushes] == [1, 2]
-    assert len({flush.producer for flush in line.flushes}) == 1
+    await asyncio.gather(first, second, *later)
+    assert line.ids() == [["a"], ["b"], ["c", "d"]]
 
 
-async def test_what_was_gathered_waits_for_what_those_send_next_who_are_answered_first(
-    line: Line, flusher: Flusher
-):
+async def test_each_flush_in_flight_has_a_producer_of_its_own(line: Line, flusher: Flusher):
+    for _ in range(2):
+        line.gate.clear()
+        sent = len(line.flushes)
+        first = flusher.submit([make("a")])
+        await line.has_flushed(sent + 1)
+        second = flusher.submit([make("b")])
+        await line.has_flushed(sent + 2)
+        line.gate.set()
+        await asyncio.gather(first, second)
+        await asyncio.sleep(0)
+    producers = [flush.producer for flush in line.flushes]
+    assert len(set(producers[:2])) == len(set(producers)) == 2
+    assert [flush.sequence for flush in line.flushes] == [1, 1, 2, 2]
+
+
+async def test_many_sends_of_a_turn_leave_in_two_flushes_in_order(line: Line, flusher: Flusher):
+    answers = await asyncio.gather(*[flusher.submit([make(str(n))]) for n in range(9)])
+    assert line.ids() == [["0", "1", "2", "3", "4"], ["5", "6", "7", "8"]]
+    assert answers == [[Stored(str(n), 1)] for n in range(9)]
+
+
+async def test_uneven_flushes_even_out(line: Line, flusher: Flusher):
+    line.gate.clear()
+
+    async def send_twice(name: str) -> None:
+        await flusher.submit([make(name)])
+        await flusher.submit([make(name)])
+
+    sending = [asyncio.ensure_future(send_twice("0"))]
+    await line.has_flushed(1)
+    sending += [asyncio.ensure_future(send_twice(str(n))) for n in range(1, 16)]
+    await line.has_flushed(2)
+    line.gate.set()
+    await asyncio.gather(*sending)
+    assert [len(flush.sends) for flush in line.flushes][:3] == [1, 8, 8]
+
+
+async def test_what_was_gathered_waits_for_what_those_send_next_who_are_answered_first(line: Line):
+    flusher = Flusher(cast(Any, line), cast(Any, line), in_flight=1)
     line.gate.clear()
 
     async def send_twice() -> None:
@@ -145,11 +187,13 @@ async def test_what_was_gathered_waits_for_what_those_send_next_who_are_answered
         await flusher.submit([make("b")])
 
     sending = asyncio.ensure_future(send_twice())
-    await line.arrived.wait()
+    await line.has_flushed(1)
     gathered = flusher.submit([make("g")])
     line.gate.set()
     await asyncio.gather(sending, gathered)
     assert line.ids() == [["a"], ["g", "b"]]
+    assert [flush.sequence for flush in line.flushes] == [1, 2]
+    assert len({flush.producer for flush in line.flushes}) == 1
 
 
 async def test_a_batch_travels_alone_and_keeps_its_place(line: Line, flusher: Flusher):
@@ -202,6 +246,21 @@ async def test_a_lost_answer_is_settled_by_the_same_flush(line: Line, flusher: F
     assert await flusher.submit([make("a")]) == [Stored("a", 1)]
     assert len(line.flushes) == 3
     assert line.flushes == [line.flushes[0]] * 3
+
+
+async def test_flushes_that_are_sent_again_keep_their_order_and_nothing_overtakes_them(
+    line: Line, flusher: Flusher
+):
+    line.gate.clear()
+    sent = [flusher.submit([make(name)]) for name in "abcdefgh"]
+    await line.has_flushed(2)
+    sent.append(flusher.submit([make("later")]))
+    line.failures = [BrokerUnavailableError("cut", unknown=True) for _ in range(3)]
+    line.gate.set()
+    await asyncio.gather(*sent)
+    first, second = [*"abcd"], [*"efgh"]
+    assert line.ids() == [first, second, first, first, second, ["later"]]
+    assert line.flushes[:2] == [line.flushes[3], line.flushes[4]]
 
 
 async def test_when_patience_ends_each_sender_gets_its_own_error_and_the_next_flush_goes_on(
