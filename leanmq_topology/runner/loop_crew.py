@@ -27,7 +27,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from leanmq_topology.runner.deadlines import Deadlines, timed_out
 from leanmq_topology.runner.pipeline import SUCCEEDED, Steps, Unit
-from leanmq_topology.runner.stepping import Step, as_step, go_on
+from leanmq_topology.runner.stepping import Step, as_step, go_on, place_where_raised
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -310,7 +310,7 @@ class LoopCrew(Generic[U, V]):
         except StopIteration as done:
             return steps.succeed(unit, done.value) if step is not None else steps.fail(unit, done)
         except BaseException as failure:
-            return steps.fail(unit, failure)
+            return steps.fail(unit, place_where_raised(failure))
         return _Begun(unit, steps, step, context, waits_for)
 
     def _conclude_at_once(self, unit: U, verdict: V | None) -> None:

@@ -45,8 +45,23 @@ def go_on(coroutine: Step, context: Context, waiting_for: Any) -> Generator[Any,
             waiting_for = context.run(resume, value)
         except StopIteration as done:
             return done.value
+        except RuntimeError as failure:
+            place_where_raised(failure)
+            raise
         finally:
             value = None  # an exception kept here would keep this very frame
+
+
+def place_where_raised(failure: BaseException) -> BaseException:
+    """For who stepped a coroutine and caught this: the same error, now with the lines that it passed through.
+
+    Before 3.12 Python makes a new error of a `StopIteration` that leaves a coroutine, outside of it: it knows
+    the lines of who stepped it and no others, while those of the handler are its cause's.
+    """
+    cause, trace = failure.__cause__, failure.__traceback__
+    if isinstance(cause, StopIteration) and trace is not None and trace.tb_next is None:
+        return failure.with_traceback(cause.__traceback__)
+    return failure
 
 
 async def _as_coroutine(started: Awaitable[Any]) -> Any:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+import traceback
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -102,6 +103,22 @@ async def test_messages_that_never_wait_cost_one_task_in_all():
     await shift.until_over(100)
     assert len(tasks) == 1
     assert [number for number, _ in shift.finished] == list(range(100))
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["at once", "after a wait"])
+async def test_a_stop_iteration_of_a_handler_is_placed_where_it_was_raised(waits: bool):
+    async def handler(number: int) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        next(iter(()))
+
+    shift = Shift(handler)
+    shift.give(1)
+    await shift.until_over(1)
+    [(_, verdict)] = shift.finished
+    assert isinstance(verdict.raised, RuntimeError), "as Python has it of any coroutine"
+    innermost = traceback.extract_tb(verdict.raised.__traceback__)[-1]
+    assert (innermost.filename, innermost.line) == (__file__, "next(iter(()))")
 
 
 async def test_successes_of_a_turn_are_told_together_and_all_else_by_itself():
