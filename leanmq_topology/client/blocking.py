@@ -52,7 +52,7 @@ from leanmq_topology.client.sender import (
 from leanmq_topology.client.shared_line import SharedLine
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
-from leanmq_topology.errors import LeanMQError, RequestTimeoutError
+from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, RequestTimeoutError
 from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.routing import Destination
 from leanmq_topology.topology.durability import MEMORY, Durability, declared_levels
@@ -182,26 +182,33 @@ class SyncClient:
     ) -> Any:
         """Ask at a route of type `request` and return the reply. Promises and errors: `Client.request`."""
         began, now_ms = time.monotonic(), self._clock()
-        limit_ms = foresee_timeout_ms(self.topology, route, timeout)
-        until = None if limit_ms is None else began + limit_ms / 1000
-        destination = self._view.find(route) or self._read_destination(route, until)
-        timeout_ms = choose_timeout_ms(destination, timeout)
-        deadline = began + timeout_ms / 1000
-        request = write_request(
-            destination,
-            data,
-            inbox=self._requester.open(deadline),
-            timeout_ms=timeout_ms,
-            id=id,
-            headers=headers,
-            correlation_id=correlation_id,
-            now_ms=now_ms,
-        )
-        with self._requester.expect(request.id) as slot:
-            self._send(request, deadline, partial(self._requester.send, slot, deadline))
-            reply = self._requester.wait(slot, deadline)
+        timeout_ms, request_id = foresee_timeout_ms(self.topology, route, timeout), ""
+        try:
+            until = None if timeout_ms is None else began + timeout_ms / 1000
+            destination = self._view.find(route) or self._read_destination(route, until)
+            timeout_ms = choose_timeout_ms(destination, timeout)
+            deadline = began + timeout_ms / 1000
+            request = write_request(
+                destination,
+                data,
+                inbox=self._requester.open(deadline),
+                timeout_ms=timeout_ms,
+                id=id,
+                headers=headers,
+                correlation_id=correlation_id,
+                now_ms=now_ms,
+            )
+            request_id = request.id
+            with self._requester.expect(request_id) as slot:
+                self._send(request, deadline, partial(self._requester.send, slot, deadline))
+                reply = self._requester.wait(slot, deadline)
+        except BrokerUnavailableError as failure:
+            if timeout_ms is None or time.monotonic() < began + timeout_ms / 1000:
+                raise
+            # What it waited for was given up because its own time is up, whatever the server does.
+            raise RequestTimeoutError(route, request_id, timeout_ms / 1000) from failure
         if reply is None:
-            raise RequestTimeoutError(route, request.id, timeout_ms / 1000)
+            raise RequestTimeoutError(route, request_id, timeout_ms / 1000)
         return read_reply(destination, reply)
 
     @property

@@ -103,7 +103,7 @@ def ask_in_vain(place: Place, client: SyncClient) -> None:
     patience = 0.05
     while not inboxes(place) or not place.state().ready:  # on a busy machine little happens in that time
         assert patience < PATIENCE_SECONDS
-        with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
+        with pytest.raises(RequestTimeoutError):
             client.request("ask", {"n": 1}, timeout=patience)
         patience *= 4
 
@@ -140,6 +140,7 @@ def test_a_blocking_request_in_an_outage_ends_in_its_time_and_so_does_closing(he
             get_to_know(place, client, known)
             cut_off(proxy)
             began = time.monotonic()
+            # Told of the server as soon as another try would come too late, if its time is not up by then.
             with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
                 client.request("ask", {"n": 1}, timeout=0.5)
         assert time.monotonic() - began < AN_OUTAGE / 2
@@ -153,7 +154,7 @@ def test_a_blocking_request_to_a_server_that_says_nothing_ends_in_its_time(here:
             get_to_know(place, client, known)
             proxy.hold_answers()
             began = time.monotonic()
-            with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
+            with pytest.raises(RequestTimeoutError, match=r"0\.5 s"):
                 client.request("ask", {"n": 1}, timeout=0.5)
             took = time.monotonic() - began
             assert took < A_BREAK / 2
@@ -185,7 +186,7 @@ def test_a_blocking_request_does_not_wait_for_those_who_wait_for_the_server_long
         while not proxy.dropped:
             time.sleep(0.01)  # from now on it has the client's connection
         began = time.monotonic()
-        with pytest.raises((BrokerUnavailableError, RequestTimeoutError)):
+        with pytest.raises(RequestTimeoutError, match=r"0\.5 s"):
             client.request("ask", {"n": 1}, timeout=0.5)
         assert time.monotonic() - began < AN_OUTAGE / 2
         reach_again(proxy)
@@ -812,7 +813,7 @@ def test_a_forked_child_asks_through_an_inbox_of_its_own(here: Here):
             if child == 0:
                 try:
                     client.request("ask", {"n": 2}, timeout=patience)
-                except (BrokerUnavailableError, RequestTimeoutError):
+                except RequestTimeoutError:
                     os._exit(0)
                 finally:
                     os._exit(1)
