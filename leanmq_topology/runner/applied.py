@@ -7,11 +7,12 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from leanmq_topology.brokers.protocol import AppliedRecord
+from leanmq_topology.brokers.protocol import AppliedRecord, QueueState
+from leanmq_topology.client.applied import QUEUES_A_LOOK, StoringRoute
 from leanmq_topology.errors import TopologyNotAppliedError
 from leanmq_topology.runner.outbox import OutputWriter
 from leanmq_topology.topology.model import MessageType, Queue, Topology
-from leanmq_topology.topology.specs import digest, read_resource, resource_specs
+from leanmq_topology.topology.specs import digest, read_resource, resource_specs, targets_of
 
 T = TypeVar("T", MessageType, Queue)
 
@@ -26,14 +27,31 @@ class Applied(Struct, frozen=True):
     """Makes messages of what handlers send."""
 
 
-def read_applied(record: AppliedRecord, topology: Topology) -> Applied:
-    """The recorded specs as model values. `topology` is the worker's own: the names it may send to."""
+def read_applied(record: AppliedRecord, topology: Topology, states: Iterable[QueueState] = ()) -> Applied:
+    """The recorded specs as model values. `topology` is the worker's own: the names it may send to.
+
+    `states` are those of `find_lost_queues`.
+    """
     return Applied(
         record.generation,
         _read(record, "queues", Queue),
         _read(record, "messages", MessageType),
-        OutputWriter(topology, record),
+        OutputWriter(topology, record, leaving=frozenset(state.name for state in states if state.is_leaving)),
     )
+
+
+def find_lost_queues(record: AppliedRecord, topology: Topology) -> list[str]:
+    """Queues that the file has behind routes that are not applied, as many as one call looks at.
+
+    Their state says whether such a route was removed with a queue that drains.
+    """
+    found = dict.fromkeys(
+        target.queue
+        for name, route in topology.routes.items()
+        if name not in record.addresses and isinstance(route, StoringRoute)
+        for target in targets_of(route)
+    )
+    return list(found)[:QUEUES_A_LOOK]
 
 
 def check_applied(record: AppliedRecord, topology: Topology, queues: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ Targets and schemas are those of the applied record, which the worker has read: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -37,9 +37,17 @@ class Output(NamedTuple):
 class OutputWriter:
     """Makes outputs by one applied record. Safe to use from several threads."""
 
-    def __init__(self, topology: Topology, record: AppliedRecord, *, clock: Clock = system_clock) -> None:
+    def __init__(
+        self,
+        topology: Topology,
+        record: AppliedRecord,
+        *,
+        leaving: Collection[str] = (),
+        clock: Clock = system_clock,
+    ) -> None:
+        """`leaving`: of the queues behind routes that are not applied, those that are on their way out."""
         self.view = AppliedView(topology)
-        self._record, self._clock = record, clock
+        self._record, self._leaving, self._clock = record, leaving, clock
 
     def write(self, target: str, data: Any, options: SendOptions) -> Output:
         """Validate and address a message. Raises what a send raises before it leaves."""
@@ -68,7 +76,12 @@ class OutputWriter:
 
     def _find(self, name: str) -> Destination:
         found = self.view.find(name)
-        return found if found is not None else self.view.learn(name, _select(self._record, name))
+        if found is not None:
+            return found
+        fields = _select(self._record, name)
+        lost = self.view.find_lost_queues(name, fields)
+        leaving = next((queue for queue in lost if queue in self._leaving), None)
+        return self.view.learn(name, fields, leaving=leaving)
 
 
 class Outbox:

@@ -19,11 +19,17 @@ from msgspec import Struct
 
 from leanmq_topology.brokers.connect import AsyncLink, open_blocking
 from leanmq_topology.brokers.examination import insist
-from leanmq_topology.brokers.protocol import Part, Upkeep
+from leanmq_topology.brokers.protocol import AppliedRecord, Part, Upkeep
 from leanmq_topology.clock import system_clock
 from leanmq_topology.errors import LeanMQError, LifespanError
 from leanmq_topology.plan.ownership import refuse_owner
-from leanmq_topology.runner.applied import Applied, check_applied, list_differences, read_applied
+from leanmq_topology.runner.applied import (
+    Applied,
+    check_applied,
+    find_lost_queues,
+    list_differences,
+    read_applied,
+)
 from leanmq_topology.runner.doorbell import Doorbell
 from leanmq_topology.runner.handlers import LoadedHandler
 from leanmq_topology.runner.lane import Lane
@@ -280,7 +286,7 @@ class Worker:
     async def _adopt_generation(self) -> None:
         """Somebody applied: go by the new limits and schemas. A queue that is gone is left to the reader."""
         record = await self._connection.execute(self._broker.read_record())
-        applied = read_applied(record, self._topology)
+        applied = await self._complete(record)
         for lane in self._lanes.values():
             if lane.name in applied.queues:
                 lane.pipeline = self._workshop.build_pipeline(lane.handler, applied)
@@ -303,7 +309,13 @@ class Worker:
                 shown,
                 extra={"event": "differs"},
             )
-        return read_applied(record, self._topology)
+        return await self._complete(record)
+
+    async def _complete(self, record: AppliedRecord) -> Applied:
+        """With what the record does not say: whether what is lost of it went with a queue that drains."""
+        lost = find_lost_queues(record, self._topology)
+        states = await self._connection.execute(self._broker.inspect_queues(lost)) if lost else ()
+        return read_applied(record, self._topology, states)
 
     def _queues(self) -> list[str]:
         return [handler.declared.queue for handler in self._handlers.values()]

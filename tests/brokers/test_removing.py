@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from leanmq_topology import connect, connect_sync
+from leanmq_topology import Message, connect, connect_sync
 from leanmq_topology.brokers.connect import BlockingLink, open_blocking
-from leanmq_topology.errors import BlockedChangeError, ConcurrentApplyError, TopologyNotAppliedError
+from leanmq_topology.errors import (
+    BlockedChangeError,
+    ConcurrentApplyError,
+    LeanMQError,
+    TopologyNotAppliedError,
+)
 from leanmq_topology.operations.queues import purge_queue
 from leanmq_topology.plan.changes import Pruning
 from leanmq_topology.reconciler import AppliedPlan, apply_changes, plan_changes
@@ -29,6 +34,7 @@ from tests.brokers.test_apply import Interrupting
 from tests.support.dying_apply import WrappedLink
 from tests.support.factories import make_topology, run
 from tests.support.servers import Server
+from tests.support.workers import Place, load, working
 
 KEPT = Queue(name="kept")
 
@@ -196,6 +202,33 @@ async def test_who_sends_to_a_route_that_went_with_a_draining_queue_is_told_so(
         await expect_refusal(mq.send("events", {}))
         await expect_refusal(mq.send_many("events", [{}, {}]))
     assert told == [True] * 5
+
+
+@pytest.mark.parametrize("started", ["before", "after"])
+async def test_a_handler_that_sends_to_a_route_that_went_with_a_draining_queue_is_told_so(
+    server: Server, link, namespace, before, started: str
+):
+    topology = before(OnRemove.DRAIN)
+    place, told = Place(server, topology), list[LeanMQError]()
+
+    async def handler(message: Message) -> None:
+        with pytest.raises(TopologyNotAppliedError, match=r"queues\.old is being removed") as refused:
+            message.send("events", {})
+        told.append(refused.value)
+
+    if started == "after":
+        send(server, topology)
+        await asyncio.to_thread(prune, link, namespace)
+    async with working(place, load(handler, "kept")) as running:
+        if started == "before":
+            await asyncio.to_thread(send, server, topology)
+            await asyncio.to_thread(prune, link, namespace)
+            await running.worker._adopt_generation()
+        await asyncio.to_thread(send, server, topology, "kept")
+        await place.until_settled("kept")
+    assert [failure.hint for failure in told] == [
+        "send elsewhere; whoever declares it again and applies that undoes its removal"
+    ]
 
 
 def test_a_queue_that_drains_is_deleted_at_once_when_its_messages_may_be_lost(
