@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any, Final, TypeVar
@@ -14,14 +15,14 @@ LEAST_SECONDS: Final = 0.001
 
 
 class Answer(asyncio.Future[T]):
-    """Awaited by one task, until `due_at` (the loop's time).
+    """Awaited by one task, until `due_at` (the loop's time) where there is an end.
 
     `give` has the task go on there and then, as a callback of the loop may: a turn of the loop takes a lone
     task longer than all else that is to be done for it. What comes in any other way takes that turn, as it
     does with every future.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, due_at: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, due_at: float = math.inf) -> None:
         super().__init__(loop=loop)
         self.due_at = due_at
         self._resume: tuple[Callable[..., Any], Context] | None = None
@@ -34,7 +35,9 @@ class Answer(asyncio.Future[T]):
             super().add_done_callback(fn, context=context)
 
     def give(self, result: T) -> None:
-        """Have who waits go on now. Not for one who is himself run by a task."""
+        """Have who waits go on now, unless he has given up. Not for one who is himself run by a task."""
+        if self.done():
+            return
         resume, self._resume = self._resume, None
         super().set_result(result)
         if resume is not None:

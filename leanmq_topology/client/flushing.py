@@ -18,6 +18,7 @@ from typing import Final
 from msgspec import Struct
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Flush, Operation, Sender, SendResult
+from leanmq_topology.client.answers import Answer
 from leanmq_topology.client.identity import Producer
 from leanmq_topology.client.persistence import persist_further_async
 from leanmq_topology.client.sender import MOST_COPIES, weigh
@@ -96,7 +97,7 @@ class Flusher:
         loop = asyncio.get_running_loop()
         if self._is_busy or self._closed or _others_are_ready(loop):
             return self.submit((outgoing,))
-        answer: asyncio.Future[list[SendResult]] = loop.create_future()
+        answer: Answer[list[SendResult]] = Answer(loop)
         self._flush([_Parcel((outgoing,), False, answer)])
         return answer
 
@@ -120,6 +121,9 @@ class Flusher:
             parcels = self._take()
             if parcels:
                 self._flush(parcels)
+        self._tell_if_idle()
+
+    def _tell_if_idle(self) -> None:
         if self._idle is not None and not self._is_busy and not self._idle.done():
             self._idle.set_result(None)
 
@@ -205,6 +209,9 @@ class Flusher:
         """Each sender gets its part. The next flush leaves when they have had their turn: what those who
         were answered send next goes with it.
         """
+        if len(slot.carried) == 1 and not self._parcels:
+            self._end_lone(slot, answer)
+            return
         place = 0
         for parcel in slot.carried:
             place, start = place + len(parcel.sends), place
@@ -213,6 +220,19 @@ class Flusher:
             elif not parcel.answer.done():
                 parcel.answer.set_result(answer[start:place])
         asyncio.get_running_loop().call_soon(self._release, slot)
+
+    def _end_lone(self, slot: _Slot, answer: list[SendResult] | Exception) -> None:
+        """Nobody else waits: who sent goes on there and then where that may be, and may send the next."""
+        [parcel] = slot.carried
+        slot.carried = []
+        self._free.append(slot)
+        if isinstance(answer, Exception):
+            _fail(parcel, answer)
+        elif isinstance(parcel.answer, Answer) and asyncio.current_task() is None:
+            parcel.answer.give(answer)
+        elif not parcel.answer.done():
+            parcel.answer.set_result(answer)
+        self._tell_if_idle()
 
     def _release(self, slot: _Slot) -> None:
         slot.carried = []

@@ -319,8 +319,7 @@ class Requester:
             self._is_reading = False
             if found and asyncio.current_task() is None:
                 waiter, reply = found.pop()
-                if not waiter.done():
-                    waiter.give(reply)
+                waiter.give(reply)
         for waiter, reply in found:
             if not waiter.done():
                 waiter.set_result(reply)

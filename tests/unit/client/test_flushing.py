@@ -52,6 +52,21 @@ class Line:
         return [[outgoing.envelope.id for outgoing in flush.sends] for flush in self.flushes]
 
 
+class HeldLine:
+    """Broker and connection at once: answers come when the test gives them, as callbacks of the loop."""
+
+    def __init__(self) -> None:
+        self.told: list[Told[list[SendResult]]] = []
+        self.arrived = asyncio.Event()
+
+    def send(self, flush: Flush) -> Flush:
+        return flush
+
+    def begin(self, _flush: Flush, told: Told[list[SendResult]]) -> None:
+        self.told.append(told)
+        self.arrived.set()
+
+
 @pytest.fixture
 async def line() -> Line:
     return Line()
@@ -109,6 +124,39 @@ async def test_a_lone_send_waits_for_the_flush_in_flight_and_is_cancelled_until_
     line.gate.set()
     await asyncio.gather(first, later[1])
     assert line.ids() == [["a"], ["c"]]
+
+
+async def test_who_waits_for_a_lone_send_goes_on_in_the_callback_of_its_answer_and_sends_the_next_from_it():
+    loop, line, steps = asyncio.get_running_loop(), HeldLine(), []
+
+    async def send() -> None:
+        assert await flusher.submit_lone(make("a")) == [Stored("a", 1)]
+        later = flusher.submit_lone(make("b"))
+        steps.append(f"flush {len(line.told)} has left")
+        assert await later == [Stored("b", 1)]
+
+    def hear(name: str) -> None:
+        line.told[-1]([Stored(name, 1)])
+        steps.append(f"{name} is heard of")
+
+    flusher = Flusher(cast(Any, line), cast(Any, line))
+    sending = asyncio.ensure_future(send())
+    for name in ("a", "b"):
+        await line.arrived.wait()
+        line.arrived.clear()
+        loop.call_soon(hear, name)
+    await asyncio.wait_for(sending, 10)
+    assert steps == ["flush 2 has left", "a is heard of", "b is heard of"]
+    await flusher.close()
+
+
+async def test_a_lone_send_whose_task_gave_up_leaves_room_for_the_next():
+    loop, line = asyncio.get_running_loop(), HeldLine()
+    flusher = Flusher(cast(Any, line), cast(Any, line))
+    await asyncio.sleep(0)
+    flusher.submit_lone(make("a")).cancel()
+    loop.call_soon(line.told[0], [Stored("a", 1)])
+    await asyncio.wait_for(flusher.close(), 10)
 
 
 async def test_a_loop_that_does_not_tell_what_it_is_to_run_has_sends_wait_for_its_next_turn(
