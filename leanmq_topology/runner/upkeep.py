@@ -28,7 +28,7 @@ from leanmq_topology.upkeep.outage import Outage, Pauses
 from leanmq_topology.upkeep.promotion import QUIET_SECONDS, TICK_SECONDS, WORK_SECONDS, Promotion
 from leanmq_topology.upkeep.scan import FRONT, Scan
 from leanmq_topology.upkeep.steps import Steps, carry_out_async, carry_out_together
-from leanmq_topology.upkeep.watch import Watch
+from leanmq_topology.upkeep.watch import LOOK_SECONDS, Watch
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -294,8 +294,13 @@ class Maintenance:
         return self._promotion.rest(self._quiet_rest() if self._is_quiet() else TICK_SECONDS)
 
     def _quiet_rest(self) -> float:
-        """Until a beat, unless that comes before a look is due: the next one would come too late for it."""
-        return max(self._pulse.pause(time.monotonic(), QUIET_SECONDS), self._watch.due_in_seconds)
+        """Until a beat, unless that comes before a look is due: the next one would come too late for it.
+
+        Nor does what wakes it between two looks put the next one off.
+        """
+        look_due_in = self._watch.due_in_seconds
+        longest = min(QUIET_SECONDS, look_due_in + QUIET_SECONDS - LOOK_SECONDS)
+        return max(self._pulse.pause(time.monotonic(), longest), look_due_in)
 
     def _is_quiet(self) -> bool:
         """Nobody holds anything, and what is delayed for less than a second is told."""

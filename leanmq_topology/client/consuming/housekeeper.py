@@ -28,7 +28,7 @@ from leanmq_topology.upkeep.outage import Outage, Pauses
 from leanmq_topology.upkeep.promotion import QUIET_SECONDS, TICK_SECONDS, Promotion, maintain
 from leanmq_topology.upkeep.renewal import renew, renewal_seconds
 from leanmq_topology.upkeep.steps import carry_out
-from leanmq_topology.upkeep.watch import Watch
+from leanmq_topology.upkeep.watch import LOOK_SECONDS, Watch
 
 logger = logging.getLogger("leanmq.client")
 
@@ -159,7 +159,7 @@ class Housekeeper:
                 self._complaints.say(name, mistake)
                 rest = MISTAKE_SECONDS
         renewal = min((self._renew_at[name] for name in self._shelves), default=float("inf"))
-        longest = QUIET_SECONDS if self._is_quiet() and heard_all else TICK_SECONDS
+        longest = self._quiet_rest() if self._is_quiet() and heard_all else TICK_SECONDS
         return max(min(self._promotion.rest(longest), renewal - time.monotonic()), rest)
 
     def _is_quiet(self) -> bool:
@@ -168,6 +168,10 @@ class Housekeeper:
         if quiet:
             self._due_bell.start()
         return quiet
+
+    def _quiet_rest(self) -> float:
+        """What wakes it between two looks puts the next one off no further."""
+        return min(QUIET_SECONDS, self._watch.due_in_seconds + QUIET_SECONDS - LOOK_SECONDS)
 
     def _is_idle(self) -> bool:
         """Nothing is held here, and what was said of who reads is still so."""

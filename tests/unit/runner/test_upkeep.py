@@ -143,6 +143,7 @@ def test_a_worker_that_dies_again_and_again_does_not_always_begin_with_the_same_
         (0.0, 0.75, QUIET_SECONDS),
         (0.3, 0.45, QUIET_SECONDS - 0.3),
         (QUIET_SECONDS - 0.1, 0.75, 0.75),  # at the next beat no look would be due, and the one after is late
+        (0.1, 0.35, 0.55),  # woken between two looks: the next beat is too late for the second
     ],
 )
 def test_a_rest_ends_with_a_beat_by_which_a_look_is_due(
