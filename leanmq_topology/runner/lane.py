@@ -104,6 +104,8 @@ class Lane:
         """How many the read under way may bring; if its answer was lost, it may have brought them."""
         self.claimed = 0
         """How many the search under way may take over."""
+        self.unsure = False
+        """An answer was lost that may have brought some: until that is looked up there is no room for any."""
         self.end_read: Callable[[], None] = lambda: None
         """Called when a read that waits has the room that is owed."""
         self.on_taken: Callable[[], None] = lambda: None
@@ -131,6 +133,8 @@ class Lane:
     @property
     def room(self) -> int:
         """How many more messages may be taken in."""
+        if self.unsure:
+            return 0
         if self.neighbours:
             return int(not any(lane.held for lane in self.neighbours))
         held = len(self.held) + self.awaited + self.claimed

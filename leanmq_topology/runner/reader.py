@@ -120,7 +120,7 @@ class Reader:
                     self._outage.end()
                 await self._read_on()
             except BrokerUnavailableError as failure:
-                self._suspect = True
+                self._note_loss()
                 self._outage.begin(failure)
                 await asyncio.sleep(self._pauses.seconds())
             except TopologyNotAppliedError as failure:
@@ -155,7 +155,7 @@ class Reader:
 
     def recover_soon(self) -> None:
         """An answer on another connection was lost that may have brought messages."""
-        self._suspect = True
+        self._note_loss()
         self.plan_anew()
 
     async def unblock(self) -> bool:
@@ -252,6 +252,11 @@ class Reader:
         self._outage.end()
         self._pauses.reset()
 
+    def _note_loss(self) -> None:
+        self._suspect = True
+        for lane in self._lanes.values():
+            lane.unsure = True
+
     async def _wait_for_room(self) -> None:
         self._room.clear()
         with contextlib.suppress(TimeoutError):
@@ -312,7 +317,10 @@ class Reader:
             except (TopologyNotAppliedError, BrokerError):
                 lane.suspend(SUSPENDED_SECONDS)  # what was on it is gone with it
                 self._look_soon()
-        _end_wait(self._lanes.values())
+        if not self._suspect:
+            for lane in self._lanes.values():
+                lane.unsure = False
+            _end_wait(self._lanes.values())
 
 
 def _end_wait(lanes: Iterable[Lane]) -> None:

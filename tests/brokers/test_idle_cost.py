@@ -14,6 +14,7 @@ import pytest
 
 from leanmq_topology import Message
 from leanmq_topology.brokers.redis.calls import load_script
+from leanmq_topology.runner.worker import Worker
 from leanmq_topology.topology.model import Queue
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.servers import Server
@@ -151,6 +152,54 @@ async def test_what_came_in_the_lost_answer_to_a_search_is_run_at_once_and_uncou
                 assert [await attempts.get() for _ in range(2)] == [1, 1]
         assert proxy.lost == 1
         assert attempts.empty()
+
+
+async def test_no_more_is_taken_over_before_what_came_in_a_lost_answer_is_found(
+    server: Server, namespace: str, tmp_path: Path
+):
+    """A set `prefetch` is a hard cap, and who runs suspects has one message in hand."""
+    place = place_of(server, namespace, tmp_path, work_queue(visibility_timeout_ms=3_600_000))
+    gate = asyncio.Event()
+
+    async def handler(data: Any) -> None:
+        await gate.wait()
+
+    with ChaosProxy(server.socket_path) as proxy, place.link() as link:
+        there = Place(cast(Server, SimpleNamespace(url=proxy.url)), place.topology)
+        carry, broker = link.connection.execute, link.broker
+        carry(broker.claim(place.topology.queues["work"], "me", cursor="0-0", count=1))
+        carry(broker.fetch_own("work", "me", cursor="0-0", known=[]))
+        carry(broker.pause(["work"]))
+        async with working(there, load(handler, concurrency=1, prefetch=1)) as running:
+            await place.send(1, 2)
+            held = carry(broker.fetch(["work"], "leaving", count=2, block_ms=0))
+            carry(broker.release("work", "leaving", held))
+            proxy.lose_answers(1, to=load_script("claim").sha.encode())
+            carry(broker.resume(["work"]))
+            found = note_recovery(running.worker)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not proxy.lost:
+                    await asyncio.sleep(0)
+                proxy.lose_answers(3, to=load_script("fetch_own").sha.encode())
+                await found.wait()
+            [lane] = running.worker._lanes.values()
+            assert len(lane.held) == 1
+            gate.set()
+            await place.until_settled("work")
+
+
+def note_recovery(worker: Worker) -> asyncio.Event:
+    """Set once all that was lost has been looked for."""
+    reader, found = worker._reader, asyncio.Event()
+    assert reader is not None
+    recover = reader._recover
+
+    async def note() -> None:
+        await recover()
+        found.set()
+
+    reader._recover = note  # type: ignore[method-assign]
+    return found
 
 
 async def test_workers_that_come_and_go_leave_no_names_behind(server: Server, namespace: str, tmp_path: Path):

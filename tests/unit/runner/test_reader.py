@@ -288,8 +288,11 @@ async def test_what_gets_lost_while_lost_messages_are_looked_for_is_looked_for_b
     queue.held, queue.take, queue.awaited = {}, lambda arrived: None, 0
     reader = Reader(line, line, line, "me", [queue], Outage(), lambda: None)
 
+    def look_again() -> None:
+        assert queue.unsure, "it may have more than is known until all is looked for"
+
     def lose_once_more() -> None:
-        line.looked = lambda: None
+        line.looked = look_again
         reader.recover_soon()
 
     line.looked = lose_once_more
@@ -298,4 +301,5 @@ async def test_what_gets_lost_while_lost_messages_are_looked_for_is_looked_for_b
     async with asyncio.timeout(PATIENCE_SECONDS):
         await line.asked.wait()
     assert way == ["look for what is lost of a"] * 2 + ["ask for a"]
+    assert not queue.unsure
     await reader.stop(running)
