@@ -43,13 +43,13 @@ def _make_lone_fetch(keys: Keys, queues: Sequence[str], consumer: str, count: in
 def _make_fetch(
     keys: Keys, queues: Sequence[str], consumer: str, count: int, block_ms: int
 ) -> Call[Received]:
-    names, streams = keys.remember((_name_streams, *queues), lambda: _name_streams(keys, queues))
+    names = {_name_stream(keys, name): name for name in queues}
     block: tuple[Word, ...] = ("BLOCK", block_ms) if block_ms else ()
     return Call(
         "fetch",
         "XREADGROUP",
         (),
-        ("GROUP", GROUP, consumer, "COUNT", count, *block, "STREAMS", *streams),
+        ("GROUP", GROUP, consumer, "COUNT", count, *block, "STREAMS", *names, *(">" for _ in names)),
         lambda reply: _read_streams(names, reply),
         block_ms=block_ms,
         read_error=not_applied(keys, queues),
@@ -57,10 +57,9 @@ def _make_fetch(
     )
 
 
-def _name_streams(keys: Keys, queues: Sequence[str]) -> tuple[dict[bytes, str], tuple[Word, ...]]:
-    """The queue of each stream in an answer, and the last words of what asks for it."""
-    names = {keys.queue(name).encode(): name for name in queues}
-    return names, (*names, *(">" for _ in names))
+def _name_stream(keys: Keys, queue: str) -> bytes:
+    """Remembered for each queue: a worker asks for ever other sets of many, and each would be kept."""
+    return keys.remember((_name_stream, queue), lambda: keys.queue(queue).encode())
 
 
 def locate(keys: Keys, queues: Sequence[str]) -> Call[Received]:
