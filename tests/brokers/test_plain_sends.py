@@ -306,6 +306,16 @@ def test_a_queue_of_which_a_part_was_deleted_stores_no_copy_anywhere(stage: Stag
     assert send(stage, flush_of(stage, target, "m"))[0] == Stored("m", 2 if target == "both" else 1)
 
 
+@pytest.mark.parametrize("target", ["one", "both"])
+def test_a_queue_whose_record_names_no_life_stores_what_comes(stage: Stage, target: str):
+    """A script that failed behind its marker would let the flush that comes again pass for stored."""
+    send(stage, flush_of(stage, target, "m0"))
+    stage.raw("HDEL", stage.keys.meta("one"), "ttl_ms", "short")
+    flush = flush_of(stage, target, "m1")
+    assert send(stage, flush) == send(stage, flush) == [Stored("m1", 2 if target == "both" else 1)]
+    assert ids(stage, "one") == ["m0", "m1"]
+
+
 @pytest.mark.parametrize(("target", "queue"), [("one", "one"), ("both", "one"), ("both", "two")])
 @pytest.mark.parametrize("kind", ["queue", "meta"])
 def test_a_key_that_holds_something_else_is_met_before_anything_is_written(

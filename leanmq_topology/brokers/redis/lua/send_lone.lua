@@ -13,7 +13,7 @@ if (call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[4] then
   return false
 end
 local found = call('HMGET', KEYS[3], 'state', 'max_length', 'delay_ms', 'ttl_ms', 'tag')
-local state, life, ttl = found[1], found[4], ARGV[8]
+local state, life, ttl = found[1], found[4] or '', ARGV[8]
 if found[2] ~= '' or found[3] ~= '0' or found[5] ~= ARGV[5] or state == 'draining' or state == 'retired' then
   return false
 end
