@@ -2,7 +2,8 @@
 -- `count`, `confirmed`, `markers_before`.
 --
 -- The value of a marker is the digest of the data, what was purged of its queue by then, `.`, when that queue was born
--- (nothing for a route), `:`, and the id of what was sent first. In ARGV a send with markers goes on with the digest of its data, then place, copy and life of each.
+-- (nothing for a route), `:`, and the id of what was sent first. In ARGV a send with markers goes on with the digest of
+-- its data, then place, copy and life of each.
 local DATA_DIGEST = 8
 local remembered, new_markers, hits = {}, {}, {}
 
