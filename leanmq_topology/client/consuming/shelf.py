@@ -331,10 +331,6 @@ class Shelf:
                 found.append(held)
         return found
 
-    def put_back(self, helds: Sequence[Held]) -> None:
-        """They were not handed out after all: the next receive has them first."""
-        self._ready.extendleft(reversed(helds))
-
     def _admit(self, held: Held) -> bool:
         delivered, outcome = held.delivered, None
         if delivered.envelope.expires_ms is not None or delivered.attempt > self.queue.max_deliveries:
