@@ -12,10 +12,10 @@ import contextlib
 import copy
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, NamedTuple
 
 from leanmq_topology.brokers.protocol import (
     Arrived,
@@ -49,33 +49,26 @@ CLOSE_SECONDS: Final = 1.0
 """How long closing may take to tell the server; it forgets the inbox by itself otherwise."""
 
 
-class _Limit:
-    """`async with` it: what takes longer raises `RequestTimeoutError`, naming the request if it has an id."""
-
-    def __init__(self, route: str, seconds: float | None, due_at: float | None, message_id: str = "") -> None:
-        self.message_id = message_id
-        self._route, self._seconds = route, seconds
-        self._timeout = asyncio.timeout_at(due_at)
-
-    async def __aenter__(self) -> Self:
-        await self._timeout.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, raised: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            await self._timeout.__aexit__(kind, raised, trace)
-        except TimeoutError:
-            assert self._seconds is not None
-            raise RequestTimeoutError(self._route, self.message_id, self._seconds) from None
+@asynccontextmanager
+async def _limit(
+    route: str, seconds: float | None, due_at: float | None, message_id: str = ""
+) -> AsyncIterator[None]:
+    """What takes longer raises `RequestTimeoutError`, naming the request if it has an id."""
+    timeout = asyncio.timeout_at(due_at)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError:
+        if seconds is None or not timeout.expired():
+            raise
+        raise RequestTimeoutError(route, message_id, seconds) from None
 
 
 async def read_in_time(route: str, reading: Awaitable[Destination], limit_ms: int | None) -> Destination:
     """What `reading` finds out about a route, unless that takes longer. Raises `RequestTimeoutError` then."""
     seconds = None if limit_ms is None else limit_ms / 1000
     due_at = None if seconds is None else asyncio.get_running_loop().time() + seconds
-    async with _Limit(route, seconds, due_at):
+    async with _limit(route, seconds, due_at):
         return await reading
 
 
@@ -147,15 +140,16 @@ class Requester:
         Raises `RequestTimeoutError`.
         """
         due_at = began + seconds
-        if self._is_reading or self._line is None or self._box.needs_keeping(time.monotonic()):
-            return await self._ask_with_care(route, write, send, seconds, due_at)
+        if self._box.needs_keeping(time.monotonic()):
+            async with _limit(route, seconds, due_at):
+                await self.open()
         request = write(inbox=self._box.name)
         answer = self._expect(request.id, due_at)
         try:
             self._deadlines.watch(answer)
             outcome = await answer if self._send_ahead(request) else _Unsent(None, answer)
             if isinstance(outcome, _Unsent):
-                async with _Limit(route, seconds, due_at, request.id):
+                async with _limit(route, seconds, due_at, request.id):
                     outcome = await self._exchange(request, outcome, send)
         finally:
             self._box.waiting.pop(request.id, None)
@@ -180,28 +174,6 @@ class Requester:
         answer: _Answer = Answer(asyncio.get_running_loop(), due_at)
         self._box.add(message_id, answer)
         return answer
-
-    async def _ask_with_care(
-        self,
-        route: str,
-        write: Callable[..., Request],
-        send: Callable[[Batch], Awaitable[object]],
-        seconds: float,
-        due_at: float,
-    ) -> Reply:
-        """Where there is more to wait for than the reply."""
-        async with _Limit(route, seconds, due_at) as limit:
-            request = write(inbox=await self.open())
-            limit.message_id = request.id
-            answer = self._expect(request.id, due_at)
-            try:
-                outcome = await answer if self._send_ahead(request) else _Unsent(None, answer)
-                outcome = await self._exchange(request, outcome, send)
-            finally:
-                self._box.waiting.pop(request.id, None)
-        if outcome is None:
-            raise RequestTimeoutError(route, request.id, seconds)
-        return outcome
 
     async def _exchange(
         self,
