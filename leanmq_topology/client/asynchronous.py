@@ -72,9 +72,7 @@ class Client:
         self._broker, self._connection, self._clock = broker, connection, clock
         self._view = AppliedView(topology)
         self._flusher, self._confirmer = Flusher(connection, broker), confirmer
-        carrier = Carrier(broker, connection, self._view, self._flusher, confirmer, clock)
-        self._send, self._read_destination = carrier.send, carrier.read_destination
-        self._send_in_slices, self._commit = carrier.send_in_slices, carrier.commit
+        self._carrier = Carrier(broker, connection, self._view, self._flusher, confirmer, clock)
         self._channels = AsyncChannels(topology, broker, connection, self._view, open_listener, clock)
         self._consumer = AsyncConsumer(
             topology,
@@ -130,13 +128,13 @@ class Client:
         form = self._view.plain_forms.get(target) if options is PLAIN else None
         lone = form.write_lone(data, now_ms) if form is not None else None
         if lone is None:
-            return (await self._send(write_single(target, data, options, now_ms=now_ms)))[0]
+            return (await self._carrier.send(write_single(target, data, options, now_ms=now_ms)))[0]
         results = await self._flusher.submit_lone(lone)
         result = results[0]
         if isinstance(result, Stored) and not result.differs:
             return lone.envelope.id
         batch = Batch(target, options, now_ms, (Draft(lone.envelope.id, data, lone.envelope.data),))
-        ids = batch.read(results, self._view) or await self._send(batch, MOST_REFRESHES)
+        ids = batch.read(results, self._view) or await self._carrier.send(batch, MOST_REFRESHES)
         return ids[0]
 
     async def send_many(
@@ -172,9 +170,9 @@ class Client:
             durability=durability,
         )
         if not atomic:
-            return await self._send_in_slices(target, items, options)
+            return await self._carrier.send_in_slices(target, items, options)
         batch = write_batch(target, items, options, now_ms=self._clock())
-        return await self._send(batch) if batch.drafts else []
+        return await self._carrier.send(batch) if batch.drafts else []
 
     def consume(self, queue: str, *, batch: int = 1, renew: bool = True) -> AsyncIterator[Delivery]:
         """Take messages from a queue for ever: `async for delivery in mq.consume("billing")`.
@@ -239,7 +237,7 @@ class Client:
         finally:
             begun.end()
         if len(begun):
-            await self._commit(begun)
+            await self._carrier.commit(begun)
 
     async def publish(
         self,
@@ -311,7 +309,7 @@ class Client:
         began, now_ms = asyncio.get_running_loop().time(), self._clock()
         limit_ms = foresee_timeout_ms(self.topology, route, timeout)
         destination = self._view.find(route) or await read_in_time(
-            route, self._read_destination(route), limit_ms
+            route, self._carrier.read_destination(route), limit_ms
         )
         timeout_ms = choose_timeout_ms(destination, timeout)
         written = partial(
@@ -324,7 +322,9 @@ class Client:
             correlation_id=correlation_id,
             now_ms=now_ms,
         )
-        reply = await self._requester.ask(route, written, self._send, seconds=timeout_ms / 1000, began=began)
+        reply = await self._requester.ask(
+            route, written, self._carrier.send, seconds=timeout_ms / 1000, began=began
+        )
         return read_reply(destination, reply)
 
     @property

@@ -14,12 +14,10 @@ from leanmq_topology.brokers.protocol import (
     BlockingConnection,
     BlockingListener,
     Broker,
-    Flush,
     Operation,
     PipelinedConnection,
-    SendResult,
 )
-from leanmq_topology.client.applied import AppliedView, find_leaving
+from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.channels.blocking import SyncChannels, SyncSubscription
 from leanmq_topology.client.channels.inbox import LARGEST_BUFFER, check_buffer
 from leanmq_topology.client.channels.tally import PublishStatistics
@@ -29,8 +27,7 @@ from leanmq_topology.client.consuming.arguments import read_delay_ms
 from leanmq_topology.client.consuming.blocking import SyncConsumer
 from leanmq_topology.client.consuming.delivery import SyncDelivery
 from leanmq_topology.client.consuming.settling import choose_done, choose_nack, choose_reject, choose_release
-from leanmq_topology.client.identity import Producer
-from leanmq_topology.client.options import SendOptions, read_options
+from leanmq_topology.client.options import read_options
 from leanmq_topology.client.patience import PATIENT, Patience
 from leanmq_topology.client.place import choose_url, read_topology
 from leanmq_topology.client.requesting import (
@@ -42,25 +39,20 @@ from leanmq_topology.client.requesting import (
 )
 from leanmq_topology.client.requesting_threads import SyncRequester
 from leanmq_topology.client.sender import (
-    MOST_REFRESHES,
     Batch,
-    Slices,
-    keeps_changing,
     write_batch,
     write_single,
 )
+from leanmq_topology.client.sending_threads import Carrier
 from leanmq_topology.client.shared_line import SharedLine
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock, system_clock
-from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, RequestTimeoutError
-from leanmq_topology.messages.envelope import Outgoing
+from leanmq_topology.errors import BrokerUnavailableError, RequestTimeoutError
 from leanmq_topology.messages.routing import Destination
-from leanmq_topology.topology.durability import MEMORY, Durability, declared_levels
+from leanmq_topology.topology.durability import declared_levels
 from leanmq_topology.topology.model import Queue, Topology
 
 T = TypeVar("T")
-SendAhead = Callable[[list[Outgoing]], list[SendResult] | None]
-"""Another way to send, tried first. None: it does not do now."""
 
 
 class SyncClient:
@@ -87,7 +79,7 @@ class SyncClient:
         self._broker, self._clock = broker, clock
         self._line = SharedLine(connection, patience)
         self._view = AppliedView(topology, undeclared=undeclared)
-        self._producer, self._confirmer = Producer(), confirmer
+        self._carrier = Carrier(broker, self._line, self._view, confirmer, clock)
         self.open_another = open_connection
         """One more connection, for a read that waits; closed with the client at the latest."""
         self._channels = SyncChannels(
@@ -125,7 +117,7 @@ class SyncClient:
             correlation_id=correlation_id,
             durability=durability,
         )
-        return self._send(write_single(target, data, options, now_ms=self._clock()))[0]
+        return self._carrier.send(write_single(target, data, options, now_ms=self._clock()))[0]
 
     def send_many(
         self,
@@ -152,9 +144,9 @@ class SyncClient:
             durability=durability,
         )
         if not atomic:
-            return self._send_in_slices(target, items, options)
-        batch = self._write(target, items, options)
-        return self._send(batch) if batch.drafts else []
+            return self._carrier.send_in_slices(target, items, options)
+        batch = write_batch(target, items, options, now_ms=self._clock())
+        return self._carrier.send(batch) if batch.drafts else []
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -168,7 +160,7 @@ class SyncClient:
         finally:
             begun.end()
         if len(begun):
-            self._commit(begun)
+            self._carrier.commit(begun)
 
     def request(
         self,
@@ -185,7 +177,7 @@ class SyncClient:
         timeout_ms, request_id = foresee_timeout_ms(self.topology, route, timeout), ""
         try:
             until = None if timeout_ms is None else began + timeout_ms / 1000
-            destination = self._view.find(route) or self._read_destination(route, until)
+            destination = self._view.find(route) or self._carrier.read_destination(route, until)
             timeout_ms = choose_timeout_ms(destination, timeout)
             deadline = began + timeout_ms / 1000
             request = write_request(
@@ -200,7 +192,7 @@ class SyncClient:
             )
             request_id = request.id
             with self._requester.expect(request_id) as slot:
-                self._send(request, deadline, partial(self._requester.send, slot, deadline))
+                self._carrier.send(request, deadline, partial(self._requester.send, slot, deadline))
                 reply = self._requester.wait(slot, deadline)
         except BrokerUnavailableError as failure:
             if timeout_ms is None or time.monotonic() < began + timeout_ms / 1000:
@@ -218,7 +210,7 @@ class SyncClient:
 
     def send_batch(self, batch: Batch) -> list[str]:
         """Store messages that were written before, all or none; returns their ids."""
-        return self._send(batch)
+        return self._carrier.send(batch)
 
     def execute(self, operation: Operation[T]) -> T:
         """Carry out an operation that may be repeated, one of `broker`'s, on the client's own connection."""
@@ -226,7 +218,7 @@ class SyncClient:
 
     def read_destination(self, name: str) -> Destination:
         """What this name is on the server right now. Raises `TopologyNotAppliedError`."""
-        return self._read_destination(name)
+        return self._carrier.read_destination(name)
 
     def consume(self, queue: str, *, batch: int = 1, renew: bool = True) -> Iterator[SyncDelivery]:
         """Take messages from a queue for ever: `for delivery in mq.consume("billing")`. As `Client.consume`.
@@ -305,69 +297,6 @@ class SyncClient:
         self._channels.close()
         self._consumer.close()
         self._requester.close()
-
-    def _write(self, target: str, items: Iterable[Any], options: SendOptions) -> Batch:
-        return write_batch(target, items, options, now_ms=self._clock())
-
-    def _send(self, batch: Batch, until: float | None = None, ahead: SendAhead | None = None) -> list[str]:
-        for _ in range(MOST_REFRESHES + 1):
-            destination = self._view.find(batch.target) or self._read_destination(batch.target, until)
-            level = batch.level(destination)
-            sends = batch.address(destination, self._view)
-            results = ahead(sends) if ahead else None
-            if results is None:
-                results = self._deliver(sends, level, until, tells_entries=batch.tells_entries)
-            ids = batch.read(results, self._view)
-            if ids is not None:
-                return ids
-        raise keeps_changing(batch.target)
-
-    def _commit(self, transaction: Transaction) -> None:
-        for _ in range(MOST_REFRESHES + 1):
-            destinations = {
-                target: self._view.find(target) or self._read_destination(target)
-                for target in transaction.targets()
-            }
-            sends, level = transaction.address(destinations)
-            if transaction.read(self._deliver(sends, level)):
-                return
-        raise keeps_changing(", ".join(transaction.targets()))
-
-    def _send_in_slices(self, target: str, items: Iterable[Any], options: SendOptions) -> list[str]:
-        slices = Slices(target, items, options, self._clock)
-        while True:
-            try:
-                batch = slices.next()
-                if batch is None:
-                    return slices.stored
-                slices.stored += self._send(batch)
-            except LeanMQError as failure:
-                if not slices.goes_on(failure):
-                    raise
-
-    def _read_destination(self, target: str, until: float | None = None) -> Destination:
-        fields = self._line.execute(self._broker.read_addresses([target]), until)
-        lost = self._view.find_lost_queues(target, fields)
-        states = self._line.execute(self._broker.inspect_queues(lost), until) if lost else ()
-        return self._view.learn(target, fields, leaving=find_leaving(states))
-
-    def _deliver(
-        self,
-        sends: list[Outgoing],
-        level: Durability,
-        until: float | None = None,
-        *,
-        tells_entries: bool = False,
-    ) -> list[SendResult]:
-        together = len(sends) > 1
-        if level != MEMORY:
-            return self._confirmer.submit(sends, level, together=together)
-
-        def flush() -> Operation[list[SendResult]]:
-            name, sequence = self._producer.next()
-            return self._broker.send(Flush(name, sequence, tuple(sends), together, tells_entries))
-
-        return self._line.execute_made(flush, until)
 
 
 @contextmanager

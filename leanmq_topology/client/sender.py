@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any, ClassVar, Final, NamedTuple
 
 from leanmq_topology.brokers.protocol import Duplicate, Full, SendResult, Stale, Stored, Unconfirmed
@@ -11,7 +10,6 @@ from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.identity import new_message_id, new_message_ids
 from leanmq_topology.client.options import PLAIN, SendOptions
 from leanmq_topology.client.timestamps import format_time
-from leanmq_topology.clock import Clock
 from leanmq_topology.contracts.payload import encode_data
 from leanmq_topology.errors import (
     BatchTooLargeError,
@@ -154,46 +152,6 @@ def choose_durability(target: str, least: Durability, asked: Durability | None) 
             hint=f"write {asked.joined(least)}, or leave it out",
         )
     return asked
-
-
-class Slices:
-    """A call that is not atomic: its messages in ordered batches, and what became of them so far."""
-
-    __slots__ = ("_batch", "_clock", "_items", "_options", "_target", "_waiting", "stored")
-
-    def __init__(self, target: str, items: Iterable[Any], options: SendOptions, clock: Clock) -> None:
-        self.stored: list[str] = []
-        """Ids of the messages stored so far; whoever sends the batches adds to it."""
-        self._target, self._items, self._options, self._clock = target, iter(items), options, clock
-        self._waiting: list[Batch] = []
-        self._batch: Batch | None = None
-
-    def next(self) -> Batch | None:
-        """The batch to send next, None at the end. Takes items as it goes."""
-        self._batch = None
-        if not self._waiting:
-            found = list(islice(self._items, MOST_COPIES))
-            if not found:
-                return None
-            self._waiting = [write_batch(self._target, found, self._options, now_ms=self._clock())]
-        self._batch = self._waiting.pop()
-        return self._batch
-
-    def goes_on(self, failure: LeanMQError) -> bool:
-        """True: the batch was only too large, and its halves come next.
-
-        Otherwise the failure is told what is stored, and is to be raised.
-        """
-        batch = self._batch
-        if isinstance(failure, BatchTooLargeError) and batch is not None and len(batch.drafts) > 1:
-            self._waiting += reversed(batch.halve())
-            return True
-        failure.stored_ids = tuple(self.stored)
-        if isinstance(failure, InvalidMessageError) and failure.index is not None:
-            failure.index += len(self.stored)
-        if batch is not None and getattr(failure, "unknown", False):
-            failure.unknown_ids = tuple(draft.id for draft in batch.drafts)
-        return False
 
 
 class Form:

@@ -11,10 +11,10 @@ from leanmq_topology.client.confirmed_tasks import Confirmer
 from leanmq_topology.client.flushing import Flusher
 from leanmq_topology.client.options import SendOptions
 from leanmq_topology.client.persistence import persist_async
-from leanmq_topology.client.sender import MOST_REFRESHES, Batch, Slices, keeps_changing
+from leanmq_topology.client.sender import MOST_REFRESHES, Batch, keeps_changing
+from leanmq_topology.client.slices import Slices
 from leanmq_topology.client.transactions import Transaction
 from leanmq_topology.clock import Clock
-from leanmq_topology.errors import LeanMQError
 from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.routing import Destination
 from leanmq_topology.topology.durability import MEMORY, Durability
@@ -54,15 +54,10 @@ class Carrier:
     async def send_in_slices(self, target: str, items: Iterable[Any], options: SendOptions) -> list[str]:
         """Store any number in steps, each all or none. Raises what `Client.send_many` does."""
         slices = Slices(target, items, options, self._clock)
-        while True:
-            try:
-                batch = slices.next()
-                if batch is None:
-                    return slices.stored
+        while (batch := slices.next()) is not None:
+            with slices.tried():
                 slices.stored += await self.send(batch)
-            except LeanMQError as failure:
-                if not slices.goes_on(failure):
-                    raise
+        return slices.stored
 
     async def commit(self, transaction: Transaction) -> None:
         """Store all that was sent in it, or none. Raises what `Client.transaction` does."""

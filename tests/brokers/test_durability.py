@@ -231,7 +231,7 @@ def test_durable_sends_of_threads_share_their_confirmations(pair: Pair, scene: S
         ]
         for thread in threads:
             thread.start()
-        _wait_until(lambda: len(mq._confirmer._parcels) == 19)
+        _wait_until(lambda: len(mq._carrier._confirmer._parcels) == 19)
         pair.line.release()
         for thread in threads:
             thread.join(20)
