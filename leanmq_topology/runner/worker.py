@@ -7,10 +7,8 @@ the outcome leaves by the settlements. Leases are renewed and upkeep is done bes
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,6 +18,7 @@ from msgspec import Struct
 from leanmq_topology.brokers.connect import AsyncLink, open_blocking
 from leanmq_topology.brokers.examination import insist
 from leanmq_topology.brokers.protocol import AppliedRecord, Part, Upkeep
+from leanmq_topology.client.consuming.naming import new_consumer_name
 from leanmq_topology.clock import system_clock
 from leanmq_topology.errors import LeanMQError, LifespanError
 from leanmq_topology.plan.ownership import refuse_owner
@@ -67,11 +66,6 @@ class Ended(Struct, frozen=True):
     tainted: str | None = None
     """Why this process cannot go on: a handler hangs in it that nothing can end. It is to be replaced at
     once; that is no crash, so no penalty."""
-
-
-def new_consumer_name() -> str:
-    """Twelve characters nobody else has: the server repeats the name in its log for every message."""
-    return base64.b32encode(secrets.token_bytes(7)).decode().rstrip("=").lower()
 
 
 class Worker:

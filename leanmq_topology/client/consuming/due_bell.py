@@ -59,6 +59,7 @@ class DueBell:
                     self._rung()
                 self._ended.wait(pauses.seconds())
         finally:
+            self.works = False  # whatever ended it
             self._listener.close()
 
     def _hear_all(self, pauses: Pauses) -> None:

@@ -1,4 +1,4 @@
-"""The name under which a client takes messages."""
+"""The name under which a client or a worker takes messages."""
 
 from __future__ import annotations
 

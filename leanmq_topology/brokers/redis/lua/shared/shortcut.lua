@@ -3,8 +3,9 @@
 -- Each step that changes a queue's limits or state writes it anew, or takes it away: then the fields themselves are
 -- read, so there need not be one.
 --
--- `counter` is a number that no other queue of the namespace ever had. What several queues get together is counted once,
--- in {ns}:sent, by their numbers with a space before each; the last number given is there by the empty name.
+-- `counter` is a number that no other queue of the namespace has had since {ns}:sent is there. What several queues get
+-- together is counted once, in that key, by their numbers with a space before each; the last number given is there by the
+-- empty name. Whoever deletes the key loses these counts, and numbers are given anew: `sent` may be wrong, nothing else.
 local function write_short(record, stream, sent)
   local found = redis.call('HMGET', record, 'state', 'max_length', 'delay_ms', 'ttl_ms', 'counter')
   local refuses = found[1] == 'draining' or found[1] == 'retired'
