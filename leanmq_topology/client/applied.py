@@ -125,6 +125,11 @@ class AppliedView:
         self._destinations[name] = destination
         return destination
 
+    def foresee_schema(self, name: str) -> MessageSchema | None:
+        """What data sent to a target is most likely held against, as far as that is known by now."""
+        form = self.plain_forms.get(name)
+        return form.schema if form is not None else None
+
     def forget(self, name: str) -> None:
         """It changed on the server: read it again before the next send."""
         self._destinations.pop(name, None)

@@ -171,7 +171,8 @@ class Client:
         )
         if not atomic:
             return await self._carrier.send_in_slices(target, items, options)
-        batch = write_batch(target, items, options, now_ms=self._clock())
+        schema = self._view.foresee_schema(target)
+        batch = write_batch(target, items, options, now_ms=self._clock(), schema=schema)
         return await self._carrier.send(batch) if batch.drafts else []
 
     def consume(self, queue: str, *, batch: int = 1, renew: bool = True) -> AsyncIterator[Delivery]:

@@ -145,7 +145,8 @@ class SyncClient:
         )
         if not atomic:
             return self._carrier.send_in_slices(target, items, options)
-        batch = write_batch(target, items, options, now_ms=self._clock())
+        schema = self._view.foresee_schema(target)
+        batch = write_batch(target, items, options, now_ms=self._clock(), schema=schema)
         return self._carrier.send(batch) if batch.drafts else []
 
     @contextmanager

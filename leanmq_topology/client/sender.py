@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, ClassVar, Final, NamedTuple
 
 from leanmq_topology.brokers.protocol import Duplicate, Full, SendResult, Stale, Stored, Unconfirmed
@@ -11,6 +12,7 @@ from leanmq_topology.client.identity import new_message_id, new_message_ids
 from leanmq_topology.client.options import PLAIN, SendOptions
 from leanmq_topology.client.timestamps import format_time
 from leanmq_topology.contracts.payload import encode_data
+from leanmq_topology.contracts.schemas import MessageSchema
 from leanmq_topology.errors import (
     BatchTooLargeError,
     InvalidMessageError,
@@ -38,6 +40,8 @@ class Draft(NamedTuple):
     id: str
     data: Any
     raw: bytes
+    fits: MessageSchema | None = None
+    """A schema that was seen to hold when the data was encoded."""
 
 
 class Batch:
@@ -110,9 +114,22 @@ class Batch:
         return [_read_id(self.target, one, view) for one in results]
 
 
-def write_batch(target: str, items: Iterable[Any], options: SendOptions, *, now_ms: int) -> Batch:
-    """Encode data. Raises `InvalidMessageError` for what JSON cannot carry unchanged."""
+def write_batch(
+    target: str,
+    items: Iterable[Any],
+    options: SendOptions,
+    *,
+    now_ms: int,
+    schema: MessageSchema | None = None,
+) -> Batch:
+    """Encode data. Raises `InvalidMessageError` for what JSON cannot carry unchanged.
+
+    `schema` is what the data is most likely held against: both take one step where all of it fits.
+    """
     given = items if isinstance(items, list | tuple) else list(items)
+    if schema is not None and (fitting := schema.encode_all_fitting(given)) is not None:
+        ids = new_message_ids(len(given))
+        return Batch(target, options, now_ms, list(map(Draft, ids, given, fitting, repeat(schema))))
     raws: list[bytes] = []
     try:
         for data in given:
@@ -161,7 +178,6 @@ class Form:
         "_chosen",
         "_common",
         "_contract",
-        "_fits",
         "_is_marked",
         "_is_named",
         "_type",
@@ -169,6 +185,7 @@ class Form:
         "_written",
         "destination",
         "options",
+        "schema",
     )
 
     def __init__(self, destination: Destination, options: SendOptions, view: AppliedView) -> None:
@@ -176,7 +193,8 @@ class Form:
         self._type = choose_type(destination, options.type)
         self._chosen = destination.narrow(options.topic, self._type)
         self._contract = find_contract(self._type, destination, view)
-        self._fits = _is_object if self._contract is None else self._contract.schema.is_valid
+        self.schema = self._contract.schema if self._contract is not None else None
+        """What the data is held against; None: it has to be an object."""
         self._common = encode_headers(options, "", self._contract)
         self._written: tuple[int, Mapping[str, str]] = (-1, {})
         # A send that could not be confirmed is sent again with its id, which the server must know then.
@@ -207,17 +225,14 @@ class Form:
         queues = self._chosen.everyone
         if self._widest_lone < 0 or queues is None:
             return None
-        try:
-            raw = encode_data(data)
+        raw = self.schema.encode_fitting(data) if self.schema is not None else None
+        if raw is None:
             try:
-                fits = self._fits(data)
-            except ValueError:  # the engine met something that is not JSON
-                fits = False
-            if not fits:
+                raw = encode_data(data)
                 check_data(self._contract, data)
-        except InvalidMessageError as failure:
-            failure.index = 0
-            raise
+            except InvalidMessageError as failure:
+                failure.index = 0
+                raise
         if len(raw) > self._widest_lone:
             return None
         chosen = self._chosen
@@ -234,7 +249,8 @@ class Form:
 
     def address(self, draft: Draft, headers: Mapping[str, str]) -> Outgoing:
         """Validate a message and make its copies. Raises `InvalidMessageError`."""
-        check_data(self._contract, draft.data)
+        if self.schema is None or draft.fits is not self.schema:
+            check_data(self._contract, draft.data)
         destination = self._chosen
         queues = destination.everyone
         if queues is None or len(draft.raw) > destination.widest_for_all:
@@ -336,10 +352,6 @@ def _read_id(target: str, result: SendResult, view: AppliedView) -> str:
     if result.differs:
         view.note_conflict(target, result.id)
     return result.id
-
-
-def _is_object(data: Any) -> bool:
-    return isinstance(data, dict)
 
 
 def find_contract(kind: str, destination: Destination, view: AppliedView) -> Contract | None:

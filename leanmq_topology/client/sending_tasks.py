@@ -53,7 +53,7 @@ class Carrier:
 
     async def send_in_slices(self, target: str, items: Iterable[Any], options: SendOptions) -> list[str]:
         """Store any number in steps, each all or none. Raises what `Client.send_many` does."""
-        slices = Slices(target, items, options, self._clock)
+        slices = Slices(target, items, options, self._clock, self._view.foresee_schema(target))
         while (batch := slices.next()) is not None:
             with slices.tried():
                 slices.stored += await self.send(batch)

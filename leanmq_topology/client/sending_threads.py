@@ -63,7 +63,7 @@ class Carrier:
 
     def send_in_slices(self, target: str, items: Iterable[Any], options: SendOptions) -> list[str]:
         """Store any number in steps, each all or none."""
-        slices = Slices(target, items, options, self._clock)
+        slices = Slices(target, items, options, self._clock, self._view.foresee_schema(target))
         while (batch := slices.next()) is not None:
             with slices.tried():
                 slices.stored += self.send(batch)

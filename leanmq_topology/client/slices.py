@@ -10,6 +10,7 @@ from typing import Any
 from leanmq_topology.client.options import SendOptions
 from leanmq_topology.client.sender import MOST_COPIES, Batch, write_batch
 from leanmq_topology.clock import Clock
+from leanmq_topology.contracts.schemas import MessageSchema
 from leanmq_topology.errors import BatchTooLargeError, InvalidMessageError, LeanMQError
 
 
@@ -20,12 +21,21 @@ class Slices:
     that ends the call is told what is stored.
     """
 
-    __slots__ = ("_batch", "_clock", "_items", "_options", "_target", "_waiting", "stored")
+    __slots__ = ("_batch", "_clock", "_items", "_options", "_schema", "_target", "_waiting", "stored")
 
-    def __init__(self, target: str, items: Iterable[Any], options: SendOptions, clock: Clock) -> None:
+    def __init__(
+        self,
+        target: str,
+        items: Iterable[Any],
+        options: SendOptions,
+        clock: Clock,
+        schema: MessageSchema | None = None,
+    ) -> None:
+        """`schema`: see `write_batch`."""
         self.stored: list[str] = []
         """Ids of the messages stored so far."""
         self._target, self._items, self._options, self._clock = target, iter(items), options, clock
+        self._schema = schema
         self._waiting: list[Batch] = []
         self._batch: Batch | None = None
 
@@ -37,7 +47,9 @@ class Slices:
                 found = list(islice(self._items, MOST_COPIES))
                 if not found:
                     return None
-                self._waiting = [write_batch(self._target, found, self._options, now_ms=self._clock())]
+                now_ms = self._clock()
+                batch = write_batch(self._target, found, self._options, now_ms=now_ms, schema=self._schema)
+                self._waiting = [batch]
         self._batch = self._waiting.pop()
         return self._batch
 

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from enum import Enum
-from operator import eq
 from typing import Annotated, Any
 
 import msgspec
@@ -30,24 +28,26 @@ MAX_DEPTH = 64
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**64 - 1
 """Integers stay exact in 64 bits, signed or unsigned."""
+MOST_SIGNED = 2**63 - 1
 
 PLAIN_DEPTH = 6
 """Data no deeper than this is checked while it is decoded; the type for it doubles with every level."""
 
 
-def _build_plain_type() -> Any:
-    """JSON no deeper than `PLAIN_DEPTH`, with signed integers of 64 bits: it decodes as fast as `Any`."""
-    integer = Annotated[int, msgspec.Meta(ge=MIN_INTEGER, le=2**63 - 1)]
+def build_plain_type(depth: int) -> Any:
+    """JSON no deeper than this, with signed integers of 64 bits: it decodes as fast as `Any`."""
+    integer = Annotated[int, msgspec.Meta(ge=MIN_INTEGER, le=MOST_SIGNED)]
     scalar = integer | float | str | bool | None
     plain: Any = scalar
-    for _ in range(PLAIN_DEPTH):
+    for _ in range(depth):
         plain = scalar | list[plain] | dict[str, plain]
     return plain
 
 
-_encode = msgspec.json.Encoder().encode
+write_plain = msgspec.json.Encoder().encode
+"""Keeps the rules for what `read_plain`, or a decoder of a narrower type, makes equal data of."""
+read_plain = msgspec.json.Decoder(build_plain_type(PLAIN_DEPTH)).decode
 _decode = msgspec.json.Decoder().decode
-_decode_plain = msgspec.json.Decoder(_build_plain_type()).decode
 
 # Every digit becomes 0, so one substring search finds a run of digits that may not fit in 64 bits.
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"0" * 9)
@@ -64,8 +64,8 @@ def encode_data(data: Any) -> bytes:
     Raises `InvalidMessageError` with the place of the first value that cannot be sent.
     """
     try:
-        raw = _encode(data)
-        if _decode_plain(raw) == data:
+        raw = write_plain(data)
+        if read_plain(raw) == data:
             return raw
     except (TypeError, ValueError, RecursionError):
         pass
@@ -79,22 +79,13 @@ def decode_data(raw: bytes) -> Any:
     payload rules: a message may come from a program that does not know them.
     """
     try:
-        data = _decode_plain(raw)
+        data = read_plain(raw)
         # Our own encoder wrote almost every message. Bytes that differ may hold a key twice.
-        if _encode(data) == raw:
+        if write_plain(data) == raw:
             return data
     except (ValueError, RecursionError):
         pass
     return _decode_unusual(raw)
-
-
-def decode_plainly(raws: Sequence[bytes]) -> list[Any] | None:
-    """What `decode_data` gives of each; None if it has to look at one of them more closely."""
-    try:
-        data = list(map(_decode_plain, raws))
-        return data if all(map(eq, map(_encode, data), raws)) else None
-    except (ValueError, RecursionError):
-        return None
 
 
 def check_payload(data: Any) -> Violation | None:
@@ -110,7 +101,7 @@ def _encode_unusual(data: Any) -> bytes:
     """Deep or with large integers, holding tuples, or wrong."""
     raw = b""
     try:
-        raw = _encode(data)
+        raw = write_plain(data)
         if _decode(raw) == data and not _needs_walk(raw, data):
             return raw
     except (TypeError, ValueError, RecursionError):
@@ -118,14 +109,14 @@ def _encode_unusual(data: Any) -> bytes:
     violation = _walk(data, (), 1)
     if violation is not None:
         raise InvalidMessageError(violation.path, violation.reason)
-    return raw or _encode(data)
+    return raw or write_plain(data)
 
 
 def _decode_unusual(raw: bytes) -> Any:
     """Deep or with large integers, written by another program, or wrong."""
     try:
         data = _decode(raw)
-        if _encode(data) == raw and not _needs_walk(raw, data):
+        if write_plain(data) == raw and not _needs_walk(raw, data):
             return data
     except (ValueError, RecursionError):
         found = _find_raw_violation(raw) or Violation("", "is not valid JSON")
@@ -238,7 +229,7 @@ def _find_type_fault(value: Any) -> str | None:
     if type(value) in (str, int, float):
         return None
     try:
-        if _decode(_encode(value)) == value:
+        if _decode(write_plain(value)) == value:
             return None
     except (TypeError, ValueError):
         pass

@@ -5,7 +5,7 @@ What fails goes to the dead-letter queue, whole and with the reason; it is never
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from leanmq_topology.contracts.payload import decode_data
@@ -22,11 +22,10 @@ class Acceptance:
     def __init__(self, queue: Queue, types: Mapping[str, MessageType]) -> None:
         names = queue.accepts or tuple(types)
         self._queue = queue
-        self._schemas = {name: compile_schema(types[name].schema) for name in names if name in types}
-        self.fits: Mapping[str, Callable[[Any], bool]] = {
-            name: schema.is_valid for name, schema in self._schemas.items()
+        self.schemas: Mapping[str, MessageSchema] = {
+            name: compile_schema(types[name].schema) for name in names if name in types
         }
-        """By type, whether decoded data fits: for who judges many, and asks `judge` only about the rest."""
+        """By type: for who takes what is plain and fits, and asks `judge` only about the rest."""
 
     def judge(self, envelope: Envelope) -> tuple[Any, MoveToDeadLetters | None]:
         """The decoded data, and None if it may be handed on, else what becomes of the message."""
@@ -34,7 +33,7 @@ class Acceptance:
             data = decode_data(envelope.data)
         except InvalidMessageError as failure:
             return None, _refuse(DeadReason.UNDECODABLE, f"at {failure.path or '/'}: {failure.reason}")
-        schema = self._schemas.get(envelope.type)
+        schema = self.schemas.get(envelope.type)
         if schema is None:
             return data, self._judge_undeclared(envelope.type, data)
         return data, None if schema.is_valid(data) else _explain(schema, envelope.type, data)

@@ -7,6 +7,7 @@ import math
 from itertools import product
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from leanmq_topology.contracts.compatibility import compare
 from leanmq_topology.contracts.matching import compile_match
 from leanmq_topology.contracts.payload import MAX_DEPTH, check_payload, decode_data, encode_data
 from leanmq_topology.contracts.schemas import check_schema, compile_schema
+from leanmq_topology.contracts.shapes import build_shape
 from leanmq_topology.errors import InvalidMessageError
 
 scalars = (
@@ -236,3 +238,95 @@ def fits_fragment(fragment: dict[str, Any], found: Any) -> bool:
 @pytest.mark.parametrize("left", [1, 1.0, True])
 def test_same_tells_numbers_and_booleans_apart(left: Any) -> None:
     assert [is_same(left, right) for right in (1, 1.0, True)].count(True) == 1
+
+
+names = st.sampled_from(["a", "b", "", "ü", "x-y"])
+small = st.integers(-2, 3)
+bounds = small | st.sampled_from([0.5, -1.5, 2.0, 2**53, -(2**53)])
+limits = st.fixed_dictionaries(
+    {},
+    optional={
+        "minimum": bounds,
+        "maximum": bounds,
+        "exclusiveMinimum": bounds,
+        "exclusiveMaximum": bounds,
+    },
+)
+lengths = st.integers(0, 3)
+leaf_schemas = (
+    st.sampled_from([True, False, {}, {"title": "any"}, {"type": "boolean"}, {"type": "null"}, {"type": []}])
+    | limits.map(lambda said: {"type": "integer", **said})
+    | limits.map(lambda said: {"type": "number", **said})
+    | st.fixed_dictionaries(
+        {"type": st.just("string")}, optional={"minLength": lengths, "maxLength": lengths}
+    )
+    | st.lists(st.sampled_from(["a", "", 0, 1, None, True, 1.0]), min_size=1).map(
+        lambda values: {"enum": values}
+    )
+    | st.sampled_from(["a", 1, None, False, 2.0]).map(lambda value: {"const": value})
+    | st.lists(
+        st.sampled_from(["string", "integer", "number", "null", "array", "object"]), min_size=1, unique=True
+    ).map(lambda types: {"type": types})
+)
+plain_schemas = st.recursive(
+    leaf_schemas,
+    lambda inner: (
+        st.fixed_dictionaries(
+            {"type": st.sampled_from(["object", ["object", "null"]])},
+            optional={
+                "properties": st.dictionaries(names, inner, max_size=4),
+                "required": st.lists(names, unique=True, max_size=2),
+                "additionalProperties": st.booleans() | inner,
+            },
+        )
+        | st.fixed_dictionaries(
+            {"type": st.just("array")}, optional={"items": inner, "minItems": lengths, "maxItems": lengths}
+        )
+        | st.lists(inner, min_size=1, max_size=3).map(lambda each: {"anyOf": each})
+        | st.lists(inner, min_size=1, max_size=3).map(lambda each: {"oneOf": each})
+    ),
+    max_leaves=8,
+)
+
+
+@st.composite
+def near(draw: st.DrawFn, schema: Any) -> Any:
+    """Data that fits this schema or nearly does: any other says little of it."""
+    said = schema if isinstance(schema, dict) else {}
+    if draw(st.integers(0, 9)) == 0:
+        return draw(json_data)
+    for keyword in ("enum", "anyOf", "oneOf"):
+        if said.get(keyword):
+            chosen = draw(st.sampled_from(said[keyword]))
+            return chosen if keyword == "enum" else draw(near(chosen))
+    if "const" in said:
+        return draw(st.sampled_from([said["const"], None, 1, True]))
+    named = said.get("type", "")
+    kind = draw(st.sampled_from(named)) if isinstance(named, list) and named else named
+    if kind == "object":
+        properties = said.get("properties", {})
+        others = draw(st.lists(names, max_size=1))
+        keys = [key for key in (*properties, *others) if draw(st.integers(0, 3))]
+        return {key: draw(near(properties.get(key, said.get("additionalProperties")))) for key in keys}
+    if kind == "array":
+        return [draw(near(said.get("items"))) for _ in range(draw(st.integers(0, 3)))]
+    if kind in ("integer", "number"):
+        return draw(small | st.sampled_from([0.5, -1.5, 1.0, 2.0, 1.25, 2**53, 2**53 + 1, 2**63, -(2**53)]))
+    if kind == "string":
+        return draw(st.text("aü\U0001f41d", max_size=4))
+    return draw(st.sampled_from([True, False, None, 0, 1, "", "a"]) | json_data)
+
+
+@settings(max_examples=1500)
+@given(plain_schemas.flatmap(lambda schema: st.tuples(st.just(schema), near(schema))))
+def test_what_is_taken_without_the_engine_is_what_the_engine_admits(drawn: tuple[Any, Any]) -> None:
+    schema, data = drawn
+    shape = build_shape(schema)
+    if shape is None or any(problem.is_error for problem in check_schema(schema)):
+        return
+    raw = encode_data(data)
+    try:
+        read = msgspec.json.decode(raw, type=shape)
+    except msgspec.MsgspecError:
+        return
+    assert msgspec.json.encode(read) != raw or compile_schema(schema).is_valid(data)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from leanmq_topology.contracts.payload import decode_data, decode_plainly
-from leanmq_topology.errors import InvalidMessageError
+from leanmq_topology.contracts.schemas import MISFIT
 from leanmq_topology.messages.acceptance import Acceptance
 from leanmq_topology.messages.outcome import Outcome
 from leanmq_topology.runner.incoming import Incoming
@@ -16,17 +15,14 @@ from leanmq_topology.topology.model import MessageType, Queue
 def check_contract(queue: Queue, types: Mapping[str, MessageType]) -> Gate:
     """A gate that decodes the data and holds it against what the queue accepts; schemas are compiled now."""
     acceptance = Acceptance(queue, types)
-    judge, fits = acceptance.judge, acceptance.fits
+    judge, schemas = acceptance.judge, acceptance.schemas
 
     def admit(message: Incoming) -> Outcome | None:
         envelope = message.delivered.envelope
-        try:
-            data = decode_data(envelope.data)
-            if fits[envelope.type](data):
-                message.data = data
-                return None
-        except (InvalidMessageError, KeyError):
-            pass
+        schema = schemas.get(envelope.type)
+        if schema is not None and (data := schema.decode_fitting(envelope.data)) is not MISFIT:
+            message.data = data
+            return None
         message.data, outcome = judge(envelope)  # looked at once more, for the reason
         return outcome
 
@@ -35,13 +31,13 @@ def check_contract(queue: Queue, types: Mapping[str, MessageType]) -> Gate:
 
 def check_all_contracts(queue: Queue, types: Mapping[str, MessageType]) -> Sieve:
     """Lets messages through that are all of one type, and as our own clients write them."""
-    fits = Acceptance(queue, types).fits
+    schemas = Acceptance(queue, types).schemas
 
     def admit(messages: Sequence[Incoming]) -> bool:
         envelopes = [message.delivered.envelope for message in messages]
-        kind = envelopes[0].type
-        data = decode_plainly([envelope.data for envelope in envelopes if envelope.type == kind])
-        if data is None or len(data) < len(messages) or kind not in fits or not all(map(fits[kind], data)):
+        schema = schemas.get(envelopes[0].type)
+        raws = [envelope.data for envelope in envelopes if envelope.type == envelopes[0].type]
+        if schema is None or len(raws) < len(messages) or (data := schema.decode_all_fitting(raws)) is None:
             return False
         for message, its_data in zip(messages, data, strict=True):
             message.data = its_data
