@@ -87,7 +87,7 @@ def test_the_short_way_costs_two_looks_a_counter_and_a_marker(
     stage: Stage, is_short: bool, target: str, names: list[str]
 ):
     """And a look for each further queue, of which those whose records say it shortly are counted together."""
-    send(stage, flush_of(stage, target, "m0"))  # the script is loaded by then
+    send(stage, flush_of(stage, target, *(f"first {name}" for name in names)))  # its script is loaded by then
     before = count_calls(stage)
     send(stage, flush_of(stage, target, *names))
     made = count_calls(stage) - before
