@@ -308,15 +308,18 @@ class Client:
         good: it is retried as any other, while the caller waits.
         """
         began, now_ms = asyncio.get_running_loop().time(), self._clock()
-        limit_ms = foresee_timeout_ms(self.topology, route, timeout)
-        destination = self._view.find(route) or await read_in_time(
-            route, self._carrier.read_destination(route), limit_ms
-        )
+        destination = self._view.find(route)
+        if destination is None:
+            limit_ms = foresee_timeout_ms(self.topology, route, timeout)
+            destination = await read_in_time(route, self._carrier.read_destination(route), limit_ms)
         timeout_ms = choose_timeout_ms(destination, timeout)
-        written = partial(
-            write_request,
+        seconds = timeout_ms / 1000
+        due_at = began + seconds
+        request = write_request(
             destination,
             data,
+            self._view,
+            inbox=await self._requester.open_in_time(route, seconds, due_at),
             timeout_ms=timeout_ms,
             id=id,
             headers=headers,
@@ -324,7 +327,7 @@ class Client:
             now_ms=now_ms,
         )
         reply = await self._requester.ask(
-            route, written, self._carrier.send, seconds=timeout_ms / 1000, began=began
+            request, destination, self._carrier.send, seconds=seconds, due_at=due_at
         )
         return read_reply(destination, reply)
 

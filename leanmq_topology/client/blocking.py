@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -184,6 +183,7 @@ class SyncClient:
             request = write_request(
                 destination,
                 data,
+                self._view,
                 inbox=self._requester.open(deadline),
                 timeout_ms=timeout_ms,
                 id=id,
@@ -192,9 +192,7 @@ class SyncClient:
                 now_ms=now_ms,
             )
             request_id = request.id
-            with self._requester.expect(request_id) as slot:
-                self._carrier.send(request, deadline, partial(self._requester.send, slot, deadline))
-                reply = self._requester.wait(slot, deadline)
+            reply = self._requester.ask(request, self._carrier.send, deadline)
         except BrokerUnavailableError as failure:
             if timeout_ms is None or time.monotonic() < began + timeout_ms / 1000:
                 raise

@@ -20,9 +20,10 @@ from leanmq_topology.brokers.protocol import Arrived, Correspondent, Duplicate, 
 from leanmq_topology.client.applied import AppliedView
 from leanmq_topology.client.handling import being_handled
 from leanmq_topology.client.options import SendOptions, read_duration, read_options
-from leanmq_topology.client.sender import Batch, Form, write_draft
+from leanmq_topology.client.sender import Batch, Draft, Form, write_draft
 from leanmq_topology.contracts.payload import decode_data
 from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError, SettingError
+from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.message import HEADER_REPLY_TO, HEADER_ROUTE
 from leanmq_topology.messages.outcome import EXPIRED
 from leanmq_topology.messages.routing import Contract, Destination
@@ -138,18 +139,25 @@ def new_inbox_name() -> str:
 class Request(Batch):
     """One message that is answered."""
 
-    __slots__ = ()
+    __slots__ = ("_lone", "id")
+
+    def __init__(
+        self, target: str, options: SendOptions, now_ms: int, draft: Draft, lone: Outgoing | None = None
+    ) -> None:
+        """`lone` is what `address` would make of it."""
+        self.target, self.options, self.now_ms, self.drafts = target, options, now_ms, (draft,)
+        self.id, self._lone = draft.id, lone
+
+    def address(self, destination: Destination, view: AppliedView) -> list[Outgoing]:
+        """As of any batch."""
+        lone = self._lone
+        if lone is not None and lone.digest == destination.digest:
+            return [lone]
+        return super().address(destination, view)
 
     def find_form(self, destination: Destination, view: AppliedView) -> Form:
         """Requests without options of their own share one form, as plain sends do."""
-        form = view.request_forms.get(destination.name)
-        if form is None or form.destination is not destination or form.options is not self.options:
-            form = view.request_forms[destination.name] = Form(destination, self.options, view)
-        return form
-
-    @property
-    def id(self) -> str:
-        return self.drafts[0].id
+        return _find_form(destination, self.options, view)
 
     def level(self, destination: Destination) -> Durability:
         """What confirms a request is its reply: waiting for a disk before would only take its time."""
@@ -198,6 +206,7 @@ def choose_timeout_ms(destination: Destination, timeout: float | str | None) -> 
 def write_request(
     destination: Destination,
     data: Any,
+    view: AppliedView,
     *,
     inbox: str,
     timeout_ms: int,
@@ -206,13 +215,28 @@ def write_request(
     correlation_id: str | None,
     now_ms: int,
 ) -> Request:
-    """A request as it is sent. It expires when nobody waits for its reply any more."""
+    """A request as it is sent. It expires when nobody waits for its reply any more.
+
+    Raises `InvalidMessageError`.
+    """
+    route = destination.name
     if id is None and not headers and correlation_id is None and being_handled.get() is None:
-        options = _plain_options(inbox, destination.name, timeout_ms)
+        options = _plain_options(inbox, route, timeout_ms)
+        lone = _find_form(destination, options, view).write_lone(data, now_ms)
+        if lone is not None:
+            envelope = lone.envelope
+            return Request(route, options, now_ms, Draft(envelope.id, data, envelope.data), lone)
     else:
         asked = read_options(id=id, ttl=timeout_ms / 1000, headers=headers, correlation_id=correlation_id)
-        options = replace(asked, headers={**asked.headers, **_mark(inbox, destination.name)})
-    return Request(destination.name, options, now_ms, (write_draft(data, options),))
+        options = replace(asked, headers={**asked.headers, **_mark(inbox, route)})
+    return Request(route, options, now_ms, write_draft(data, options))
+
+
+def _find_form(destination: Destination, options: SendOptions, view: AppliedView) -> Form:
+    form = view.request_forms.get(destination.name)
+    if form is None or form.destination is not destination or form.options is not options:
+        form = view.request_forms[destination.name] = Form(destination, options, view)
+    return form
 
 
 @lru_cache(maxsize=256)

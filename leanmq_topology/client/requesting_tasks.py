@@ -24,6 +24,7 @@ from leanmq_topology.brokers.protocol import (
     Operation,
     Reply,
     SendResult,
+    Stored,
     Told,
 )
 from leanmq_topology.client.answers import Answer, Deadlines
@@ -126,36 +127,41 @@ class Requester:
                 await self._keep()
         return self._box.name
 
+    async def open_in_time(self, route: str, seconds: float, due_at: float) -> str:
+        """The same, for a request that waits until `due_at`. Raises `RequestTimeoutError`."""
+        if self._box.needs_keeping(time.monotonic()):
+            async with _limit(route, seconds, due_at):
+                return await self.open()
+        return self._box.name
+
     async def ask(
         self,
-        route: str,
-        write: Callable[..., Request],
+        request: Request,
+        destination: Destination,
         send: Callable[[Batch], Awaitable[object]],
         *,
         seconds: float,
-        began: float,
+        due_at: float,
     ) -> Reply:
-        """`write` a request to this inbox, `send` it, and wait for so long from `began` on (the loop's time).
+        """Have a request to this inbox sent, by `send` or ahead, and wait for its reply until `due_at`.
 
-        Raises `RequestTimeoutError`.
+        That is the loop's time, and `seconds` after it began. Raises `RequestTimeoutError`.
         """
-        due_at = began + seconds
-        if self._box.needs_keeping(time.monotonic()):
-            async with _limit(route, seconds, due_at):
-                await self.open()
-        request = write(inbox=self._box.name)
-        answer = self._expect(request.id, due_at)
+        name, box = request.id, self._box
+        answer: _Answer = Answer(asyncio.get_running_loop(), due_at)
+        box.add(name, answer)
         try:
             self._deadlines.watch(answer)
-            outcome = await answer if self._send_ahead(request) else _Unsent(None, answer)
-            if isinstance(outcome, _Unsent):
-                async with _limit(route, seconds, due_at, request.id):
+            ahead = self._send_ahead(request, destination)
+            outcome = await answer if ahead else _Unsent(None, answer)
+            if type(outcome) is _Unsent:
+                async with _limit(request.target, seconds, due_at, name):
                     outcome = await self._exchange(request, outcome, send)
         finally:
-            self._box.waiting.pop(request.id, None)
-        if outcome is None:
-            raise RequestTimeoutError(route, request.id, seconds)
-        return outcome
+            box.waiting.pop(name, None)
+        if type(outcome) is Reply:
+            return outcome
+        raise RequestTimeoutError(request.target, name, seconds)
 
     async def close(self) -> None:
         """Delete the inbox. Whoever still waits is told that no reply will come."""
@@ -169,11 +175,6 @@ class Requester:
             with contextlib.suppress(LeanMQError, TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._connection.execute(self._broker.close_inbox(self._box.name))
-
-    def _expect(self, message_id: str, due_at: float) -> _Answer:
-        answer: _Answer = Answer(asyncio.get_running_loop(), due_at)
-        self._box.add(message_id, answer)
-        return answer
 
     async def _exchange(
         self,
@@ -191,10 +192,10 @@ class Requester:
             outcome = await outcome.answer
         return outcome
 
-    def _send_ahead(self, request: Request) -> bool:
-        """Send it and a read of the inbox in one write. False: one is under way, or nothing is known yet."""
-        destination, line = self._view.find(request.target), self._line
-        if self._is_reading or self._closed or line is None or destination is None:
+    def _send_ahead(self, request: Request, destination: Destination) -> bool:
+        """Send it and a read of the inbox in one write. False: one is under way, or there is no line yet."""
+        line = self._line
+        if self._is_reading or self._closed or line is None:
             return False
         flush = Flush(*self._producer.next(), tuple(request.address(destination, self._view)))
         attempt = self._broker.attempt(flush), partial(self._hear_sent, request, flush)
@@ -204,6 +205,8 @@ class Requester:
 
     def _hear_sent(self, request: Request, flush: Flush, answer: list[SendResult] | Exception | None) -> None:
         """It is stored and will be answered, unless whoever asked must be told otherwise."""
+        if type(answer) is list and type(answer[0]) is Stored and not answer[0].differs:
+            return
         waiting = self._box.waiting.get(request.id)
         if waiting is None or waiting.done():
             return

@@ -10,7 +10,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from leanmq_topology.brokers.protocol import (
@@ -28,8 +29,11 @@ from leanmq_topology.client.requesting import (
     READ_AT_ONCE,
     Mailbox,
     ReplyCounts,
+    Request,
     RequestBroker,
 )
+from leanmq_topology.client.sender import Batch
+from leanmq_topology.client.sending_threads import SendAhead
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError
 from leanmq_topology.messages.envelope import Outgoing
 
@@ -100,26 +104,40 @@ class SyncRequester:
                 self._keeping.release()
         return self._box.name
 
-    @contextlib.contextmanager
-    def expect(self, request_id: str) -> Iterator[Slot]:
-        """Where a reply will be put; nobody waits for it any more once the block is left."""
-        slot = Slot()
-        with self._changed:
-            self._box.add(request_id, slot)
+    def ask(
+        self, request: Request, send: Callable[[Batch, float, SendAhead], object], deadline: float
+    ) -> Reply | None:
+        """Have a request to this inbox sent, by `send` or ahead; its reply, or None if there is none by then.
+
+        `deadline` is monotonic seconds. Raises `BrokerUnavailableError` if it is not sent by then.
+        """
+        slot = self.expect(request.id)
         try:
-            yield slot
+            send(request, deadline, partial(self.send, slot, deadline))
+            return self.wait(slot, deadline)
         finally:
-            with self._changed:
-                self._box.waiting.pop(request_id, None)
-                if slot.has_turn:
-                    self._end_turn(slot)
+            self.forget(request.id, slot)
+
+    def expect(self, request_id: str) -> Slot:
+        """Where a reply will be put."""
+        slot = Slot()
+        with self._lock:
+            self._box.add(request_id, slot)
+        return slot
+
+    def forget(self, request_id: str, slot: Slot) -> None:
+        """Nobody waits for it any more."""
+        with self._lock:
+            self._box.waiting.pop(request_id, None)
+            if slot.has_turn:
+                self._end_turn(slot)
 
     def send(self, slot: Slot, deadline: float, sends: Sequence[Outgoing]) -> list[SendResult] | None:
         """Send a request, a read of the inbox behind it. None: another thread reads, and nothing was sent.
 
         Raises `BrokerUnavailableError` if that takes longer than `deadline` (monotonic seconds).
         """
-        with self._changed:
+        with self._lock:
             if self._has_reader:
                 return None
             slot.has_turn = self._has_reader = True
@@ -128,14 +146,14 @@ class SyncRequester:
         with contextlib.suppress(LeanMQError):
             results = self._attempt(slot, flush, deadline)
         if results is None:
-            with self._changed:
+            with self._lock:
                 # What follows may take long. Who sends ahead meanwhile is another producer: of each the
                 # server remembers the last flush only, and would take this one for one that it has.
                 self._producer = Producer()
                 self._end_turn(slot)
             results = self._execute(self._broker.send(flush), deadline)
-        elif any(isinstance(result, Stale) for result in results):
-            with self._changed:
+        elif isinstance(results[0], Stale):
+            with self._lock:
                 self._end_turn(slot)  # it is to be sent again, and nobody would read until it is
         return results
 
@@ -146,7 +164,7 @@ class SyncRequester:
                 self._read(slot, deadline)
                 if slot.reply is None:
                     self._renew(min(deadline, time.monotonic() + RENEWAL_SECONDS))
-                with self._changed:
+                with self._lock:
                     self._end_turn(slot)
         return slot.reply
 
@@ -159,7 +177,9 @@ class SyncRequester:
     def _begin(self) -> None:
         """Also in a forked child, where other threads of the parent may have held the locks."""
         self._box: Mailbox[Slot] = Mailbox(os.getpid())
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        """Somebody has a reply, or nobody reads. To hold just the lock takes a third of the time."""
         self._keeping = threading.Lock()
         self._has_reader = False
 
@@ -191,7 +211,7 @@ class SyncRequester:
         if box.is_open:
             keep = self._broker.keep_inbox(box.name, lifetime_ms=self._lifetime_ms, read_to=box.read_to)
             if not self._execute(keep, deadline):
-                with self._changed:
+                with self._lock:
                     box.move()
         if not box.is_open:
             self._execute(self._broker.open_inbox(box.name, lifetime_ms=self._lifetime_ms), deadline)
@@ -218,7 +238,7 @@ class SyncRequester:
             time.sleep(max(min(PAUSE_SECONDS, left_s), 0.0))
             return
         name, slot.reading = slot.reading, None
-        with self._changed:
+        with self._lock:
             if name == self._box.name:  # else it was gone meanwhile, and there is another
                 for found, reply in self._box.take(arrived):
                     found.reply = reply

@@ -202,10 +202,10 @@ class Form:
         self._is_named = options.id is not None or is_durable
         self._is_marked = self._is_named or self._chosen.remembers
         everyone = self._chosen.everyone
-        goes_alone = options is PLAIN and everyone and not self._is_marked and len(everyone) <= MOST_COPIES
+        goes_alone = not self._is_marked and options.delay_ms is None and everyone
         self._widest_lone = -1
         """Data up to this size may be sent by `write_lone`."""
-        if goes_alone and everyone:
+        if goes_alone and everyone and len(everyone) <= MOST_COPIES:
             self._widest_lone = min(self._chosen.widest_for_all, MOST_BYTES // len(everyone))
 
     def write_headers(self, now_ms: int) -> Mapping[str, str]:
@@ -217,7 +217,7 @@ class Form:
         return written[1]
 
     def write_lone(self, data: Any, now_ms: int) -> Outgoing | None:
-        """One message without options, as `write_single` and `Batch.address` make it, in fewer steps.
+        """One message with these options, as `write_single` and `Batch.address` make it, in fewer steps.
 
         After a rest each step costs ten times what it does in a row: this is most of a lone send's latency.
         None: it has to be sent the long way. Raises `InvalidMessageError`.
@@ -241,7 +241,7 @@ class Form:
             chosen.digest,
             queues,
             Envelope(new_message_id(), self._type, raw, self.write_headers(now_ms)),
-            None,
+            self.options.ttl_ms,
             None,
             (),
             chosen.plain,

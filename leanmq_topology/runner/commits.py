@@ -102,9 +102,10 @@ class Commit:
         if self._changed:
             return broker.read_addresses(list(self._changed))
         if self._flush is None:
-            sends = tuple(outgoing for output in self._outputs for outgoing in output.sends)
+            outputs = self._outputs
+            sends = tuple([outgoing for output in outputs for outgoing in output.sends]) if outputs else ()
             self._flush = Flush(*producer.next(), sends, all_or_none=True)
-        return broker.ack_with_outputs(consumer, self.delivered, self._flush, self._reply)
+        return broker.ack_with_outputs(consumer, self._message.delivered, self._flush, self._reply)
 
     def take(self, answer: OutputsSent | Mapping[str, Any] | LeanMQError) -> bool:
         """Go by the answer to `operation`. True: it is over, and who wants to know was told."""

@@ -26,6 +26,8 @@ from leanmq_topology.messages.envelope import Envelope, Outgoing
 from leanmq_topology.messages.routing import Contract, Destination
 from leanmq_topology.topology.model import Topology
 
+_UNKNOWN = (UnknownTargetError, TopologyNotAppliedError)
+
 
 class Output(NamedTuple):
     """One send of a handler: as it was meant, and as it goes out to the address known now."""
@@ -60,18 +62,16 @@ class OutputWriter:
 
     def find_reply(self, route: str) -> Contract | None:
         """What a reply at this route must be like; None where that is not known, as the route is gone."""
-        found = self._find_route(route)
-        return found.reply if found else None
+        try:
+            return self._find(route).reply
+        except _UNKNOWN:
+            return None
 
     def find_error(self, route: str) -> Contract | None:
         """What the data of an error of this route must be like; None where it declares none, or is gone."""
-        found = self._find_route(route)
-        return found.error if found else None
-
-    def _find_route(self, name: str) -> Destination | None:
         try:
-            return self._find(name)
-        except (UnknownTargetError, TopologyNotAppliedError):
+            return self._find(route).error
+        except _UNKNOWN:
             return None
 
     def _find(self, name: str) -> Destination:

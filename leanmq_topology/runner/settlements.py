@@ -14,7 +14,9 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from leanmq_topology.brokers.protocol import AsyncConnection, Operation, carry_out_all
 from leanmq_topology.client.identity import Producer
@@ -44,7 +46,7 @@ Settled = Callable[[str, Sequence[str]], None]
 """Hears of a queue and of its entries that have left our hands."""
 
 
-class _Running(NamedTuple):
+class _Running(Struct, frozen=True):
     """An errand under way, and the name it sends under."""
 
     errand: Errand
@@ -156,11 +158,13 @@ class Settlements:
     def _hurry(self, running: _Running) -> None:
         """Begin an errand in this very turn of the loop, while nothing else is under way."""
         self._hurrying = running
-        self._idle.clear()
         try:
-            self._connection.begin(self._next_step(running), self._hear_hurrying)
+            operation = running.errand.operation(self._broker, self._consumer, running.producer)
+            self._connection.begin(operation, self._hear_hurrying)
         except Exception as mistake:
             self._hear_hurrying(mistake)
+        else:
+            self._idle.clear()
 
     def _hear_hurrying(self, answer: Any) -> None:
         """A success is all there is to say; with anything else it goes on with the next batch."""
@@ -269,10 +273,10 @@ class Settlements:
         return False
 
     def _is_over(self, running: _Running, answer: Any) -> bool:
-        errand, producer = running
+        errand = running.errand
         if not errand.take(answer):
             return False
-        self._producers.give_back(producer)
+        self._producers.give_back(running.producer)
         if errand.settled:
             self._settled(errand.delivered.queue, (errand.delivered.entry_id,))
         return True

@@ -99,19 +99,19 @@ class AsyncRedisConnection:
 
     def begin_all(self, begun: Iterable[tuple[Operation[Any], Told[Any]]]) -> None:
         """Several, as `begin` does it, in one write."""
-        pipes = {self._queue(operation, told) for operation, told in begun}
-        for pipe in pipes:
-            if pipe is not None:
-                pipe.write_now()
-
-    def _queue(self, operation: Operation[T], told: Told[T]) -> RespPipe | None:
-        """The pipe that has it written with the next write; None: a task carries it out."""
-        call, pipe = as_call(operation), self._pipe
-        if pipe is None or pipe.failure is not None or pipe.is_crowded or call.followers:
-            self._tell(self.execute(operation), told)
-            return None
-        pipe.queue(call.written(), self._limit_s(call), _Beginning(self, pipe, call, told))
-        return pipe
+        pipe = self._pipe
+        if pipe is None or pipe.failure is not None or pipe.is_crowded:
+            for operation, told in begun:
+                self._tell(self.execute(operation), told)
+            return
+        for operation, told in begun:
+            call = as_call(operation)
+            if call.followers:
+                self._tell(self.execute(operation), told)
+            else:
+                words = call.packed or call.words()
+                pipe.queue(words, self._limit_s(call), _Beginning(self, pipe, call, told))
+        pipe.write_queued()
 
     def take_refusal(self, pipe: RespPipe, call: Call[T], text: str, told: Told[T]) -> None:
         """An error reply to what was begun; what there is to do about it takes a task."""

@@ -109,14 +109,22 @@ class BlockingRedisConnection:
 
         Raises `ValueError` for one with `otherwise`, `if_missing` or followers, before anything is written.
         """
-        calls = [_as_lone(operation) for operation in operations]
+        calls, chunks = [], []
+        for operation in operations:
+            call = as_call(operation)
+            if call.otherwise or call.if_missing or call.followers:
+                raise ValueError(
+                    f"{call.name} may take more than one answer: it can only be executed, not begun"
+                )
+            calls.append(call)
+            chunks.append(call.packed or pack_words(call.words()))
         if self._begun:
             self._drop()
         until = time.monotonic() + within_s
         wire = self._connected(until)
         limit_s = _shorten(self._address.timeout_ms, until)
         try:
-            wire.write(b"".join([pack_words(call.written()) for call in calls]), limit_s)
+            wire.write(b"".join(chunks), limit_s)
         except BaseException as failure:
             self._break_off(failure, limit_s)
         self._begun.extend(calls)
@@ -132,7 +140,7 @@ class BlockingRedisConnection:
         call = self._begun[0]
         limit_s = min(self._limit_ms(call) / 1000, within_s)
         try:
-            reply = wire.read(limit_s)
+            reply = wire.read_soon(limit_s)
         except BaseException as failure:
             self._break_off(failure, limit_s)
         self._begun.popleft()
@@ -202,14 +210,6 @@ class BlockingRedisConnection:
         self._begun.clear()
         if wire is not None and self._process == os.getpid():
             wire.close()
-
-
-def _as_lone(operation: Operation[Any]) -> Call[Any]:
-    """The call of an operation that is said once, whatever the answer is."""
-    call = as_call(operation)
-    if call.otherwise or call.if_missing or call.followers:
-        raise ValueError(f"{call.name} may take more than one answer: it can only be executed, not begun")
-    return call
 
 
 def _shorten(limit_ms: int, until: float) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ _ESCAPES = str.maketrans({"%": "%25", ":": "%3A", "{": "%7B", "}": "%7D"})
 
 def escape(name: str) -> str:
     """A classic name may hold `:` `%` `{` `}`; a key must not."""
-    return name.translate(_ESCAPES)
+    return name if name.isalnum() else name.translate(_ESCAPES)
 
 
 def unescape(name: str) -> str:
@@ -78,12 +78,12 @@ class Keys:
 
     def remember(self, what: object, make: Callable[[], T]) -> T:
         """Keys, or what is made of some: once, and again after a queue turned out to lie elsewhere."""
-        found = self._remembered.get(what)
+        found: T | None = self._remembered.get(what)
         if found is None:
             if len(self._remembered) >= MOST_REMEMBERED:
                 self._remembered.clear()
             found = self._remembered[what] = make()
-        return cast(T, found)
+        return found
 
     def recall(self, what: object) -> Any:
         """What is remembered so, or None."""

@@ -81,13 +81,13 @@ class RespPipe(asyncio.BufferedProtocol):
             answer.set_exception(self._lost(unknown=False))
             return answer
         if not self._unwritten:
-            self._loop.call_soon(self._write)
+            self._loop.call_soon(self.write_queued)
         self.queue(words, limit_s, answer)
         return answer
 
     def queue(self, words: tuple[Word, ...] | bytes, limit_s: float, answer: Answer) -> None:
         """Have one command written with the next write. Not for an ended pipe."""
-        packed = pack_words(words)
+        packed = words if type(words) is bytes else pack_words(words)
         self._unwritten.append(_Exchange(packed, len(packed), answer, limit_s))
         self.outstanding += len(packed)
 
@@ -95,9 +95,9 @@ class RespPipe(asyncio.BufferedProtocol):
         """Write one command right now, and with it what has been queued before. Not for an ended pipe."""
         if self._unwritten or self._transport is None:
             self.queue(words, limit_s, answer)
-            self._write()
+            self.write_queued()
             return
-        packed = pack_words(words)
+        packed = words if type(words) is bytes else pack_words(words)
         self._transport.write(packed)  # first of all: what is noted here takes as long as some of the way
         size = len(packed)
         self.outstanding += size
@@ -105,9 +105,28 @@ class RespPipe(asyncio.BufferedProtocol):
         if self._timer is None:
             self._arm()
 
-    def write_now(self) -> None:
-        """Write what has been queued so far, without waiting for this turn of the loop to end."""
-        self._write()
+    def write_queued(self) -> None:
+        """All of it in one write: once a loop turn, unless something is to leave at once."""
+        if self.failure is not None or self._transport is None or not self._unwritten:
+            return
+        leaving, chunks = [], []
+        for exchange in self._unwritten:
+            if exchange.answer.done():  # cancelled before it was written: withdrawn
+                self.outstanding -= exchange.size
+                continue
+            leaving.append(exchange)
+            chunks.append(exchange.packed)
+        self._unwritten.clear()
+        if chunks:
+            self._transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+            now = self._loop.time()
+            for exchange in leaving:
+                exchange.packed, exchange.written_at = b"", now
+            self._waiting += leaving
+            if self._timer is None:
+                self._arm()
+        if self._room is not None:
+            self._open_room()
 
     @property
     def is_crowded(self) -> bool:
@@ -167,26 +186,6 @@ class RespPipe(asyncio.BufferedProtocol):
             self.abort(connection_lost(f"unreadable answer: {failure}", where=self._where, unknown=True))
 
     # -- inside -----------------------------------------------------------------------------------------
-
-    def _write(self) -> None:
-        """Everything queued since, in one write: once a loop turn, unless something is to leave at once."""
-        if self.failure is not None or self._transport is None or not self._unwritten:
-            return
-        now = self._loop.time()
-        chunks = []
-        for exchange in self._unwritten:
-            if exchange.answer.done():  # cancelled before it was written: withdrawn
-                self.outstanding -= exchange.size
-                continue
-            chunks.append(exchange.packed)
-            exchange.packed = b""
-            exchange.written_at = now
-            self._waiting.append(exchange)
-        self._unwritten.clear()
-        if chunks:
-            self._transport.write(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-            self._arm()
-        self._open_room()
 
     def _answer(self, reply: Any) -> None:
         if not self._waiting:

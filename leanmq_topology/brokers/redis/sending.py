@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from hashlib import blake2b
 from itertools import groupby
 from typing import Any, Final, NamedTuple, Self
@@ -42,21 +43,18 @@ def send_along(keys: Keys, flush: Flush) -> Call[list[SendResult]]:
 
 def mark(flush: Flush) -> bytes:
     """What the marker of a producer holds after a flush without sends: its sequence, and no answers."""
-    return write_sequence(flush.sequence) + b":\x90"
+    return b"%015d:\x90" % flush.sequence
 
 
 def attempt(keys: Keys, flush: Flush) -> Call[list[SendResult] | None]:
     """`send` as a bare command: neither the script's text nor another script follows it."""
     call = send(keys, flush)
-    assert isinstance(call.command, Script)
-    return Call(
-        "attempt",
-        "EVALSHA",
-        (),
-        (call.command.sha, len(call.keys), *call.keys, *call.arguments),
-        lambda reply: None if reply is None else call.read(reply),
-        packed=call.packed,
-    )
+    words = () if call.packed else call.words()[1:]
+    return Call("attempt", "EVALSHA", (), words, partial(_read_attempted, call.read), packed=call.packed)
+
+
+def _read_attempted(read: Callable[[Any], list[SendResult]], reply: Any) -> list[SendResult] | None:
+    return None if reply is None else read(reply)
 
 
 def send_fully(keys: Keys, flush: Flush) -> Call[list[SendResult]]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from leanmq_topology.brokers.protocol import Arrived, Reply
 from leanmq_topology.client import requesting
@@ -26,11 +27,19 @@ from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError
 from leanmq_topology.messages.outcome import Failure
 from leanmq_topology.messages.routing import Contract, Destination
 from leanmq_topology.topology.durability import MEMORY, Durability
-from leanmq_topology.topology.model import RequestRoute
+from leanmq_topology.topology.model import MessageType, Queue, RequestRoute
+from leanmq_topology.topology.specs import address_digests, digest, resource_specs
 from tests.support.factories import make_topology
 
 ANSWER = Contract("answer", 1, compile_schema({"type": "object", "required": ["n"]}))
 ASK = Destination("ask", "d", (), reply=ANSWER, timeout_ms=5000)
+TOPOLOGY = make_topology(
+    "shop",
+    Queue(name="work", accepts=("asked",)),
+    messages=(MessageType(name="asked", schema={"type": "object", "required": ["n"]}),),
+    routes=(RequestRoute(name="ask", request="asked", reply="asked", queue="work"),),
+)
+VIEW = AppliedView(make_topology("shop"))
 
 
 def box() -> Mailbox[str]:
@@ -120,6 +129,7 @@ def test_a_request_says_where_its_reply_goes_and_expires_with_its_callers_patien
     request = write_request(
         ASK,
         {"n": 1},
+        VIEW,
         inbox="mine",
         timeout_ms=250,
         id="r-1",
@@ -140,7 +150,13 @@ def test_nobody_may_set_the_headers_of_a_request():
     for name in ("replyto", "leanmqroute"):
         with pytest.raises(InvalidMessageError):
             write_request(
-                ASK, {}, inbox="i", timeout_ms=1, id=None, headers={name: "x"}, correlation_id=None, now_ms=0
+                *(ASK, {}, VIEW),
+                inbox="i",
+                timeout_ms=1,
+                id=None,
+                headers={name: "x"},
+                correlation_id=None,
+                now_ms=0,
             )
 
 
@@ -187,7 +203,7 @@ def test_requests_that_ask_alike_share_what_follows_from_it_and_others_do_not():
 
     def ask(**asked: Any) -> Request:
         plain = {"inbox": "i", "timeout_ms": 9, "id": None, "headers": None, "correlation_id": None}
-        return write_request(destination, {"n": 1}, now_ms=0, **{**plain, **asked})
+        return write_request(destination, {"n": 1}, view, now_ms=0, **{**plain, **asked})
 
     first = ask().find_form(destination, view)
     assert ask().find_form(destination, view) is first
@@ -199,9 +215,42 @@ def test_requests_that_ask_alike_share_what_follows_from_it_and_others_do_not():
     assert ask().find_form(replace(destination, digest="e"), view).destination.digest == "e"
 
 
+def learn(view: AppliedView, route: str) -> Destination:
+    specs = resource_specs(TOPOLOGY)
+    fields: dict[str, Any] = {
+        address: {"hash": digest(spec), "spec": spec} for address, spec in specs.items()
+    }
+    return view.learn(route, fields | {f"@{key}": value for key, value in address_digests(specs).items()})
+
+
+def ask_plainly(view: AppliedView, destination: Destination, data: Any, **asked: Any) -> Request:
+    plain = {"inbox": "i", "timeout_ms": 700, "id": None, "headers": None, "correlation_id": None}
+    return write_request(destination, data, view, now_ms=1_234_567, **{**plain, **asked})
+
+
+def test_a_request_that_asks_plainly_is_addressed_at_once_as_it_would_be_later():
+    view = AppliedView(TOPOLOGY)
+    destination = learn(view, "ask")
+    request = ask_plainly(view, destination, {"n": 1})
+    [outgoing] = request.address(destination, view)
+    [anew] = request.address(replace(destination, digest="another"), view)
+    assert anew.digest == "another"
+    assert structs.replace(anew, digest=outgoing.digest) == outgoing
+    assert (outgoing.ttl_ms, outgoing.envelope.id) == (700, request.id)
+    assert (outgoing.envelope.headers["replyto"], outgoing.queues) == ("i", ("work",))
+
+
+def test_a_request_with_invalid_data_is_refused_however_it_asks():
+    view = AppliedView(TOPOLOGY)
+    destination = learn(view, "ask")
+    for options in ({}, {"id": "r-1"}):
+        with pytest.raises(InvalidMessageError, match="n"):
+            ask_plainly(view, destination, {"m": 1}, **options).address(destination, view)
+
+
 def test_what_confirms_a_request_is_its_reply_however_durable_its_queue_is():
     safe = replace(ASK, durability=Durability(disk=True, replicas=2))
     request = write_request(
-        safe, {}, inbox="i", timeout_ms=5, id=None, headers=None, correlation_id=None, now_ms=1
+        safe, {}, VIEW, inbox="i", timeout_ms=5, id=None, headers=None, correlation_id=None, now_ms=1
     )
     assert request.level(safe) == MEMORY

@@ -68,13 +68,14 @@ def test_a_thread_that_sends_again_shares_its_name_with_no_other_that_sends_ahea
         name, flush = operation
         if name == "send":
             resent.append(flush)
-            with requester.expect("second") as slot:  # as another thread would, before this one is over
-                assert requester.send(slot, until, outgoing("second")) == [Stored("id", 1)]
+            slot = requester.expect("second")  # as another thread would, before this one is over
+            assert requester.send(slot, until, outgoing("second")) == [Stored("id", 1)]
+            requester.forget("second", slot)
         return [Stored("id", 1)]
 
     requester = SyncRequester(cast(Any, FakeBroker()), execute, lambda: cast(Any, line))
-    with requester.expect("first") as slot:
-        assert requester.send(slot, time.monotonic() + SECONDS, outgoing("first")) == [Stored("id", 1)]
+    first_slot = requester.expect("first")
+    assert requester.send(first_slot, time.monotonic() + SECONDS, outgoing("first")) == [Stored("id", 1)]
     [first, second] = line.attempts
     assert resent == [first]
     assert first.producer != second.producer
@@ -96,9 +97,9 @@ def test_a_thread_whose_address_changed_lets_others_read_before_it_sends_again()
     """Learning the address and sending again may take long, and it would not read meanwhile."""
     requester = SyncRequester(cast(Any, FakeBroker()), cast(Any, None), lambda: cast(Any, StaleLine()))
     deadline = time.monotonic() + SECONDS
-    with requester.expect("first") as first, requester.expect("second") as second:
-        assert requester.send(first, deadline, outgoing("first")) == [Stale("ask", None)]
-        assert requester.wait(second, deadline) == Reply("inbox", "second")
+    first, second = requester.expect("first"), requester.expect("second")
+    assert requester.send(first, deadline, outgoing("first")) == [Stale("ask", None)]
+    assert requester.wait(second, deadline) == Reply("inbox", "second")
 
 
 # -- tasks ---------------------------------------------------------------------------------------------------
@@ -139,34 +140,34 @@ class Tasks:
     def __init__(self) -> None:
         self.line = FakeConnection()
         self.destination = Destination("ask", "d", ())
-        view = AppliedView(make_topology("shop"))
-        view.find = lambda target: self.destination  # type: ignore[method-assign,assignment]
+        self.view = AppliedView(make_topology("shop"))
 
         async def open_connection() -> Any:
             return self.line
 
-        self.requester = Requester(cast(Any, FakeBroker()), cast(Any, self.line), open_connection, view)
+        self.requester = Requester(cast(Any, FakeBroker()), cast(Any, self.line), open_connection, self.view)
 
     async def open(self) -> None:
         await self.requester.open()
         self.requester._line = cast(Any, self.line)
 
     def ask(self, name: str, seconds: float = SECONDS) -> asyncio.Task[Any]:
-        def write(inbox: str) -> Request:
-            request = write_request(
-                self.destination,
-                {},
-                inbox=inbox,
-                timeout_ms=5000,
-                id=name,
-                headers=None,
-                correlation_id=None,
-                now_ms=0,
-            )
-            return cast(Request, _Addressed(request, outgoing(name)))
-
-        began = asyncio.get_running_loop().time()
-        asking = self.requester.ask("ask", write, cast(Any, None), seconds=seconds, began=began)
+        request = write_request(
+            self.destination,
+            {},
+            self.view,
+            inbox=self.requester._box.name,
+            timeout_ms=5000,
+            id=name,
+            headers=None,
+            correlation_id=None,
+            now_ms=0,
+        )
+        addressed = cast(Request, _Addressed(request, outgoing(name)))
+        due_at = asyncio.get_running_loop().time() + seconds
+        asking = self.requester.ask(
+            addressed, self.destination, cast(Any, None), seconds=seconds, due_at=due_at
+        )
         return asyncio.create_task(asking)
 
     def reply_to(self, name: str) -> list[Arrived]:

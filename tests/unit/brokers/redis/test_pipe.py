@@ -85,7 +85,7 @@ async def test_a_call_that_cannot_wait_leaves_at_once_with_what_was_queued_befor
     queued, urgent = pipe.call(("ECHO", 1), 10), asyncio.get_running_loop().create_future()
     pipe.queue(("ECHO", 2), 10, urgent)
     assert wire.writes == []
-    pipe.write_now()
+    pipe.write_queued()
     assert wire.writes == [b"*2\r\n$4\r\nECHO\r\n$1\r\n1\r\n*2\r\n$4\r\nECHO\r\n$1\r\n2\r\n"]
     await turn()
     assert len(wire.writes) == 1
