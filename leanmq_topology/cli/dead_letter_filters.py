@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,7 +47,7 @@ def filter_options(command: Callable[..., Any]) -> Callable[..., Any]:
             reasons=frozenset(map(DeadReason, reasons)),
             error=error,
             where=tuple(where),
-            before_ms=None if older_than is None else int(time.time() * 1000) - older_than,
+            older_than_ms=older_than,
         )
         return command(*args, selection=selection, **kwargs)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -66,8 +66,15 @@ class Selection:
     error: str | None = None
     """Part of `Type: message`, in any case of letters."""
     where: tuple[Condition, ...] = ()
+    older_than_ms: int | None = None
+    """Died longer ago than this. `as_of` says what that comes to."""
     before_ms: int | None = None
     """Died before then, by the server's clock."""
+
+    def as_of(self, now_ms: int) -> Selection:
+        """The same at this time of the server's clock: it gave the dead letters their entry ids."""
+        before_ms = None if self.older_than_ms is None else now_ms - self.older_than_ms
+        return replace(self, before_ms=before_ms)
 
     def includes(self, letter: DeadLetter, entry_id: str) -> bool:
         """Whether this dead letter, the entry of this id, is meant."""

@@ -17,6 +17,7 @@ from leanmq_topology.brokers.protocol import (
     BlockingConnection,
     Browser,
     DeadEntry,
+    Inspector,
     NoRoom,
     Operator,
     Replayed,
@@ -32,7 +33,7 @@ ENTRIES_A_STEP = 100
 """Dead letters that are moved or forgotten in one atomic step."""
 
 
-class DeadLetterBroker(Browser, Operator, Protocol):
+class DeadLetterBroker(Browser, Inspector, Operator, Protocol):
     """What handling dead letters needs of a broker."""
 
 
@@ -104,6 +105,13 @@ class Treated:
     fate: Fate
 
 
+def settle_age(link: Link, selection: Selection) -> Selection:
+    """The same, with "longer ago than" counted back from now on the server's clock."""
+    if selection.older_than_ms is None:
+        return selection
+    return selection.as_of(link.connection.execute(link.broker.read_time()))
+
+
 def find_dead_letters(
     link: Link, queues: Sequence[str], selection: Selection, *, last: Mapping[str, str] | None = None
 ) -> Iterator[DeadEntry]:
@@ -138,6 +146,7 @@ def choose_dead_letters(
     link: Link, queues: Sequence[str], selection: Selection, *, limit: int | None = None
 ) -> Chosen:
     """Count what is meant, the oldest `limit` at most. Nothing is touched yet."""
+    selection = settle_age(link, selection)
     counts: dict[str, int] = {}
     last: dict[str, str] = {}
     seen: set[str] = set()

@@ -98,12 +98,13 @@ class Follower:
         self._looks_at = 0.0
         self._is_lost = False
 
-    def begin(self, since_ms: int | None = None) -> None:
-        """From now on, or with what came since then (ms since 1970) and still lies there."""
-        if since_ms is None:
+    def begin(self, back_ms: int | None = None) -> None:
+        """From now on, or with what came so recently, by the server's clock, and still lies there."""
+        if back_ms is None:
             self._after = self._look()
         else:
-            self._after = dict.fromkeys(self._queues, f"{max(since_ms, 0)}-0")
+            now_ms = self._link.connection.execute(self._link.broker.read_time())
+            self._after = dict.fromkeys(self._queues, f"{max(now_ms - back_ms, 0)}-0")
 
     def read(self, until: float | None = None) -> Iterator[Arrival]:
         """What arrives, as it arrives, until that time (monotonic seconds)."""

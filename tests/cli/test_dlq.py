@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -317,6 +318,22 @@ def test_a_filter_selects_the_same_for_looking_and_for_acting(
     assert done.json["discarded"] == len(expected)
     left = [row["id"] for row in leanmq("dlq", "list", "-o", "json").json["messages"]]
     assert left == [id for id in ("old", "big", "slow", "late", "flag") if id not in expected]
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_how_long_ago_something_died_goes_by_the_clock_of_the_server(
+    shop: Shop, leanmq: Leanmq, monkeypatch: pytest.MonkeyPatch, hours: int
+):
+    own = time.time
+    monkeypatch.setattr(time, "time", lambda: own() + hours * 3600)
+    seconds, _ = run(shop.admin, "TIME")
+    for minutes in (90, 30):
+        shop.add_dead("billing", f"{minutes}", died_ms=(int(seconds) - minutes * 60) * 1000)
+    listed = leanmq("dlq", "list", "--older-than", "1h", "-o", "json").json["messages"]
+    assert [row["id"] for row in listed] == ["90"]
+    leanmq("dlq", "discard", "--older-than", "1h", "--yes")
+    left = leanmq("dlq", "list", "-o", "json").json["messages"]
+    assert [row["id"] for row in left] == ["30"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,10 +48,12 @@ class Shop:
     admin: BlockingRedisConnection
     client: SyncClient
 
-    def add(self, key: str, id: str, *end: bytes, attempt: int = 0, data: str = "{}") -> None:
+    def add(
+        self, key: str, id: str, *end: bytes, attempt: int = 0, data: str = "{}", entry: str = "*"
+    ) -> None:
         envelope = Envelope(id, "order", data.encode(), attempt=attempt)
         words = zip(FIELDS, encode_fields(envelope), strict=True)
-        run(self.admin, "XADD", key, "*", *(word for pair in words for word in pair), *end)
+        run(self.admin, "XADD", key, entry, *(word for pair in words for word in pair), *end)
 
     def pass_a_millisecond(self) -> None:
         """By the server's clock, which entry ids go by."""
@@ -181,6 +184,19 @@ def test_it_can_begin_in_the_past_select_by_data_and_end_by_count(shop: Shop, le
     lines = [json.loads(line) for line in done.out.splitlines()]
     assert [(line["id"], line["data"]) for line in lines] == [("m1", {"n": 1}), ("m3", {"n": 1})]
     assert done.code == 0
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_how_recently_something_came_goes_by_the_clock_of_the_server(
+    shop: Shop, leanmq: Leanmq, monkeypatch: pytest.MonkeyPatch, hours: int
+):
+    own = time.time
+    monkeypatch.setattr(time, "time", lambda: own() + hours * 3600)
+    now_ms = read_time_ms(shop.admin)
+    for minutes in (90, 30):
+        shop.add(shop.keys.queue("billing"), f"{minutes}", entry=f"{now_ms - minutes * 60_000}-1")
+    done = leanmq("tail", "billing", "--since", "1h", "--for", "20ms", "-o", "json")
+    assert [json.loads(line)["id"] for line in done.out.splitlines()] == ["30"]
 
 
 def test_a_retry_names_its_attempt_and_what_is_not_ours_is_shown_as_such(shop: Shop, leanmq: Leanmq):

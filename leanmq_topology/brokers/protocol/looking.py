@@ -28,6 +28,10 @@ class OverdueStretch(Struct, frozen=True):
 
 
 class Inspector(Protocol):
+    def read_time(self) -> Operation[int]:
+        """The server's clock, in ms since 1970: what entry ids go by."""
+        ...
+
     def read_record(self) -> Operation[AppliedRecord]:
         """The whole applied record."""
         ...

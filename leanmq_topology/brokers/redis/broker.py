@@ -276,6 +276,9 @@ class RedisBroker:
     def read_limits(self, queue: str) -> Call[Queue | None]:
         return self._inspector.read_limits(queue)
 
+    def read_time(self) -> Call[int]:
+        return self._inspector.read_time()
+
     def inspect_queues(self, names: Sequence[str]) -> Call[list[QueueState]]:
         return self._inspector.inspect_queues(names)
 

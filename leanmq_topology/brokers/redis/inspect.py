@@ -60,6 +60,10 @@ class RedisInspector(Struct, frozen=True):
 
     keys: Keys
 
+    def read_time(self) -> Call[int]:
+        """TIME, in ms."""
+        return Call("read_time", "TIME", (), (), lambda reply: int(reply[0]) * 1000 + int(reply[1]) // 1000)
+
     def read_record(self) -> Call[AppliedRecord]:
         """The whole applied record. Raises `BrokerRefusedError` for one that a newer version wrote."""
         return Call(

@@ -97,9 +97,9 @@ def _reading(
     call: Invocation, queues: tuple[str, ...], selection: Selection
 ) -> Iterator[Iterator[DeadEntry]]:
     """The dead letters that are meant, read while one goes through them."""
-    from leanmq_topology.operations.dead_letters import find_dead_letters
+    from leanmq_topology.operations.dead_letters import find_dead_letters, settle_age
     from leanmq_topology.operations.queues import choose_queues
 
     with open_link(call, client_name="leanmq-dlq") as (link, namespace):
         names = choose_queues(link, queues, namespace)
-        yield find_dead_letters(link, names, selection)
+        yield find_dead_letters(link, names, settle_age(link, selection))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.command("tail")
 @click.argument("targets", metavar="[TARGET]...", nargs=-1)
 @click.option("--dead", is_flag=True, help="What arrives in the dead-letter queues instead.")
-@click.option("--since", "since_ms", type=Duration(), help="Begin with what came so recently, such as 10m.")
+@click.option("--since", "back_ms", type=Duration(), help="Begin with what came so recently, such as 10m.")
 @where_option
 @click.option("--limit", type=click.IntRange(1), help="End after so many messages.")
 @click.option(
@@ -42,7 +42,7 @@ def command(
     call: Invocation,
     targets: tuple[str, ...],
     dead: bool,
-    since_ms: int | None,
+    back_ms: int | None,
     where: tuple[Condition, ...],
     limit: int | None,
     for_ms: int | None,
@@ -58,7 +58,7 @@ def command(
     with open_link(call, client_name="leanmq-tail") as (link, namespace):
         queues = choose_followed(link, targets, namespace)
         follower = Follower(link, queues, dead=dead, told=call.output.note)
-        follower.begin(None if since_ms is None else int(time.time() * 1000) - since_ms)
+        follower.begin(back_ms)
         call.output.note(f"following {_name(queues)}{' (dead letters)' if dead else ''}; Ctrl-C ends it")
         shown = 0
         try:

@@ -72,6 +72,11 @@ def test_all_that_is_asked_for_must_hold(filters: dict[str, Any], holds: bool):
     assert Selection(**filters).includes(LETTER, ENTRY) is holds
 
 
+def test_an_age_is_counted_back_from_the_time_that_is_told():
+    assert Selection(older_than_ms=300).as_of(1000).before_ms == 700
+    assert Selection().as_of(1000) == Selection()
+
+
 def test_data_that_is_no_json_meets_no_condition():
     letter = DeadLetter(Envelope("m1", "order", b"\xff{"), DeadReason.INVALID, Failure("", ""))
     assert Selection().includes(letter, ENTRY)
