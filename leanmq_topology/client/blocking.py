@@ -33,6 +33,7 @@ from leanmq_topology.client.requesting import (
     ReplyCounts,
     choose_timeout_ms,
     foresee_timeout_ms,
+    ran_out,
     read_reply,
     write_request,
 )
@@ -198,7 +199,7 @@ class SyncClient:
                 raise
             # What it waited for was given up because its own time is up, whatever the server does.
             raise RequestTimeoutError(route, request_id, timeout_ms / 1000) from failure
-        if reply is None:
+        if reply is None or (reply.failure is not None and ran_out(reply, deadline - time.monotonic())):
             raise RequestTimeoutError(route, request_id, timeout_ms / 1000)
         return read_reply(destination, reply)
 

@@ -44,6 +44,8 @@ MOST_REMEMBERED: Final = 1_000
 """Answered requests, to tell a second reply from one that came too late."""
 NAME_BYTES: Final = 10
 LONGEST_TIMEOUT_MS: Final = DAY_MS
+CLOCKS_DIFFER_S: Final = 0.1
+"""A server counts whole milliseconds and workers reckon by it: a request's time may be up there first."""
 LONGEST_TEXT: Final = 500
 """Characters of a failure's text that are raised at a caller: enough to tell what is wrong."""
 
@@ -125,6 +127,14 @@ class Mailbox(Generic[W]):
         self._answered[request_id] = None
         if len(self._answered) > MOST_REMEMBERED:
             self._answered.popitem(last=False)
+
+
+def ran_out(reply: Reply, left_s: float) -> bool:
+    """Whether a reply says no more than its caller's own clock, with so many seconds left, is about to say.
+
+    With more left it is news: the queue gives its messages less time than the caller.
+    """
+    return left_s < CLOCKS_DIFFER_S and _is_expiry(reply)
 
 
 def _is_expiry(reply: Reply) -> bool:

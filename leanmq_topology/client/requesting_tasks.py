@@ -39,6 +39,7 @@ from leanmq_topology.client.requesting import (
     ReplyCounts,
     Request,
     RequestBroker,
+    ran_out,
 )
 from leanmq_topology.client.sender import Batch
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, RequestTimeoutError
@@ -159,7 +160,9 @@ class Requester:
                     outcome = await self._exchange(request, outcome, send)
         finally:
             box.waiting.pop(name, None)
-        if type(outcome) is Reply:
+        if type(outcome) is Reply and (
+            outcome.failure is None or not ran_out(outcome, due_at - asyncio.get_running_loop().time())
+        ):
             return outcome
         raise RequestTimeoutError(request.target, name, seconds)
 

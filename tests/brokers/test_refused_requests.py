@@ -152,7 +152,7 @@ def test_a_request_that_expires_before_its_client_does_is_told_and_leaves_no_dea
 ):
     ask(stage, queue, "r", ttl_ms=1)
     if sweeper == "claim":
-        stage.raw("HSET", stage.keys.meta(queue), "max_deliveries", 9, "visibility_ms", 0)
+        stage.raw("HSET", stage.keys.meta(queue), "max_deliveries", 1000, "visibility_ms", 0)
         stage.fetch_one(queue)
         operation = stage.broker.claim(BY_NAME[queue], "other", cursor="0-0", count=10)
     elif sweeper == "sweep":

@@ -20,7 +20,7 @@ from leanmq_topology.brokers.protocol import Flush, Operation, Reply
 from leanmq_topology.brokers.redis.keys import Keys
 from leanmq_topology.client import requesting_tasks
 from leanmq_topology.client.patience import LONGEST_S
-from leanmq_topology.client.requesting import LIFETIME_MS, LONGEST_READ_MS
+from leanmq_topology.client.requesting import CLOCKS_DIFFER_S, LIFETIME_MS, LONGEST_READ_MS
 from leanmq_topology.errors import (
     BrokerUnavailableError,
     InvalidMessageError,
@@ -31,7 +31,7 @@ from leanmq_topology.errors import (
     SettingError,
 )
 from leanmq_topology.messages.codec import encode_failure
-from leanmq_topology.messages.outcome import DeadReason, Failure
+from leanmq_topology.messages.outcome import EXPIRED, DeadReason, Failure
 from leanmq_topology.topology.model import Batch, MessageType, OnFalse, Queue, RequestRoute, Topology
 from tests.support.chaos_proxy import ChaosProxy
 from tests.support.servers import Server
@@ -647,6 +647,31 @@ async def test_a_request_that_times_out_is_never_started_and_leaves_no_dead_lett
     in_vain = state.counters["sent"] - 1
     assert in_vain >= 1
     assert (state.dead, state.counters["expired"], state.counters["discarded"]) == (0, in_vain, in_vain)
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_a_reply_that_the_time_is_up_is_a_timeout_though_it_comes_before_the_callers_own_clock_says_so(
+    here: Here, blocking: bool
+):
+    place = here()
+    timeout = CLOCKS_DIFFER_S * 0.9
+    async with place.client() as client:
+        with connect_sync(place.topology, url=place.server.url) as threaded:
+            asker = threaded if blocking else client
+            for number in range(3):  # on a busy machine the time may be up before the reply is there
+
+                def ask(id: str = f"r-{number}") -> Any:
+                    return asker.request("ask", {"n": 1}, timeout=timeout, id=id)
+
+                asking = asyncio.create_task(asyncio.to_thread(ask) if blocking else ask())
+                await place.until(
+                    lambda state, wanted=number + 1, ask=asking: state.ready == wanted or ask.done()
+                )
+                for inbox in inboxes(place):
+                    name = inbox.rpartition(b":")[2].decode()
+                    put_reply(place, Reply(name, f"r-{number}", failure=EXPIRED))
+                with pytest.raises(RequestTimeoutError):
+                    await asking
 
 
 def test_a_request_that_expires_unread_is_swept_away_and_others_are_dead_lettered(here: Here):
