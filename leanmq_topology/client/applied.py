@@ -56,7 +56,8 @@ class AppliedView:
         the target counts; kept by who sends."""
         self.request_forms: dict[str, Form] = {}
         """The same of requests, by route."""
-        self._destinations: dict[str, Destination] = {}
+        self.known: dict[str, Destination] = {}
+        """Those that were read, by name."""
         self._schemas: dict[str, MessageSchema] = {}
         self._declared: dict[str, Contract] = {}
         self._local: Mapping[str, str] | None = None
@@ -72,7 +73,7 @@ class AppliedView:
 
         Raises `UnknownTargetError` for a name that the topology does not declare.
         """
-        found = self._destinations.get(name)
+        found = self.known.get(name)
         if self._undeclared is not None:
             return found
         if found is None and name not in self._topology.queues and name not in self._topology.routes:
@@ -100,7 +101,7 @@ class AppliedView:
         if digest is None and self._undeclared is not None:
             queue = self._undeclared(name)
             pair = Destination(name, NOT_APPLIED, (_make_subscriber(Target(queue=name), queue),))
-            self._destinations[name] = pair
+            self.known[name] = pair
             return pair
         if digest is None:
             raise self.not_applied(name, leaving=leaving)
@@ -122,7 +123,7 @@ class AppliedView:
             isinstance(route, TopicRoute),
             *self._read_answer(route, fields),
         )
-        self._destinations[name] = destination
+        self.known[name] = destination
         return destination
 
     def foresee_schema(self, name: str) -> MessageSchema | None:
@@ -132,7 +133,7 @@ class AppliedView:
 
     def forget(self, name: str) -> None:
         """It changed on the server: read it again before the next send."""
-        self._destinations.pop(name, None)
+        self.known.pop(name, None)
         self.plain_forms.pop(name, None)
 
     def not_applied(self, name: str, *, leaving: str | None = None) -> TopologyNotAppliedError:

@@ -22,6 +22,7 @@ from leanmq_topology.client.handling import being_handled
 from leanmq_topology.client.options import SendOptions, read_duration, read_options
 from leanmq_topology.client.sender import Batch, Draft, Form, write_draft
 from leanmq_topology.contracts.payload import decode_data
+from leanmq_topology.contracts.schemas import MISFIT
 from leanmq_topology.errors import InvalidMessageError, LeanMQError, RemoteError, SettingError
 from leanmq_topology.messages.envelope import Outgoing
 from leanmq_topology.messages.message import HEADER_REPLY_TO, HEADER_ROUTE
@@ -273,6 +274,8 @@ def read_reply(destination: Destination, reply: Reply) -> Any:
 
 
 def _read_data(reply: Reply, contract: Contract | None) -> Any:
+    if contract is not None and (fitting := contract.schema.decode_fitting(reply.data)) is not MISFIT:
+        return fitting
     data = decode_data(reply.data)
     violation = contract.schema.find_violation(data) if contract is not None else None
     if contract is not None and violation is not None:

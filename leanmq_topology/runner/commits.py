@@ -75,6 +75,13 @@ class Errand(Protocol):
 class Commit:
     """One success on its way. Repeating `operation` after a lost answer is harmless."""
 
+    settled = False
+    """The message has left our hands: it is done, or somebody else's."""
+    _flush: Flush | None = None
+    _changed: Mapping[str, Stale] = {}
+    """Targets that are to be read again before the next try."""
+    _refreshes = 0
+
     def __init__(
         self,
         message: Incoming,
@@ -84,13 +91,7 @@ class Commit:
         reply: Reply | None = None,
     ) -> None:
         self._message, self._writer, self._conclude, self._reply = message, writer, conclude, reply
-        self._outputs = list(outputs)
-        self._flush: Flush | None = None
-        self._changed: dict[str, Stale] = {}
-        """Targets that are to be read again before the next try."""
-        self._refreshes = 0
-        self.settled = False
-        """The message has left our hands: it is done, or somebody else's."""
+        self._outputs = outputs
 
     @property
     def delivered(self) -> Delivered:
@@ -130,8 +131,8 @@ class Commit:
         for result in answer.results:
             if isinstance(result, Full):
                 raise QueueFullError(result.queue, result.max_length)
-            if isinstance(result, Stale):
-                self._changed[result.target] = result
+        if answer.results:
+            self._changed = {result.target: result for result in answer.results if isinstance(result, Stale)}
         if self._changed:
             self._count_refresh()
         self.settled = not self._changed

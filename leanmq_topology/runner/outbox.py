@@ -62,6 +62,9 @@ class OutputWriter:
 
     def find_reply(self, route: str) -> Contract | None:
         """What a reply at this route must be like; None where that is not known, as the route is gone."""
+        found = self.view.known.get(route)
+        if found is not None:
+            return found.reply
         try:
             return self._find(route).reply
         except _UNKNOWN:

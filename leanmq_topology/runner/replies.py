@@ -44,6 +44,9 @@ def write_decline(request: Envelope, declined: Decline, queue: Queue, writer: Ou
 
 
 def _encode(value: Any, contract: Contract | None, queue: Queue) -> bytes:
+    fitting = contract.schema.encode_fitting(value) if contract is not None else None
+    if fitting is not None and len(fitting) <= queue.max_message_size:
+        return fitting
     kind = contract.type if contract else None
     raw = encode_data(value)
     if len(raw) > queue.max_message_size:

@@ -110,13 +110,21 @@ class Settlements:
         self._ring()
 
     def run_errand(self, errand: Errand) -> None:
-        """Begin now or with the next batch, and go on until it is over."""
+        """Begin in this very turn of the loop if nothing is under way, else with the next batch; go on until
+        it is over.
+        """
         running = _Running(errand, self._producers.take())
-        if self._idle.is_set():
-            self._hurry(running)
-        else:
+        if not self._idle.is_set():
             self._errands.append(running)
             self._ring()
+            return
+        self._hurrying = running
+        try:
+            self._connection.begin(self._next_step(running), self._hear_hurrying)
+        except Exception as mistake:
+            self._hear_hurrying(mistake)
+        else:
+            self._idle.clear()
 
     async def drained(self) -> None:
         """Return when everything added so far, and since, has been carried out."""
@@ -154,17 +162,6 @@ class Settlements:
     def _rest_if_done(self) -> None:
         if not (self._rung or self._done or self._hurrying):
             self._idle.set()
-
-    def _hurry(self, running: _Running) -> None:
-        """Begin an errand in this very turn of the loop, while nothing else is under way."""
-        self._hurrying = running
-        try:
-            operation = running.errand.operation(self._broker, self._consumer, running.producer)
-            self._connection.begin(operation, self._hear_hurrying)
-        except Exception as mistake:
-            self._hear_hurrying(mistake)
-        else:
-            self._idle.clear()
 
     def _hear_hurrying(self, answer: Any) -> None:
         """A success is all there is to say; with anything else it goes on with the next batch."""

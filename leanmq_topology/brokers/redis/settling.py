@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -65,36 +65,21 @@ def ack_with_outputs(
 ) -> Call[OutputsSent]:
     """Success, what the handler sends, and its reply, in one step."""
     if reply is not None and not flush.sends:
-        return _ack_and_reply(keys, consumer, delivered, flush, reply)
+        place = _ReplyFrame, delivered.queue, consumer, flush.producer
+        frame: _ReplyFrame = keys.recall(place) or keys.remember(
+            place, lambda: _ReplyFrame.make(keys, consumer, delivered.queue, flush.producer)
+        )
+        return frame.write(delivered, flush, reply)
     flush = msgspec.structs.replace(flush, all_or_none=True)
     sends = sending.send_along(keys, flush) if flush.sends else None
     return _ack_and_send(keys, consumer, delivered, flush, reply, sends)
 
 
-def _ack_and_reply(
-    keys: Keys, consumer: str, delivered: Delivered, flush: Flush, reply: Reply
-) -> Call[OutputsSent]:
-    """The same for who replies and sends nothing else."""
-    frame = keys.remember(
-        ("ack_with_reply", delivered.queue, consumer, flush.producer),
-        lambda: _ReplyFrame.make(keys, consumer, delivered.queue, flush.producer),
-    )
-    inbox = keys.inbox(reply.inbox)
-    words, packed = frame.write(inbox, delivered, reply, sending.mark(flush))
-    return Call(
-        "ack_with_reply",
-        frame.script,
-        (*frame.places, inbox, frame.producer),
-        (GROUP, consumer, *words, sending.MARKER_LIFE_MS),
-        _read_replied,
-        read_error=frame.read_error,
-        packed=packed,
-    )
+class _ReplyFrame(msgspec.Struct, frozen=True):
+    """What those of a worker who reply and send nothing else have in common, packed once: see `sending`."""
 
-
-class _ReplyFrame(NamedTuple):
-    """What the replies of a worker have in common, packed once: see `sending`."""
-
+    keys: Keys
+    consumer: str
     script: Script
     places: tuple[str, ...]
     producer: str
@@ -114,19 +99,18 @@ class _ReplyFrame(NamedTuple):
         before_entry = (name, GROUP, consumer)
         count = len(before_inbox) + 1 + len(before_entry) + REPLY_WORDS
         return cls(
-            *(script, places, name, not_applied(keys, [queue])),
+            *(keys, consumer, script, places, name, not_applied(keys, [queue])),
             join_words(before_inbox, b"*%d\r\n" % count),
             join_words(before_entry),
             join_words((sending.MARKER_LIFE_MS,)),
         )
 
-    def write(
-        self, inbox: str, delivered: Delivered, reply: Reply, mark: bytes
-    ) -> tuple[tuple[Word, ...], bytes]:
-        """The words of a reply, and its whole call as it goes over the wire."""
+    def write(self, delivered: Delivered, flush: Flush, reply: Reply) -> Call[OutputsSent]:
+        """The call of a reply, also as it goes over the wire."""
+        inbox = self.keys.inbox(reply.inbox)
         place, entry = inbox.encode(), delivered.entry_id.encode()
         name, kind = reply.request_id.encode(), reply.type.encode()
-        count, data = b"%d" % delivered.delivery_count, reply.data
+        count, data, mark = b"%d" % delivered.delivery_count, reply.data, sending.mark(flush)
         error = encode_failure(reply.failure) if reply.failure else b""
         packed = (
             b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
@@ -136,7 +120,15 @@ class _ReplyFrame(NamedTuple):
             *(len(name), name, len(kind), kind, len(data), data, len(error), error),
             *(len(mark), mark, self.life),
         )
-        return (entry, count, name, kind, data, error, mark), packed
+        return Call(
+            "ack_with_reply",
+            self.script,
+            (*self.places, inbox, self.producer),
+            (GROUP, self.consumer, entry, count, name, kind, data, error, mark, sending.MARKER_LIFE_MS),
+            _read_replied,
+            read_error=self.read_error,
+            packed=packed,
+        )
 
 
 def _read_replied(answer: Any) -> OutputsSent:
