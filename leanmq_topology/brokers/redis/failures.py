@@ -20,6 +20,8 @@ from leanmq_topology.errors import BrokerError, BrokerFullError, BrokerRefusedEr
 _PREAMBLE = re.compile(r"^(?:ERR )?Error running script \(call to [^)]*\): (?:@user_script: ?\d+: ?)*-?")
 _POSTSCRIPT = re.compile(r",? script: .*$", re.DOTALL)
 _LONGEST = 300
+_STREAM_GONE = "UNBLOCKED the stream key no longer exists"
+"""What Redis 7.0 says to a waiting read whose stream was deleted; others say NOGROUP."""
 
 
 class _Meaning(Struct, frozen=True):
@@ -74,9 +76,7 @@ REPLIES: Final[dict[str, _Meaning]] = {
     "MASTERDOWN": _Meaning(
         BrokerUnavailableError, "this replica has lost its primary", "name the primary instead"
     ),
-    "UNBLOCKED": _Meaning(
-        BrokerUnavailableError, "the server ended a waiting read: a queue was deleted, or its role changed"
-    ),
+    "UNBLOCKED": _Meaning(BrokerUnavailableError, "the server ended a waiting read: its role changed"),
     "TRYAGAIN": _Meaning(BrokerUnavailableError, "the cluster is moving these keys", "try again shortly"),
     "CLUSTERDOWN": _Meaning(BrokerUnavailableError, "the cluster is down"),
     "MOVED": _Meaning(
@@ -134,8 +134,9 @@ def unwrap_reply(text: str) -> str:
 
 
 def reply_code(text: str) -> str:
-    """The first word of an error reply: `OOM`, `NOGROUP`, `ERR`…"""
-    return unwrap_reply(text).partition(" ")[0]
+    """The first word of an error reply: `OOM`, `NOGROUP`, `ERR`… `NOGROUP` for any stream that is gone."""
+    said = unwrap_reply(text)
+    return "NOGROUP" if said == _STREAM_GONE else said.partition(" ")[0]
 
 
 def translate_reply(text: str, *, where: str) -> BrokerError:

@@ -108,3 +108,11 @@ def test_a_lost_connection_says_whether_the_outcome_is_known():
 
 def test_a_long_answer_is_cut():
     assert len(str(translate_reply(f"ERR {'x' * 5000}", where="h"))) < 400
+
+
+def test_a_waiting_read_of_a_deleted_stream_hears_the_same_from_every_server():
+    """Redis 7.0 says it in words of its own, which begin like those for a server that became a replica."""
+    assert reply_code("UNBLOCKED the stream key no longer exists") == "NOGROUP"
+    assert (
+        reply_code("UNBLOCKED force unblock from blocking operation, instance state changed") == "UNBLOCKED"
+    )
