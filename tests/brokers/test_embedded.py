@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -251,14 +253,27 @@ def test_commands_that_come_while_the_server_stops_get_the_next_one(folder: Path
 
 
 def test_server_of_a_deleted_folder_ends_even_if_it_is_pinned(folder: Path) -> None:
-    place = folder / "place"
-    place.mkdir()
-    with hold(place, AT_ONCE) as held:
+    with hold(folder, AT_ONCE) as held:
         held.pin()
-        for file in sorted((place / ".leanmq").rglob("*"), reverse=True):
-            file.rmdir() if file.is_dir() else file.unlink()
-        (place / ".leanmq").rmdir()
+        shutil.rmtree(folder / ".leanmq")
     wait_until_gone(held.facts.keeper_pid, held.facts.server_pid)
+
+
+def test_keeper_of_a_deleted_folder_leaves_the_record_of_the_next_one_alone(folder: Path) -> None:
+    with hold(folder) as old:
+        shutil.rmtree(folder / ".leanmq")
+        with hold(folder) as new:
+            old.close()
+            wait_until_gone(old.facts.keeper_pid, old.facts.server_pid)
+            record = folder / ".leanmq" / "server.json"
+            assert json.loads(record.read_text())["keeper_pid"] == new.facts.keeper_pid
+
+
+def test_record_that_somebody_deleted_is_written_again(folder: Path) -> None:
+    with hold(folder, AT_ONCE) as first:
+        (folder / ".leanmq" / "server.json").unlink()
+        with hold(folder, AT_ONCE) as second:
+            assert second.facts.server_pid == first.facts.server_pid
 
 
 @pytest.mark.parametrize("kind", KINDS)

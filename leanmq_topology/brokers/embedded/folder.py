@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from leanmq_topology.brokers.embedded.keeper import CONTROL_NAME, write_record
+from leanmq_topology.brokers.embedded.keeper import CONTROL_NAME, LOCK_NAME, write_record
 from leanmq_topology.brokers.embedded.server import SOCKET_NAME
 from leanmq_topology.errors import BrokerUnavailableError
 
@@ -77,7 +77,7 @@ class StateFolder:
         The lock lives in the open file, so the keeper inherits it from the command that starts it.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        path = self.path / "keeper.lock"
+        path = self.path / LOCK_NAME
         try:
             lock = os.open(path, flags, 0o600)
         except OSError as failure:

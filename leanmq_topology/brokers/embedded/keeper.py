@@ -40,6 +40,7 @@ from leanmq_topology.brokers.embedded.server import (
 
 CONTROL_NAME = "k"
 """The control socket's name; short, because a socket's path may have 103 bytes at most."""
+LOCK_NAME = "keeper.lock"
 DEFAULT_LINGER_MS = 1500
 TICK_SECONDS = 5.0
 CRASHES_IN_A_ROW = 3
@@ -138,6 +139,8 @@ class Keeper:
             self._end_unless_unwritten()
         if os.fstat(self.lock).st_nlink == 0:  # the folder was deleted: nobody can find this server again
             self.ending = True
+        elif not os.path.exists(self._record_path):  # noqa: PTH110
+            self.record()
         self.server.log.bound()
 
     def _end_unless_unwritten(self) -> None:
@@ -249,13 +252,26 @@ class Keeper:
             "holders": [caller.holds for caller in self.callers if caller.holds],
         }
 
+    @property
+    def _record_path(self) -> str:
+        return f"{self.state}/server.json"
+
+    def _has_folder(self) -> bool:
+        """Whether the folder there is the one it locked, and not another keeper's in its place."""
+        try:
+            return os.path.samestat(os.fstat(self.lock), os.stat(f"{self.state}/{LOCK_NAME}"))  # noqa: PTH116
+        except OSError:
+            return False
+
     def record(self) -> None:
         """Tell later commands where everything is."""
+        if not self._has_folder():
+            return
         runtime = os.path.dirname(self.server.socket_path)  # noqa: PTH120
         passing = {"pinned", "unwritten", "holders"}
         kept = {key: value for key, value in self.facts().items() if key not in passing}
         try:
-            write_record(f"{self.state}/server.json", {"format": 1, "runtime": runtime, **kept})
+            write_record(self._record_path, {"format": 1, "runtime": runtime, **kept})
         except OSError as failure:
             print(f"keeper: no record written: {failure}", file=sys.stderr, flush=True)  # noqa: T201
 
@@ -270,8 +286,9 @@ class Keeper:
         with suppress(OSError):
             os.unlink(f"{runtime}/{CONTROL_NAME}")  # noqa: PTH108
         self.server.stop()
-        with suppress(OSError):
-            os.unlink(f"{self.state}/server.json")  # noqa: PTH108
+        if self._has_folder():
+            with suppress(OSError):
+                os.unlink(self._record_path)  # noqa: PTH108
         if self.ephemeral:
             import shutil
 
