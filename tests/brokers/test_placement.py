@@ -467,7 +467,7 @@ def test_who_follows_from_the_past_finds_what_lies_elsewhere_and_finds_it_again(
     monkeypatch.setattr(following, "LOOK_S", 0.0)
     with connect_sync(shop.topology, url=shop.server.url) as mq, shop.link() as link:
         follower = Follower(link, ["work"], dead=dead, told=print)
-        follower.begin(since_ms=0)
+        follower.begin(back_ms=int(time.time() * 1000))
         for tag in (f"{namespace}-b", f"{namespace}-c"):
             with shop.link() as other:
                 place(raw(other), namespace, "work", tag)
