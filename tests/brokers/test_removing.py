@@ -99,6 +99,18 @@ def test_what_is_no_longer_declared_goes_without_a_trace(server: Server, link, n
         send(server, topology, "events")
 
 
+def test_an_id_may_be_sent_again_to_a_route_that_went_and_is_declared_anew(
+    server: Server, link, namespace, before
+):
+    for _ in range(2):
+        with connect_sync(before(), url=server.url) as mq:
+            for _ in range(2):
+                assert mq.send("events", {}, id="m") == "m"
+        [old] = link.connection.execute(link.broker.inspect_queues(["old"]))
+        assert old.ready == 1
+        prune(link, namespace, "queues.old")
+
+
 @pytest.mark.parametrize("place", ["ready", "in flight", "delayed", "dead"])
 def test_a_queue_that_is_not_empty_stays_and_nothing_of_the_plan_is_applied(
     server: Server, link, namespace, before, place: str

@@ -162,6 +162,7 @@ local function count(counts, name, more)
 end
 
 local function open_markers()
+-- include birth
 -- include markers
   return {find_known = find_known, note = note, remember = remember, write = write_markers}
 end

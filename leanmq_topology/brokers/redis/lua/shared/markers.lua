@@ -1,11 +1,12 @@
 -- Duplicates: what was sent before is remembered in markers. For `send`, after it has read its forms; needs its
--- `count`, `confirmed`, `markers_before`.
+-- `count`, `confirmed`, `markers_before`, `birth`.
 --
--- The value of a marker is the digest of the data, what was purged of its queue by then, `.`, when that queue was born
--- (nothing for a route), `:`, and the id of what was sent first. In ARGV a send with markers goes on with the digest of
+-- The value of a marker is the digest of the data, what was purged of its queue by then, `.`, when that queue or route
+-- was born, `:`, and the id of what was sent first. A route is born with the first of its markers, as nothing else needs
+-- to know, and what is removed takes its birth with it. In ARGV a send with markers goes on with the digest of
 -- its data, then place, copy and life of each.
 local DATA_DIGEST = 8
-local remembered, new_markers, hits = {}, {}, {}
+local remembered, new_markers, hits, births = {}, {}, {}, {}
 
 -- A marker is about what goes into one queue, or to an address.
 local function find_scope(form, copy)
@@ -21,7 +22,7 @@ local function read_past(scope)
 end
 
 -- {digest of the data, id} of what was sent first. What was purged since does not count, nor what was sent to a queue
--- that was deleted since.
+-- or route that was removed since.
 local function recall(place, scope)
   if remembered[place] == nil then
     local value = redis.call('GET', KEYS[markers_before + place]) or ''
@@ -62,6 +63,9 @@ local function remember(form, body)
   for word = body + 4, body + 3 * form.markers + 1, 3 do
     local place, scope = tonumber(ARGV[word]), find_scope(form, tonumber(ARGV[word + 1]))
     if not recall(place, scope) then
+      if scope.born == '' then
+        scope.born, births[scope.meta] = read_birth(), scope
+      end
       remembered[place] = {digest, id}
       new_markers[#new_markers + 1] = {place, digest .. read_past(scope) .. ':' .. id, ARGV[word + 2]}
     end
@@ -69,6 +73,9 @@ local function remember(form, body)
 end
 
 local function write_markers()
+  for meta, scope in pairs(births) do
+    redis.call('HSET', meta, 'born', scope.born)
+  end
   for _, new in ipairs(new_markers) do
     redis.call('SET', KEYS[markers_before + new[1]], new[2], 'PX', new[3])
   end
