@@ -1,7 +1,8 @@
 """Requests of the tasks of one event loop: one inbox, and one read of it under way while anybody waits.
 
-A request that is alone leaves in the very turn it is made, the read of its reply behind it in the same write,
-and nothing wakes its task before that reply: it goes on in the callback that the reply comes in with.
+A request that is alone leaves in the turn it is made, the read of its reply right behind it: that one is made
+and written while the server is at the request. Nothing wakes its task before the reply: it goes on in the
+callback that the reply comes in with.
 Where several ask at once they are sent together, and a read is left under way when nobody waits any more.
 """
 
@@ -152,8 +153,8 @@ class Requester:
         answer: _Answer = Answer(asyncio.get_running_loop(), due_at)
         box.add(name, answer)
         try:
-            self._deadlines.watch(answer)
             ahead = self._send_ahead(request, destination)
+            self._deadlines.watch(answer)
             outcome = await answer if ahead else _Unsent(None, answer)
             if type(outcome) is _Unsent:
                 async with _limit(request.target, seconds, due_at, name):
@@ -196,14 +197,14 @@ class Requester:
         return outcome
 
     def _send_ahead(self, request: Request, destination: Destination) -> bool:
-        """Send it and a read of the inbox in one write. False: one is under way, or there is no line yet."""
+        """Send it, a read of the inbox behind it. False: one is under way, or there is no line yet."""
         line = self._line
         if self._is_reading or self._closed or line is None:
             return False
         flush = Flush(*self._producer.next(), tuple(request.address(destination, self._view)))
-        attempt = self._broker.attempt(flush), partial(self._hear_sent, request, flush)
+        line.begin(self._broker.attempt(flush), partial(self._hear_sent, request, flush))
         self._is_reading = True
-        line.begin_all((attempt, self._next_read()))
+        line.begin(*self._next_read())
         return True
 
     def _hear_sent(self, request: Request, flush: Flush, answer: list[SendResult] | Exception | None) -> None:

@@ -362,7 +362,7 @@ async def asking(place: Place, colour: str, url: str) -> AsyncIterator[Callable[
 
 
 @pytest.mark.parametrize("colour", COLOURS)
-async def test_a_request_that_is_alone_leaves_with_the_read_of_its_reply_in_one_write(
+async def test_the_read_of_a_reply_leaves_behind_a_request_that_is_alone_and_waits_for_no_answer(
     here: Here, colour: str
 ):
     place = here()
@@ -370,9 +370,16 @@ async def test_a_request_that_is_alone_leaves_with_the_read_of_its_reply_in_one_
         async with answering(place), asking(place, colour, proxy.url) as ask:
             chunks: list[bytes] = []
             proxy.on_request = chunks.append
-            assert await ask(1) == {"n": 2}
-            [chunk] = chunks
-            assert chunk.index(b"EVALSHA") < chunk.index(b"XREAD")
+            proxy.hold_answers()
+            asked = asyncio.ensure_future(ask(1))
+            async with asyncio.timeout(LONG):
+                while b"XREAD" not in b"".join(chunks):
+                    await asyncio.sleep(0.005)
+            proxy.release_answers()
+            assert await asked == {"n": 2}
+            said = b"".join(chunks)
+            assert said.index(b"EVALSHA") < said.index(b"XREAD")
+            assert (said.count(b"EVALSHA"), said.count(b"XREAD")) == (1, 1)
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -382,7 +389,7 @@ async def test_a_request_that_is_alone_is_stored_once_although_the_answer_to_it_
     place = here()
     with ChaosProxy(place.server.socket_path) as proxy:
         async with answering(place), asking(place, colour, proxy.url) as ask:
-            proxy.lose_answers(1, to=b"XREAD")
+            proxy.lose_answers(1, to=b"EVALSHA")
             assert await ask(1) == {"n": 2}
             assert proxy.lost == 1
             state = await place.until_settled()
@@ -395,7 +402,7 @@ async def test_a_request_that_is_alone_is_sent_again_if_it_was_lost(here: Here, 
     place = here()
     with ChaosProxy(place.server.socket_path) as proxy:
         async with answering(place), asking(place, colour, proxy.url) as ask:
-            proxy.lose_requests(1, to=b"XREAD")
+            proxy.lose_requests(1, to=b"EVALSHA")
             assert await ask(1) == {"n": 2}
             assert proxy.dropped == 1
             assert await ask(2) == {"n": 4}

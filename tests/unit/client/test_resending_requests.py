@@ -114,9 +114,6 @@ class FakeConnection:
         self.goes_on = asyncio.Event()
         self.sending = asyncio.Event()
 
-    def begin_all(self, begun: Any) -> None:
-        self.begun += begun
-
     def begin(self, operation: Any, told: Any) -> None:
         self.begun.append((operation, told))
 
