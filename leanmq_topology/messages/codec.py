@@ -1,8 +1,8 @@
-"""An envelope as the six fields of a stream entry, and back. An entry without them is not ours to read.
+"""An envelope as the fields of a stream entry, and back. An entry without them is not ours to read.
 
-The fields are always all there, empty if absent: `id type data headers attempt expires`. `data` is JSON that
-nobody between sender and handler looks into; `headers` is a JSON object of strings; `attempt` and `expires`
-are decimal.
+`id type data headers` are always there, empty if absent. `data` is JSON that nobody between sender and
+handler looks into; `headers` is a JSON object of strings. `attempt` and `expires` are decimal, and left out
+or empty where a message never failed or never expires: a word more takes the server as long as a look-up.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from leanmq_topology.messages.outcome import MAX_FAILURE_TEXT, DeadReason, Failu
 
 FIELDS: Final = (b"id", b"type", b"data", b"headers", b"attempt", b"expires")
 
-_NAMES: Final = list(FIELDS)
+_OPTIONAL: Final = FIELDS[4:]
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _read_headers = msgspec.json.Decoder(dict[str, str]).decode
 _write_json = msgspec.json.Encoder().encode
@@ -74,9 +74,14 @@ def decode_fields(flat: Sequence[bytes]) -> Envelope:
 
     Fields beyond the six are left alone. Raises `UndecodableError` for anything else.
     """
-    message_id, kind, data, headers, attempt, expires = (
-        flat[1:12:2] if flat[0:12:2] == _NAMES else _find_fields(flat)
-    )
+    attempt = expires = b""
+    match flat:
+        case [b"id", message_id, b"type", kind, b"data", data, b"headers", headers]:
+            pass
+        case [b"id", message_id, b"type", kind, b"data", data, b"headers", headers, b"expires", expires]:
+            pass
+        case _:
+            message_id, kind, data, headers, attempt, expires = _find_fields(flat)
     if not message_id:
         raise UndecodableError("the id is empty")
     try:
@@ -85,7 +90,7 @@ def decode_fields(flat: Sequence[bytes]) -> Envelope:
             kind.decode(),
             data,
             _read_headers(headers) if headers else _NO_HEADERS,
-            int(attempt) if attempt != b"0" else 0,
+            int(attempt) if attempt else 0,
             int(expires) if expires else None,
         )
     except UnicodeDecodeError:
@@ -107,9 +112,16 @@ def decode_each(entries: Iterable[Sequence[bytes]]) -> list[Envelope | Undecodab
     kind_text, read_headers = "", _NO_HEADERS
     for flat in entries:
         try:
-            # Unpacked at once: for entries as we write them that takes half of what slices do.
-            a, message_id, b, kind, c, data, d, headers, e, attempt, f, expires = flat
-            if (a, b, c, d, e, f) == FIELDS and message_id:
+            # Taken apart at once: for entries as most are written that takes half of what slices do.
+            expires = b""
+            match flat:
+                case [b"id", message_id, b"type", kind, b"data", data, b"headers", headers]:
+                    pass
+                case [b"id", message_id, b"type", kind, b"data", data, b"headers", headers, b"expires", ends]:
+                    expires = ends
+                case _:
+                    message_id = kind = data = headers = b""
+            if message_id:
                 if kind != last_kind:
                     kind_text, last_kind = kind.decode(), kind
                 if headers != last_headers:
@@ -120,7 +132,7 @@ def decode_each(entries: Iterable[Sequence[bytes]]) -> list[Envelope | Undecodab
                         kind_text,
                         data,
                         read_headers,
-                        0 if attempt == b"0" else int(attempt),
+                        0,
                         int(expires) if expires else None,
                     )
                 )
@@ -150,7 +162,7 @@ def decode_dead_letter(flat: Sequence[bytes]) -> DeadLetter:
 
 def _find_fields(flat: Sequence[bytes]) -> list[bytes]:
     pairs = dict(zip(flat[::2], flat[1::2], strict=False))
-    missing = [name.decode() for name in FIELDS if name not in pairs]
+    missing = [name.decode() for name in FIELDS if name not in pairs and name not in _OPTIONAL]
     if missing:
         raise UndecodableError(f"the entry has no {', '.join(missing)}")
-    return [pairs[name] for name in FIELDS]
+    return [pairs.get(name, b"") for name in FIELDS]

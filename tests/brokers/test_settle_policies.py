@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from leanmq_topology.brokers.protocol import (
     Dying,
@@ -224,6 +225,14 @@ def test_a_parked_message_moves_with_its_reason_as_soon_as_there_is_room(stage: 
     assert state.counters["dead_lettered"] == 2  # each once, however long its way
 
 
+def test_a_parked_message_can_be_looked_at(stage: Stage):
+    stage.send("narrow", "first", "second")
+    first, second = stage.fetch("narrow")
+    die(stage, "narrow", first, second)
+    [parked] = stage.carry(stage.broker.peek("narrow", count=10))
+    assert parked.envelope == structs.replace(second.envelope, attempt=1)
+
+
 def test_a_foreign_entry_is_parked_and_moved_unchanged(stage: Stage):
     stage.send("narrow", "first")
     stage.raw("XADD", stage.keys.queue("narrow"), "*", "payload", b"\xff\x00")
@@ -305,6 +314,22 @@ def test_dead_letters_without_a_time_stay(stage: Stage):
 # -- counting attempts ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("left", [(), ("attempt", "0", "expires", "")], ids=["left out", "written"])
+def test_a_failure_is_counted_whether_or_not_the_message_says_that_it_never_failed(
+    stage: Stage, left: tuple[str, ...]
+):
+    words = ("type", "t", "data", "{}", "headers", "", *left)
+    for message_id in ("dies", "again"):
+        stage.raw("XADD", stage.keys.queue("plain"), "*", "id", message_id, *words)
+    dies, again = stage.fetch("plain")
+    die(stage, "plain", dies)
+    stage.carry(stage.broker.retry("plain", "me", [Retrying(again, 0)]))
+    stage.make_due("plain")
+    stage.carry(stage.broker.maintain(["plain"]))
+    assert dead_letters(stage, "plain")[0].envelope == Envelope("dies", "t", b"{}", attempt=1)
+    assert stage.fetch_one("plain").envelope == Envelope("again", "t", b"{}", attempt=1)
+
+
 def test_a_message_past_its_limit_is_dead_lettered_by_the_claim_and_never_handed_out(stage: Stage):
     stage.send("plain", "m1")
     delivered = stage.fetch_one("plain")
@@ -321,6 +346,16 @@ def test_a_message_past_its_limit_is_dead_lettered_by_the_claim_and_never_handed
     assert (state.in_flight, state.ready) == (0, 0)
     assert state.counters is not None
     assert state.counters["dead_lettered"] == 1
+
+
+def test_a_foreign_entry_past_the_limit_is_dead_lettered_as_it_was(stage: Stage):
+    stage.raw("XADD", stage.keys.queue("plain"), "*", "payload", "x")
+    [foreign] = stage.fetch("plain")
+    for _ in range(3):
+        stage.lapse("plain", foreign)
+        foreign = next(iter(claim(stage, "plain")), foreign)
+    [[_, flat]] = stage.raw("XRANGE", stage.keys.dead("plain"), "-", "+")
+    assert flat[:4] == [b"payload", b"x", b"reason", b"failed"]
 
 
 def test_failures_and_lapses_add_up_to_one_limit(stage: Stage):

@@ -21,7 +21,7 @@ MARKER_LIFE_MS: Final = 10 * 60 * 1000
 """How long the server remembers a producer's last flush; longer than any sender goes on retrying."""
 
 LONE_WORDS: Final = 6
-"""Of a send on its own: type, headers, ttl, that it is one, id, data."""
+"""Of a send on its own: type, headers, ttl, that it is one (which `send_lone` need not be told), id, data."""
 
 IDENTITY_DIGEST: Final = 16
 DATA_DIGEST: Final = 8
@@ -134,35 +134,39 @@ class _Frame(NamedTuple):
     """After the sequence, before the sends."""
     before_sequence: bytes
     before_headers: bytes
+    before_id: tuple[Word, ...]
+    """After the ttl of a send on its own: that it is one, where the script takes more."""
+    packed_before_id: bytes
 
     @classmethod
     def make(cls, keys: Keys, flush: Flush, name: str, *, tells_entries: bool) -> Self:
         first, script = flush.sends[0], load_script(name)
-        fifth: Word = b"" if tells_entries else msgspec.msgpack.encode(len(first.queues))
         places = [keys.topology, keys.producer(flush.producer)]
-        if name == "send_lone":
-            fifth = keys.tag(first.queues[0])
-        else:
+        words: tuple[Word, ...] = (MARKER_LIFE_MS, address_field(first.target), first.digest)
+        before_id: tuple[Word, ...] = ()
+        if name != "send_lone":
             places.append(keys.sent)
+            words += (b"" if tells_entries else msgspec.msgpack.encode(len(first.queues)),)
+            before_id = (1,)
         places += _plain_keys(keys, first.queues)
-        words = (MARKER_LIFE_MS, address_field(first.target), first.digest, fifth)
         start: tuple[Word, ...] = ("EVALSHA", script.sha, len(places), *places)
-        count = len(start) + 1 + len(words) + LONE_WORDS
+        count = len(start) + 1 + len(words) + LONE_WORDS - 1 + len(before_id)
         before_sequence = join_words(start, b"*%d\r\n" % count)
         before_headers = join_words((*words, first.envelope.type))
-        return cls(script, tuple(places), words, before_sequence, before_headers)
+        packed = (before_sequence, before_headers, before_id, join_words(before_id))
+        return cls(script, tuple(places), words, *packed)
 
     def write_lone(self, sequence: bytes, outgoing: Outgoing) -> tuple[Sequence[Word], bytes]:
         """The words of a send on its own, and its whole call as it goes over the wire."""
         envelope = outgoing.envelope
         name, data, headers = envelope.id.encode(), envelope.data, encode_headers(envelope.headers)
         ttl = b"" if outgoing.ttl_ms is None else b"%d" % outgoing.ttl_ms
-        packed = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n$1\r\n1\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
+        packed = b"%b$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
             *(self.before_sequence, len(sequence), sequence),
             *(self.before_headers, len(headers), headers),
-            *(len(ttl), ttl, len(name), name, len(data), data),
+            *(len(ttl), ttl, self.packed_before_id, len(name), name, len(data), data),
         )
-        return (envelope.type, headers, ttl, 1, name, data), packed
+        return (envelope.type, headers, ttl, *self.before_id, name, data), packed
 
 
 def _plain_words(sends: Sequence[Outgoing]) -> list[Word]:

@@ -1,4 +1,4 @@
-"""Six fields and back; what lacks them is not ours."""
+"""Fields and back; what lacks those that each message has is not ours."""
 
 from __future__ import annotations
 
@@ -44,6 +44,29 @@ def test_all_six_fields_are_always_there_and_empty_if_absent():
     assert encode_fields(Envelope("m", "", b"{}")) == [b"m", b"", b"{}", b"", b"0", b""]
 
 
+LONG = flatten(encode_fields(Envelope("m", "t", b"{}")))
+
+
+@pytest.mark.parametrize(
+    ("flat", "attempt", "expires_ms"),
+    [
+        (LONG, 0, None),
+        (LONG[:10], 0, None),
+        (LONG[:8], 0, None),
+        ([*LONG[:8], b"attempt", b"", b"expires", b""], 0, None),
+        ([*LONG[:8], b"attempt", b"3"], 3, None),
+        ([*LONG[:8], b"expires", b"7"], 0, 7),
+        ([*LONG[:8], b"expires", b"7", b"attempt", b"3"], 3, 7),
+    ],
+)
+def test_attempt_and_expires_may_be_left_out_or_empty(
+    flat: list[bytes], attempt: int, expires_ms: int | None
+):
+    expected = Envelope("m", "t", b"{}", {}, attempt, expires_ms)
+    assert decode_fields(flat) == expected
+    assert decode_each([flat, flat]) == [expected, expected]
+
+
 def test_fields_may_come_in_any_order():
     flat = flatten(encode_fields(Envelope("m", "t", b"{}", {"a": "b"}, 2, 7)))
     pairs = [flat[at : at + 2] for at in range(0, 12, 2)]
@@ -52,14 +75,15 @@ def test_fields_may_come_in_any_order():
 
 
 GOOD = [b"m", b"t", b"{}", b"", b"0", b""]
+SHORT = flatten(GOOD)[:8]
 
 
 @pytest.mark.parametrize(
     ("flat", "reason"),
     [
-        ([], "has no id, type, data, headers, attempt, expires"),
+        ([], "has no id, type, data, headers$"),
         ([b"payload", b"x"], "has no id"),
-        (flatten(GOOD)[:10], "has no expires"),
+        (flatten(GOOD)[:6] + flatten(GOOD)[8:], "has no headers"),
         (flatten([b"", *GOOD[1:]]), "id is empty"),
         (flatten([b"\xff", *GOOD[1:]]), "not UTF-8"),
         (flatten([b"m", b"\xff", *GOOD[2:]]), "not UTF-8"),
@@ -86,6 +110,10 @@ written = some.one_of(
     some.tuples(*(some.sampled_from([good, b"", b"1", b"\xff", b'{"a":"b"}']) for good in GOOD)).map(
         lambda values: flatten(list(values))
     ),
+    some.tuples(*(some.sampled_from([b"m", b"", b"\xff", b'{"a":"b"}']) for _ in range(4))).map(
+        lambda values: [word for pair in zip(FIELDS, values, strict=False) for word in pair]
+    ),
+    some.sampled_from([b"7", b"", b"never"]).map(lambda expires: [*SHORT, b"expires", expires]),
     some.lists(some.sampled_from([*FIELDS, *GOOD]), max_size=14),
 )
 

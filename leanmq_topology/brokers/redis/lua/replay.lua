@@ -40,11 +40,11 @@ end
 
 local now = read_clock()
 local life = tonumber(found[3] or '')
-local expires = life and string.format('%.0f', now + life) or ''
+local expires = life and {'expires', string.format('%.0f', now + life)} or {}
 for _, move in ipairs(moves) do
   local fields = move[2]
   redis.call('XADD', stream, '*', 'id', find_value(fields, 'id'), 'type', find_value(fields, 'type'),
-    'data', find_value(fields, 'data'), 'headers', move[3], 'attempt', '0', 'expires', expires)
+    'data', find_value(fields, 'data'), 'headers', move[3], unpack(expires))
 end
 for _, move in ipairs(moves) do
   redis.call('XDEL', dead, move[1])

@@ -121,7 +121,8 @@ local function plan_copy(queue, ttl, delay)
   if wait > 0 then
     check_delayed(queue)
   end
-  return {queue = queue, wait = wait, expires = life and string.format('%.0f', now + life) or ''}
+  local expires = life and string.format('%.0f', now + life)
+  return {queue = queue, wait = wait, expires = expires or '', words = expires and {'expires', expires} or {}}
 end
 
 local function read_form()
@@ -239,14 +240,14 @@ end
 local due = {}
 
 local function add(target, form, id, data)
-  local queue, expires = target.queue, target.expires
+  local queue = target.queue
   if target.wait == 0 then
     wrote = true
     return redis.call('XADD', queue.stream, 'NOMKSTREAM', '*', 'id', id, 'type', form.type, 'data', data, 'headers',
-      form.headers, 'attempt', '0', 'expires', expires)
+      form.headers, unpack(target.words))
   else
     local when = now + target.wait
-    put_delayed(queue.index, queue.bodies, id, {id, form.type, data, form.headers, '0', expires}, when)
+    put_delayed(queue.index, queue.bodies, id, {id, form.type, data, form.headers, '0', target.expires}, when)
     due[queue] = math.min(due[queue] or when, when)
   end
   wrote = true

@@ -2,19 +2,19 @@
 -- instructions. A send on its own finds the server at rest, where each of them takes many times what it does in a row.
 --
 -- KEYS   1 {ns}:topology   2 {ns}:p:<producer>   3 {ns}:m:<queue>   4 {ns}:q:<queue>
--- ARGV   those of `send_plain` for one send, but for 5: the tag under which the sender took the queue to lie
+-- ARGV   1 to 4 as those of `send_plain`   5 type   6 headers   7 ttl in ms or ''   8 id   9 data
 -- Returns 1 | what was answered before, to a flush that came again
 --         | nil: something is in the way and nothing was written; `send`, under the same sequence, says what
 --
--- In what order things are checked and written, and why: see `send_plain`.
+-- In what order things are checked and written, and why: see `send_plain`. A queue without `short` goes the long way.
 
-local call = redis.call
+local call, stream = redis.call, KEYS[4]
 if (call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[4] then
   return false
 end
-local found = call('HMGET', KEYS[3], 'state', 'max_length', 'delay_ms', 'ttl_ms', 'tag')
-local state, life, ttl = found[1], found[4] or '', ARGV[8]
-if found[2] ~= '' or found[3] ~= '0' or found[5] ~= ARGV[5] or state == 'draining' or state == 'retired' then
+local short, ttl = call('HGET', KEYS[3], 'short'), ARGV[7]
+local life = short and string.find(short, stream, 1, true) == 1 and string.match(short, '^ %d+ (%d*)$', #stream + 1)
+if not life then
   return false
 end
 
@@ -29,14 +29,18 @@ if before then
   end
 end
 
-local expires = ''
-if life ~= '' or ttl ~= '' then
+local added
+if life == '' and ttl == '' then
+  added = redis.pcall('XADD', stream, 'NOMKSTREAM', '*', 'id', ARGV[8], 'type', ARGV[5], 'data', ARGV[9], 'headers',
+    ARGV[6])
+else
 -- include clock
-  life = tonumber(life) or tonumber(ttl)
-  expires = string.format('%.0f', read_clock() + math.min(life, tonumber(ttl) or life))
+  if life == '' or ttl ~= '' and tonumber(ttl) < tonumber(life) then
+    life = ttl
+  end
+  added = redis.pcall('XADD', stream, 'NOMKSTREAM', '*', 'id', ARGV[8], 'type', ARGV[5], 'data', ARGV[9], 'headers',
+    ARGV[6], 'expires', string.format('%.0f', read_clock() + life))
 end
-local added = redis.pcall('XADD', KEYS[4], 'NOMKSTREAM', '*', 'id', ARGV[10], 'type', ARGV[6], 'data', ARGV[11],
-  'headers', ARGV[7], 'attempt', '0', 'expires', expires)
 if type(added) ~= 'string' then
   if before then
     call('SET', KEYS[2], before, 'PX', ARGV[2])

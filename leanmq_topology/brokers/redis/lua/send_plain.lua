@@ -17,7 +17,7 @@
 -- then nothing at all is written. Every call and every function made costs a send on its own what a message costs in a
 -- batch: a queue is looked at by its `short` (see `shortcut`), and several are counted in one command.
 
-local FIRST_QUEUE, FIRST_SEND, MOST_TOGETHER = 4, 6, 1000
+local FIRST_QUEUE, FIRST_SEND, MOST_TOGETHER, NOTHING = 4, 6, 1000, {}
 local call = redis.call
 if (call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[4] then
   return false
@@ -55,45 +55,50 @@ elseif before and before >= ARGV[1] then
   return read_answer(before)
 end
 
-local add, entries, sent, at, now = redis.pcall, ARGV[5] == '' and {}, 0, FIRST_SEND, nil
-local made -- the copies of the first send, by the place of the queue's record
+local entries, sent, at, now = ARGV[5] == '' and {}, 0, FIRST_SEND, nil
+local made = {} -- the copies of the first send, by the place of the queue's record
 while at < #ARGV do
   local kind, headers, ttl, count = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-  local first, after, ends = at + 4, at + 4 + 2 * count, nil
+  local send, after, ends = at + 4, at + 4 + 2 * count, {} -- `ends`: the words that say when a copy expires, if it does
   for queue = FIRST_QUEUE, #KEYS, 2 do
     local life = lives[queue] or ttl
-    if life then
-      if not now then
+    if life and not now then
 -- include clock
-        now = read_clock()
-      end
-      ends = ends or {}
-      ends[queue] = string.format('%.0f', now + math.min(life, ttl or life))
+      now = read_clock()
     end
+    ends[queue] = life and {'expires', string.format('%.0f', now + math.min(life, ttl or life))} or NOTHING
   end
-  for send = first, after - 1, 2 do
-    local id, data = ARGV[send], ARGV[send + 1]
+  if at == FIRST_SEND then
     for queue = FIRST_QUEUE, #KEYS, 2 do
-      local added = add('XADD', KEYS[queue + 1], 'NOMKSTREAM', '*', 'id', id, 'type', kind, 'data', data, 'headers',
-        headers, 'attempt', '0', 'expires', ends and ends[queue] or '')
-      if type(added) ~= 'string' then -- of the first send: what refuses one refuses all
+      local added = redis.pcall('XADD', KEYS[queue + 1], 'NOMKSTREAM', '*', 'id', ARGV[send], 'type', kind, 'data',
+        ARGV[send + 1], 'headers', headers, unpack(ends[queue]))
+      if type(added) ~= 'string' then -- what refuses one copy refuses all
         if before then
           call('SET', KEYS[2], before, 'PX', ARGV[2])
         else
           call('DEL', KEYS[2])
         end
-        for written, entry in pairs(made or {}) do
+        for written, entry in pairs(made) do
           call('XDEL', KEYS[written + 1], entry)
         end
         return false
-      elseif entries then
+      end
+      made[queue] = added
+    end
+    if entries then
+      entries[1] = {'entry', made[FIRST_QUEUE]}
+    end
+    send = send + 2
+  end
+  for send = send, after - 1, 2 do -- the streams are there by now
+    local id, data = ARGV[send], ARGV[send + 1]
+    for queue = FIRST_QUEUE, #KEYS, 2 do
+      local added = call('XADD', KEYS[queue + 1], '*', 'id', id, 'type', kind, 'data', data, 'headers', headers,
+        unpack(ends[queue]))
+      if entries then
         entries[#entries + 1] = {'entry', added}
-      elseif copies > 1 and add ~= call then
-        made = made or {}
-        made[queue] = added
       end
     end
-    add = call
   end
   sent, at = sent + count, after
 end

@@ -13,6 +13,7 @@
 -- include placed
 -- include clock
 -- include entries
+-- include attempts
 -- include delayed
 -- include doorbell
 
@@ -84,10 +85,9 @@ local function move_entries()
     local id, fields = entry[1], entry[2]
     if redis.call('HEXISTS', purges, id) == 0 then
       local held = redis.call('XPENDING', old_stream, group, id, id, 1)[1]
-      for at = 1, #fields, 2 do
-        if held and fields[at] == 'attempt' then
-          fields[at + 1] = string.format('%.0f', (tonumber(fields[at + 1]) or 0) + held[4])
-        end
+      if held then
+        local failed = tonumber(find_value(fields, 'attempt') or '') or 0
+        set_attempts(fields, string.format('%.0f', failed + held[4]))
       end
       write_copy(stream, fields)
       copy_crashes(find_value(fields, 'id'))

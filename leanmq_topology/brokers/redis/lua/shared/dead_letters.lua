@@ -4,6 +4,9 @@
 -- the dead-letter queue is at its limit, a message is parked instead. The caller removes the message from where it
 -- was, after it was added here, and calls `count_dead_letters` once at the end. Who waits for a reply is told here.
 local OUR_FIELDS = {'id', 'type', 'data', 'headers', 'attempt', 'expires'}
+local DEFAULTS = {[5] = '0', [6] = ''} -- of what may be left out
+
+-- include attempts
 
 local function open_dead_letters(keys, queue, now)
   local limit = tonumber(redis.call('HGET', keys.meta, 'dead_max_length') or '')
@@ -12,12 +15,14 @@ local function open_dead_letters(keys, queue, now)
 end
 
 local function park(letters, fields, reason, failure)
-  local body = {}
+  local body, words, complete = {}, 0, true
   for at, name in ipairs(OUR_FIELDS) do
-    body[at] = find_value(fields, name) or ''
+    local value = find_value(fields, name)
+    words, complete = words + (value and 2 or 0), complete and (value or DEFAULTS[at])
+    body[at] = value or DEFAULTS[at] or ''
   end
   body[7], body[8] = reason, failure
-  if #fields ~= 2 * #OUR_FIELDS or body[1] == '' then
+  if not complete or words ~= #fields or body[1] == '' then
     body[3], body[9] = '', fields
   end
   local keys = letters.keys
@@ -27,10 +32,8 @@ end
 
 -- `attempts` replaces the entry's own unless it is ''.
 local function add_dead_letter(letters, fields, attempts, reason, failure)
-  for at = 1, #fields, 2 do
-    if attempts ~= '' and fields[at] == 'attempt' then
-      fields[at + 1] = attempts
-    end
+  if attempts ~= '' then
+    set_attempts(fields, attempts)
   end
   if letters.room and letters.room < 1 then
     park(letters, fields, reason, failure)

@@ -1,7 +1,7 @@
 -- Entries of a stream as flat lists: field, value, field, value…
 --
 -- Lua hands at most about 8,000 values to a command at once, so an entry of more than WIDEST values (none of
--- ours: they have six fields) is copied whole into one field `packed`, as a MessagePack array of its values.
+-- ours: they have six fields at most) is copied whole into one field `packed`, as a MessagePack array of its values.
 local WIDEST = 1000
 
 local function read_entry(stream, id)

@@ -82,8 +82,7 @@ local function fit(form, known, send)
 end
 
 local function bury(target, form, id, data)
-  local fields = {'id', id, 'type', form.type, 'data', data, 'headers', form.headers, 'attempt', '0',
-    'expires', target.expires}
+  local fields = {'id', id, 'type', form.type, 'data', data, 'headers', form.headers, unpack(target.words)}
   add_dead_letter(target.queue.letters, fields, '', 'overflow', string.format(OVERFLOW, target.queue.limit))
   count(target.queue.counts, 'overflowed')
   wrote = true
