@@ -73,7 +73,7 @@ class BlockingLink(Struct, eq=False):
         """For child processes, while this link is open. It may hold a password: never print it."""
         return self._target.url
 
-    def open_another(self) -> BlockingConnection:
+    def open_another(self) -> PipelinedConnection:
         """One more connection, for a blocking read; closed with this link at the latest."""
         return _connect_blocking(self._target, self._open)
 
@@ -280,7 +280,7 @@ def _find_target(url: str, held: Hold | None, client_name: str, keys: Keys) -> T
     )
 
 
-def _connect_blocking(target: Target, opened: ExitStack) -> BlockingConnection:
+def _connect_blocking(target: Target, opened: ExitStack) -> PipelinedConnection:
     from leanmq_topology.brokers.redis.connection import BlockingRedisConnection
 
     connection = BlockingRedisConnection.open(

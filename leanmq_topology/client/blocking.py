@@ -67,7 +67,7 @@ class SyncClient:
         broker: Broker,
         connection: BlockingConnection,
         confirmer: SyncConfirmer,
-        open_connection: Callable[[], BlockingConnection],
+        open_connection: Callable[[], PipelinedConnection],
         prepare_connection: Callable[[], PipelinedConnection],
         open_listener: Callable[[], BlockingListener],
         *,

@@ -70,6 +70,15 @@ class PipelinedConnection(BlockingConnection, Protocol):
         """
         ...
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether something was begun that is not finished, and its answer may still come."""
+        ...
+
+    def can_finish(self, within_s: float) -> bool:
+        """Whether its answer begins to come, or the connection ends, within that time."""
+        ...
+
 
 class AsyncConnection(Protocol):
     """Carries operations out in the order they are given; concurrent calls share one connection."""

@@ -148,6 +148,15 @@ class BlockingRedisConnection:
             raise self._refuse(call, str(reply))
         return call.read(reply)
 
+    @property
+    def has_begun(self) -> bool:
+        """Something was begun here that is not finished, and its answer may still come."""
+        return bool(self._begun) and self._process == os.getpid()
+
+    def can_finish(self, within_s: float) -> bool:
+        """Whether its answer begins to come, or the connection ends, within that time."""
+        return self._wire is None or self._wire.can_read(within_s)
+
     def close(self) -> None:
         """Close the socket; a closed connection stays closed. Closing twice is harmless."""
         self._closed = True
