@@ -94,7 +94,7 @@ def _judge_doorbell(link: Link) -> Iterable[Finding]:
     try:
         link.connection.execute(link.broker.ring_for_nothing())
     except BrokerRefusedError as failure:
-        text = "this user may not PUBLISH: messages delayed for less than a second may be a second late"
+        text = "this user may not PUBLISH: short delays and pauses may take effect five seconds late"
         mend = "ACL SETUSER NAME +publish '&{NAMESPACE}:due', and '&{NAMESPACE}:e:*' for ephemeral routes"
         yield Finding("doorbell", Verdict.WARNING, f"{text} ({failure.message})", mend)
 

@@ -1,7 +1,8 @@
-"""Hears of delayed messages that are due sooner than their worker would look for them.
+"""Hears of what a worker has to know sooner than it would look for it.
 
-With nothing to do a worker looks once a second only. What is delayed for less than that is told to it on a
-connection of its own; while that is down, or where listening is not allowed, it looks every tick instead.
+With nothing to do a worker looks around every five seconds only. What is delayed for less than that, and what
+somebody pauses, applies or hands back, is told to it on a connection of its own; while that is down, or where
+listening is not allowed, it looks every tick instead.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from leanmq_topology.brokers.protocol import AsyncListener, Broadcaster, Heard
+from leanmq_topology.brokers.protocol import LOOK_CALL, AsyncListener, Broadcaster, Heard
 from leanmq_topology.errors import BrokerError
 from leanmq_topology.upkeep.listening import watch_line
 from leanmq_topology.upkeep.outage import Pauses
@@ -26,8 +27,10 @@ class Doorbell:
         self._listener = open_listener(self._hear)
         self.rung: Callable[[int], None] = lambda due_ms: None
         """Called with the server's time at which something is due, in ms; 0: nothing is heard any more."""
+        self.called: Callable[[], None] = lambda: None
+        """Called when there is something to look at."""
         self.works = False
-        """Whatever is put in from now on is heard of, if it is due within a second."""
+        """Whatever is put in from now on is heard of, if it is due within five seconds."""
 
     async def run(self) -> None:
         """Listen until cancelled. A failure is no news: it only means looking more often."""
@@ -35,7 +38,7 @@ class Doorbell:
         try:
             while True:
                 with contextlib.suppress(BrokerError):
-                    await self._listener.execute(self._broker.listen_for_due())
+                    await self._listener.execute(self._broker.listen_for_upkeep())
                     self.works = True
                     pauses.reset()
                     await watch_line(self._listener, self._broker)
@@ -47,5 +50,8 @@ class Doorbell:
             await self._listener.close()
 
     def _hear(self, heard: Heard) -> None:
+        if heard.payload == LOOK_CALL:
+            self.called()
+            return
         with contextlib.suppress(ValueError):  # somebody else speaks on our channel
             self.rung(int(heard.payload))

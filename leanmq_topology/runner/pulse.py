@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from leanmq_topology.upkeep.promotion import QUIET_SECONDS
+from typing import Final
+
+BEAT_SECONDS: Final = 0.95
 
 
 class Pulse:
@@ -13,6 +15,6 @@ class Pulse:
 
     def pause(self, now: float, longest_seconds: float) -> float:
         """Seconds from `now` to the last beat that is not further off than that; where none is, so long."""
-        beats = int((now + longest_seconds - self._first) / QUIET_SECONDS)
-        seconds = self._first + beats * QUIET_SECONDS - now
+        beats = int((now + longest_seconds - self._first) / BEAT_SECONDS)
+        seconds = self._first + beats * BEAT_SECONDS - now
         return seconds if seconds > 0.0 else longest_seconds

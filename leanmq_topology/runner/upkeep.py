@@ -25,10 +25,10 @@ from leanmq_topology.upkeep.checkup import CheckUp
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.complaints import Complaints
 from leanmq_topology.upkeep.outage import Outage, Pauses
-from leanmq_topology.upkeep.promotion import QUIET_SECONDS, TICK_SECONDS, WORK_SECONDS, Promotion
+from leanmq_topology.upkeep.promotion import TICK_SECONDS, WORK_SECONDS, Promotion
 from leanmq_topology.upkeep.scan import FRONT, Scan
 from leanmq_topology.upkeep.steps import Steps, carry_out_async, carry_out_together
-from leanmq_topology.upkeep.watch import LOOK_SECONDS, Watch
+from leanmq_topology.upkeep.watch import EARLY_SECONDS, Watch
 
 logger = logging.getLogger("leanmq.runner")
 
@@ -90,7 +90,7 @@ class Maintenance:
         self._told_due_ms: int | None = None
         """The earliest that was told since."""
         if doorbell is not None:
-            doorbell.rung = self._note_due
+            doorbell.rung, doorbell.called = self._note_due, self._note_call
         for lane in lanes:
             lane.room_bell = self._wake_up
         self._complaints = Complaints(logger)
@@ -170,7 +170,10 @@ class Maintenance:
     async def _ask_around(self) -> None:
         """What is due, and how are the queues? Both leave in one write: waking up costs most."""
         self._told_due_ms = None
-        self._heard_all = self._doorbell is not None and self._doorbell.works
+        hears = self._doorbell is not None and self._doorbell.works
+        if hears and not self._heard_all:
+            self._watch.look_soon()  # nobody told what happened between the last look and the first call
+        self._heard_all = hears
         paused, looks = self._watch.paused, self._watch.due
         courses: list[Steps[Any]] = [self._promotion.step(), *([self._watch.look()] if looks else [])]
         results = await carry_out_together(courses, self._connection)
@@ -193,6 +196,15 @@ class Maintenance:
         told = self._told_due_ms
         self._told_due_ms = due_ms if told is None else min(due_ms, told)
         _wake(self._rested)
+
+    def _note_call(self) -> None:
+        """Told by the doorbell: somebody paused or applied, or handed something back.
+
+        Who looks at every tick anyway comes to it soon enough: calls may follow each other fast.
+        """
+        self._watch.look_soon()
+        if self._timer is not None and self._timer.when() > asyncio.get_running_loop().time() + TICK_SECONDS:
+            _wake(self._rested)
 
     async def _hand_over(self) -> None:
         await carry_out_async(self._handover.step(self._watch.free), self._connection)
@@ -280,7 +292,7 @@ class Maintenance:
 
     async def _beat_now_and_then(self) -> None:
         if time.monotonic() >= self._beat_at:
-            self._beat_at = time.monotonic() + HEARTBEAT_SECONDS
+            self._beat_at = time.monotonic() + HEARTBEAT_SECONDS - EARLY_SECONDS
             await self._beat()
 
     def _rest(self) -> float:
@@ -298,12 +310,11 @@ class Maintenance:
 
         Nor does what wakes it between two looks put the next one off.
         """
-        look_due_in = self._watch.due_in_seconds
-        longest = min(QUIET_SECONDS, look_due_in + QUIET_SECONDS - LOOK_SECONDS)
-        return max(self._pulse.pause(time.monotonic(), longest), look_due_in)
+        pause = self._pulse.pause(time.monotonic(), self._watch.rest_seconds)
+        return max(pause, self._watch.due_in_seconds)
 
     def _is_quiet(self) -> bool:
-        """Nobody holds anything, and what is delayed for less than a second is told."""
+        """Nobody holds anything, and what happens otherwise is told."""
         return (
             self._heard_all
             and self._watch.quiet

@@ -18,6 +18,7 @@ from leanmq_topology.brokers.protocol import Broker, Operation, Stretch
 from leanmq_topology.errors import BrokerUnavailableError, LeanMQError, TopologyNotAppliedError
 from leanmq_topology.upkeep.fitness import Fitness
 from leanmq_topology.upkeep.steps import Steps, ask
+from leanmq_topology.upkeep.watch import EARLY_SECONDS
 from leanmq_topology.upkeep.watched import Watched
 
 logger = logging.getLogger("leanmq.upkeep")
@@ -76,7 +77,7 @@ class CheckUp:
         if now >= self._ask_at:
             self._ask_at = now + ASK_SECONDS * random.uniform(0.8, 1.2)
             yield from self._take_turns()
-        if now >= self._sweep_at:
+        if now >= self._sweep_at - EARLY_SECONDS:
             self._sweep_at = now + SWEEP_SECONDS * random.uniform(0.8, 1.0)
             yield from self._sweep()
         while self._searches and time.monotonic() - now < WORK_SECONDS:

@@ -13,10 +13,7 @@ from leanmq_topology.upkeep.steps import Steps, ask
 logger = logging.getLogger("leanmq.upkeep")
 
 TICK_SECONDS = 0.25
-"""A delayed message is at most so late while anybody who keeps up its namespace lives."""
-QUIET_SECONDS = 0.95
-"""The same for who hears of all that is due within a second, while nobody has anything in hand. Less than a
-second, so that a pause is obeyed and what others hand back is taken within one."""
+"""A delayed message is at most so late while anybody keeps up its namespace who is not told of it."""
 WORK_SECONDS = 0.010
 """So long messages are moved at a stretch; then whoever else waits for the server gets as long."""
 CLOCK_STEP_MS = 1000

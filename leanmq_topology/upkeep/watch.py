@@ -1,4 +1,4 @@
-"""Looks at the queues of a worker every second: are they whole, are they paused, who else holds anything?
+"""Looks at the queues of a worker now and then: are they whole, are they paused, who else holds anything?
 
 What goes missing on the server is said once, and once more when it is back; until then it is neither read nor
 made anew. Only a group that was destroyed is made again: its stream still holds exactly the unfinished work.
@@ -19,6 +19,11 @@ logger = logging.getLogger("leanmq.upkeep")
 
 LOOK_SECONDS = 0.75
 """With a tick of upkeep a second. No paused queue is read for longer; what was lost is noticed as fast."""
+REST_SECONDS = 4.75
+"""The same while nobody has anything in hand, for who is told of pauses, of what others hand back and of what
+is due within five seconds: then it is only what somebody broke that has to be found."""
+EARLY_SECONDS = 0.5
+"""What comes up so soon is done with what is done now: waking up costs more."""
 LOOKS_PER_LEASE = 4
 QUEUES_A_LOOK = 250
 MOST_NAMED = 5
@@ -58,6 +63,7 @@ class Watch:
         self.on_suspected: Callable[[Sequence[str]], None] = lambda queues: None
         """Called after each look that found some."""
         self._due_at, self._every_seconds = 0.0, 0.0
+        self._looked_at = 0.0
         self._noted: Sequence[QueueHealth] | None = None
         """What was found last, where nothing has to be done about it: the lanes know it. None once somebody
         met something odd."""
@@ -72,6 +78,12 @@ class Watch:
     @property
     def due_in_seconds(self) -> float:
         return max(self._due_at - time.monotonic(), 0.0)
+
+    @property
+    def rest_seconds(self) -> float:
+        """How long nobody has to look while all is `quiet`, and what changes is told."""
+        longest = min(REST_SECONDS, self._shortest_lease() / LOOKS_PER_LEASE)
+        return max(self._looked_at + longest - time.monotonic(), 0.0)
 
     @property
     def quiet(self) -> bool:
@@ -100,14 +112,15 @@ class Watch:
         self._noted = None
 
     def look_soon(self) -> None:
-        """Somebody met something odd: look at the next tick."""
+        """Somebody met something odd, or was told to: look at the next tick. Safe from any thread."""
         self._due_at, self._noted = 0.0, None
 
     def look(self) -> Steps[None]:
         """Ask the server, mend what may be mended, and tell lanes, log and reader what changed."""
         if self._noted is None:
             self._every_seconds = self._interval()
-        self._due_at = time.monotonic() + self._every_seconds
+        self._looked_at = time.monotonic()
+        self._due_at = self._looked_at + self._every_seconds
         found: list[QueueHealth] = []
         for survey in self._surveys:
             found += yield from ask(survey)
@@ -152,8 +165,11 @@ class Watch:
 
     def _interval(self) -> float:
         """Several looks a lease: what lapses was seen in other hands before."""
+        return min(LOOK_SECONDS, self._shortest_lease() / LOOKS_PER_LEASE)
+
+    def _shortest_lease(self) -> float:
         leases_ms = (lane.queue.visibility_timeout_ms for lane in self._lanes.values())
-        return min(LOOK_SECONDS, min(leases_ms, default=0) / 1000 / LOOKS_PER_LEASE)
+        return min(leases_ms, default=0) / 1000
 
     def _count_free(self, health: QueueHealth) -> int:
         match self._part:

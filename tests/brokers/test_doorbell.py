@@ -1,4 +1,4 @@
-"""A worker with nothing to do looks once a second, and is told of what is due before that."""
+"""A worker with nothing to do looks every five seconds, and is told of what is due before that."""
 
 from __future__ import annotations
 
@@ -9,25 +9,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from leanmq_topology import Message, Retry
 from leanmq_topology.brokers.connect import AsyncLink, open_async
+from leanmq_topology.topology.model import HOUR_MS, Topology
+from leanmq_topology.upkeep.promotion import TICK_SECONDS
 from tests.support.servers import Server
 from tests.support.workers import PATIENCE_SECONDS, Place, Running, load, make_topology, work_queue, working
 
 FOREVER_SECONDS = 600
 DELAY_SECONDS = 0.3
+TAKE_UNSEEN = """
+redis.call('XADD', KEYS[1], '*', unpack(ARGV))
+return redis.call('XREADGROUP', 'GROUP', 'g', 'leaving', 'STREAMS', KEYS[1], '>')
+"""
 
 
 @pytest.fixture(autouse=True)
 def sound_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that is not told sleeps past the end of its test."""
-    monkeypatch.setattr("leanmq_topology.runner.upkeep.QUIET_SECONDS", FOREVER_SECONDS)
+    monkeypatch.setattr("leanmq_topology.upkeep.watch.REST_SECONDS", FOREVER_SECONDS)
 
 
 @pytest.fixture
 def place(server: Server, namespace: str, tmp_path: Path) -> Place:
-    place = Place(server, make_topology(namespace, tmp_path, work_queue()))
+    place = Place(server, make_topology(namespace, tmp_path, work_queue(visibility_timeout_ms=HOUR_MS)))
     place.apply()
     return place
 
@@ -96,15 +103,15 @@ async def test_a_worker_whose_bell_is_cut_off_looks_by_itself_until_it_rings_aga
             assert await ran.get() == 2
 
 
-async def test_only_what_is_due_soonest_and_within_a_second_rings(place: Place):
+async def test_only_what_is_due_soonest_and_within_five_seconds_rings(place: Place):
     heard: asyncio.Queue[int] = asyncio.Queue()
     async with place.client() as mq, await open_link(place) as link:
         listener = link.open_listener(lambda one: heard.put_nowait(int(one.payload)))
         try:
-            await listener.execute(link.broker.listen_for_due())
+            await listener.execute(link.broker.listen_for_upkeep())
             await mq.send("work", {"n": 1}, delay=3600)
-            await mq.send("work", {"n": 2}, delay=0.9)
-            await mq.send("work", {"n": 3}, delay=0.95)
+            await mq.send("work", {"n": 2}, delay=4.8)
+            await mq.send("work", {"n": 3}, delay=4.9)
             await mq.send("work", {"n": 4}, delay=0.1)
             await listener.execute(link.broker.check_line())
             first, second = heard.get_nowait(), heard.get_nowait()
@@ -134,3 +141,74 @@ async def open_link(place: Place) -> AsyncLink:
     return await open_async(
         place.server.url, namespace=place.topology.broker.namespace, folder=place.topology.folder
     )
+
+
+async def test_a_sleeping_worker_obeys_a_pause_and_its_end(place: Place):
+    ran: asyncio.Queue[int] = asyncio.Queue()
+
+    async def handler(data: dict[str, int]) -> None:
+        ran.put_nowait(data["n"])
+
+    async with working(place, load(handler)) as running, await open_link(place) as link:
+        await until_asleep(running)
+        await link.connection.execute(link.broker.pause(["work"]))
+        await until_read(running, False)
+        await place.send(1)
+        await until_asleep(running)
+        assert ran.empty()
+        await link.connection.execute(link.broker.resume(["work"]))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await ran.get() == 1
+
+
+async def until_read(running: Running, readable: bool) -> None:
+    [lane] = running.worker._lanes.values()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while lane.readable is not readable:
+            await asyncio.sleep(0.02)
+
+
+async def test_a_sleeping_worker_takes_what_somebody_took_and_hands_back(place: Place):
+    """No read brings it: it has been handed out once."""
+    ran: asyncio.Queue[int] = asyncio.Queue()
+
+    async def handler(data: dict[str, int]) -> None:
+        ran.put_nowait(data["n"])
+
+    async with working(place, load(handler)) as running, await open_link(place) as link:
+        await until_asleep(running)
+        fields = {
+            "id": "m1",
+            "type": "number",
+            "data": '{"n":1}',
+            "headers": "{}",
+            "attempt": "0",
+            "expires": "",
+        }
+        words = [word for pair in fields.items() for word in pair]
+        place.command("EVAL", TAKE_UNSEEN, 1, place.key("q", "work"), *words)
+        await asyncio.sleep(2 * TICK_SECONDS)
+        assert ran.empty()
+        await link.connection.execute(link.broker.release_held("work", "leaving"))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            assert await ran.get() == 1
+
+
+async def test_a_sleeping_worker_hears_of_an_apply(place: Place):
+    async with working(place, load(no_work)) as running:
+        await until_asleep(running)
+        upkeep = running.worker._upkeep
+        assert upkeep is not None
+        before = upkeep._going_by
+        Place(place.server, replace_limits(place.topology)).apply()
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while upkeep._going_by == before:
+                await asyncio.sleep(0.02)
+
+
+def replace_limits(topology: Topology) -> Topology:
+    queues = {name: replace(queue, max_deliveries=9) for name, queue in topology.queues.items()}
+    return replace(topology, queues=queues)
+
+
+async def no_work(data: Any) -> None: ...

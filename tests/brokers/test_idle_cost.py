@@ -45,7 +45,7 @@ def count_calls(place: Place) -> Counter[str]:
 async def test_an_idle_worker_with_fifty_queues_costs_next_to_nothing(
     server: Server, namespace: str, tmp_path: Path
 ):
-    """Bounds with room for a busy machine; a quiet one shows a third of this."""
+    """Twice around at most, for 50 queues: bounds with room for a busy machine."""
     names = [f"q{number:02d}" for number in range(QUEUES)]
     place = place_of(server, namespace, tmp_path, *(Queue(name=name) for name in names))
     async with working(place, *(load(no_work, name) for name in names)):
@@ -54,7 +54,7 @@ async def test_an_idle_worker_with_fifty_queues_costs_next_to_nothing(
         await asyncio.sleep(MEASURED_SECONDS)
         used = time.process_time() - used
         calls, seconds = count_calls(place) - before, time.monotonic() - since
-    assert calls["evalsha"] <= 4 * seconds, calls
+    assert calls["evalsha"] <= 4 + seconds, calls
     assert calls["xreadgroup"] <= 1 + seconds / 2
     assert calls.total() <= 250 * seconds, calls
     assert used <= 0.02 * seconds

@@ -1,7 +1,8 @@
-"""A client that consumes and has nothing to do looks once a second, and is told of what is due sooner."""
+"""A client that consumes and has nothing to do looks every five seconds; it is told of what is due sooner."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,7 +28,7 @@ WORK = Queue(name="work", visibility_timeout_ms=HOUR_MS)
 @pytest.fixture(autouse=True)
 def sound_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that is not told sleeps past the end of its test, unless it has something in hand."""
-    monkeypatch.setattr("leanmq_topology.client.consuming.housekeeper.QUIET_SECONDS", FOREVER_SECONDS)
+    monkeypatch.setattr("leanmq_topology.upkeep.watch.REST_SECONDS", FOREVER_SECONDS)
 
 
 @pytest.fixture(params=COLOURS)
@@ -107,3 +108,19 @@ def test_closing_a_sleeping_client_leaves_no_thread_behind(
             names: set[Any] = {thread.name for thread in set(threading.enumerate()) - before}
             assert names == {"leanmq-housekeeper", "leanmq-due-bell"}
         wait_until(lambda: set(threading.enumerate()) <= before, "the end of its threads")
+
+
+def test_a_sleeping_client_obeys_a_pause_and_its_end(
+    place: Place, rests: list[float], caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, "leanmq.client")
+    mq = place.client()
+    fall_asleep(mq, rests)
+    for operation, event in ((place.broker.pause, "paused"), (place.broker.resume, "resumed")):
+        place.admin.execute(operation(["work"]))
+        wait_until(lambda event=event: event in events_of(caplog), event)
+        wait_until(lambda: rests[-1] > 1, "a long rest")
+
+
+def events_of(log: pytest.LogCaptureFixture) -> set[str]:
+    return {getattr(record, "event", "") for record in log.records}

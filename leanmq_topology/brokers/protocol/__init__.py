@@ -18,6 +18,7 @@ from leanmq_topology.brokers.protocol.applying import (
     Written,
 )
 from leanmq_topology.brokers.protocol.broadcasting import (
+    LOOK_CALL,
     AsyncListener,
     BlockingListener,
     Broadcaster,
@@ -72,6 +73,7 @@ from leanmq_topology.brokers.protocol.upkeep import Examiner, Maintainer, QueueH
 from leanmq_topology.plan.live_state import AppliedRecord, Damage, QueueState
 
 __all__ = [
+    "LOOK_CALL",
     "Adopter",
     "AppliedRecord",
     "Applier",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
@@ -18,6 +18,10 @@ class Publication(Struct, frozen=True):
     digest: str
     """Of the channel as the sender knows it, empty if nobody declared it; another one answers `Stale`."""
     payload: bytes
+
+
+LOOK_CALL: Final = b"look"
+"""What is heard by who listens for upkeep when something changed that no message announces."""
 
 
 class Heard(Struct, frozen=True):
@@ -49,15 +53,18 @@ class Broadcaster(Protocol):
     def ring_for_nothing(self) -> Operation[None]:
         """Tell nothing to those who listen so: raises `BrokerRefusedError` where this user may not tell.
 
-        Then delayed messages due within a second may be up to a second late: nobody is told of them.
+        Then delayed messages due within seconds may be up to five late, and a pause is obeyed so much later:
+        nobody is told of them.
         """
         ...
 
-    def listen_for_due(self) -> Operation[None]:
-        """From now on this connection hears of delayed messages that are due within a second.
+    def listen_for_upkeep(self) -> Operation[None]:
+        """From now on this connection hears what whoever keeps the namespace up has to know at once.
 
-        Only of those due sooner than all others of the namespace: the payload is when, in ms of the server.
-        For who rests between two rounds of `maintain`; whoever may not listen is refused.
+        Of delayed messages due within five seconds, if sooner than all others of the namespace: the payload
+        is when, in ms of the server. Of what was paused, resumed, applied, deleted or handed back:
+        `LOOK_CALL`.
+        For who rests between two rounds of `maintain` and `survey`; whoever may not listen is refused.
         """
         ...
 

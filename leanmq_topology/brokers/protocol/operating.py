@@ -107,7 +107,10 @@ class Operator(Protocol):
         ...
 
     def pause(self, queues: Sequence[str]) -> Operation[list[str]]:
-        """Workers stop reading these queues; senders go on. Returns the state each had, `""`: not applied."""
+        """Workers stop reading these queues; senders go on. Returns the state each had, `""`: not applied.
+
+        Who rests is told, so it is obeyed at once.
+        """
         ...
 
     def resume(self, queues: Sequence[str]) -> Operation[list[str]]:

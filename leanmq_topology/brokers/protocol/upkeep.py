@@ -78,7 +78,7 @@ class Maintainer(Protocol):
         ...
 
     def survey(self, queues: Sequence[str], consumer: str) -> Operation[list[QueueHealth]]:
-        """Look at queues that a worker reads, in this order. Cheap enough for every second."""
+        """Look at queues that a worker reads, in this order. Cheap enough for four a second."""
         ...
 
     def take_turns(self, queues: Sequence[str], *, good_for_ms: int) -> Operation[list[str]]:

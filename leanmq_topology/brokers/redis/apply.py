@@ -138,7 +138,8 @@ class RedisApplier:
             encode_changes(revision, done),
             MOST_REVISIONS,
         )
-        keys = (self.keys.lock, self.keys.topology, self.keys.plan, self.keys.history)
+        ours = self.keys
+        keys = (ours.lock, ours.topology, ours.plan, ours.history, ours.due)
         return Call("apply_commit", load_script("apply_commit"), keys, arguments, _read_step)
 
 

@@ -41,9 +41,9 @@ def stop_listening(keys: Keys, name: str) -> Call[None]:
     return Call("stop_listening", command, (), (keys.channel(name),), lambda reply: None)
 
 
-def listen_for_due(keys: Keys) -> Call[None]:
-    """The channel of `lua/shared/doorbell.lua`."""
-    return Call("listen_for_due", "SUBSCRIBE", (), (keys.due,), lambda reply: None)
+def listen_for_upkeep(keys: Keys) -> Call[None]:
+    """The channel of `lua/shared/doorbell.lua` and `look_call.lua`."""
+    return Call("listen_for_upkeep", "SUBSCRIBE", (), (keys.due,), lambda reply: None)
 
 
 def ring_for_nothing(keys: Keys) -> Call[None]:

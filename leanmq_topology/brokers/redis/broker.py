@@ -126,8 +126,8 @@ class RedisBroker:
     def stop_listening(self, name: str) -> Call[None]:
         return broadcasting.stop_listening(self.keys, name)
 
-    def listen_for_due(self) -> Call[None]:
-        return broadcasting.listen_for_due(self.keys)
+    def listen_for_upkeep(self) -> Call[None]:
+        return broadcasting.listen_for_upkeep(self.keys)
 
     def ring_for_nothing(self) -> Call[None]:
         return broadcasting.ring_for_nothing(self.keys)

@@ -113,7 +113,7 @@ def undo_purge(keys: Keys, purge: Purge, *, count: int) -> Call[Undone | None]:
 
 
 def pause(keys: Keys, queues: Sequence[str]) -> Call[list[str]]:
-    """Workers stop reading these queues."""
+    """Workers stop reading these queues; those that rest are told."""
     return _set_paused("pause", keys, queues, "paused")
 
 
@@ -126,7 +126,7 @@ def _set_paused(name: str, keys: Keys, queues: Sequence[str], state: str) -> Cal
     return Call(
         name,
         load_script("set_paused"),
-        tuple(map(keys.meta, queues)),
+        (keys.due, *map(keys.meta, queues)),
         (state,),
         lambda reply: [before.decode() for before in reply],
     )

@@ -210,7 +210,7 @@ def discard(
 
 def release(keys: Keys, queue: str, consumer: str, deliveries: Sequence[Delivered]) -> Call[list[bool]]:
     """Hand back what never started."""
-    places = (keys.queue(queue), keys.meta(queue))
+    places = (keys.queue(queue), keys.meta(queue), keys.due)
     words = (GROUP, consumer, NOBODY, SUSPECTS, *_leases(deliveries))
     return _settle("release", keys, queue, places, words, deliveries)
 
@@ -227,7 +227,7 @@ def release_held(
     return Call(
         "release_held",
         load_script("release_held"),
-        (keys.queue(queue), keys.meta(queue)),
+        (keys.queue(queue), keys.meta(queue), keys.due),
         (GROUP, consumer, NOBODY, SUSPECTS, MOST_SETTLED, int(suspect), *started),
         read,
         read_error=not_applied(keys, [queue]),

@@ -1,4 +1,4 @@
-"""Hears of delayed messages that are due sooner than a housekeeper with nothing to do would look for them.
+"""Hears of what a housekeeper with nothing to do has to know sooner than it would look for it.
 
 What `runner.doorbell` is to a worker: a connection that only listens, here with a thread of its own.
 """
@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from leanmq_topology.brokers.protocol import BlockingListener, Broadcaster, Heard
+from leanmq_topology.brokers.protocol import LOOK_CALL, BlockingListener, Broadcaster, Heard
 from leanmq_topology.errors import BrokerError, BrokerUnavailableError
 from leanmq_topology.upkeep.listening import CHECK_SECONDS
 from leanmq_topology.upkeep.outage import Pauses
@@ -20,12 +20,22 @@ STOP_SECONDS: Final = 1.0
 
 
 class DueBell:
-    """`rung` is called when something will be due within a second, and when no more is heard of that."""
+    """Calls `rung` when something will be due within five seconds, and when no more is heard of that.
 
-    def __init__(self, broker: Broadcaster, listener: BlockingListener, rung: Callable[[], None]) -> None:
-        self._broker, self._listener, self._rung = broker, listener, rung
+    And `called` when there is something to look at.
+    """
+
+    def __init__(
+        self,
+        broker: Broadcaster,
+        listener: BlockingListener,
+        rung: Callable[[], None],
+        called: Callable[[], None],
+    ) -> None:
+        self._broker, self._listener = broker, listener
+        self._rung, self._called = rung, called
         self.works = False
-        """Whatever is put in from now on is heard of, if it is due within a second."""
+        """Whatever is put in from now on is heard of, if it is due within five seconds."""
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
 
@@ -52,7 +62,7 @@ class DueBell:
             while not self._ended.is_set():
                 with contextlib.suppress(BrokerError):
                     self._listener.reopen()
-                    self._listener.tell(self._broker.listen_for_due())
+                    self._listener.tell(self._broker.listen_for_upkeep())
                     self._hear_all(pauses)
                 if self.works:
                     self.works = False
@@ -68,7 +78,7 @@ class DueBell:
         while not self._ended.is_set():
             heard = self._listener.hear(CHECK_SECONDS)
             if isinstance(heard, Heard):
-                self._rung()
+                (self._called if heard.payload == LOOK_CALL else self._rung)()
             elif heard:
                 self.works = True
                 pauses.reset()

@@ -25,10 +25,10 @@ from leanmq_topology.upkeep.checkup import CheckUp
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.complaints import Complaints
 from leanmq_topology.upkeep.outage import Outage, Pauses
-from leanmq_topology.upkeep.promotion import QUIET_SECONDS, TICK_SECONDS, Promotion, maintain
+from leanmq_topology.upkeep.promotion import TICK_SECONDS, Promotion, maintain
 from leanmq_topology.upkeep.renewal import renew, renewal_seconds
 from leanmq_topology.upkeep.steps import carry_out
-from leanmq_topology.upkeep.watch import LOOK_SECONDS, Watch
+from leanmq_topology.upkeep.watch import EARLY_SECONDS, Watch
 
 logger = logging.getLogger("leanmq.client")
 
@@ -53,7 +53,7 @@ class Housekeeper:
     ) -> None:
         """`connection_id` is the server's number for the connection that reads for a shelf; 0: none does.
 
-        `listener` is opened once there is nothing to do: with it that is looked into once a second only.
+        `listener` is opened once there is nothing to do: with it that is looked into every five seconds only.
         """
         self._broker, self._connection, self._consumer = broker, connection, consumer
         self._clock, self._outage = clock, outage
@@ -70,7 +70,9 @@ class Housekeeper:
         self._told_at = 0.0
         self._complaints = Complaints(logger)
         self._bell = threading.Event()
-        self._due_bell = DueBell(broker, listener, self.wake)
+        self._due_bell = DueBell(broker, listener, self.wake, self._note_call)
+        self._heard_all = False
+        """The bell worked before the last look: what came later than that was told."""
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="leanmq-housekeeper", daemon=True)
 
@@ -84,6 +86,10 @@ class Housekeeper:
     def wake(self) -> None:
         """There is something to do. Safe from any thread."""
         self._bell.set()
+
+    def _note_call(self) -> None:
+        """Somebody paused, applied or handed something back: a rest ends with the tick."""
+        self._watch.look_soon()
 
     def add(self, shelf: Shelf) -> None:
         """Keep this one too. Its health is known already."""
@@ -132,12 +138,15 @@ class Housekeeper:
         """So long, or until it is called; no longer than a tick once there is something to do."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if self._bell.wait(min(left, TICK_SECONDS)) or not self._is_idle():
+            if self._bell.wait(min(left, TICK_SECONDS)) or not (self._watch.quiet and self._is_idle()):
                 return
 
     def _tick(self) -> float:
         """Returns how long to rest, in seconds. A part that fails is no reason to leave out the others."""
-        rest, heard_all = 0.0, self._due_bell.works  # whatever comes later than this look will be told
+        rest, hears = 0.0, self._due_bell.works
+        if hears and not self._heard_all:
+            self._watch.look_soon()  # nobody told what happened between the last look and the first call
+        self._heard_all = hears
         for name, part in (
             ("leases", self._renew_all),
             ("leftovers", self._settle_leftovers),
@@ -159,7 +168,7 @@ class Housekeeper:
                 self._complaints.say(name, mistake)
                 rest = MISTAKE_SECONDS
         renewal = min((self._renew_at[name] for name in self._shelves), default=float("inf"))
-        longest = self._quiet_rest() if self._is_quiet() and heard_all else TICK_SECONDS
+        longest = self._watch.rest_seconds if self._is_quiet() and self._heard_all else TICK_SECONDS
         return max(min(self._promotion.rest(longest), renewal - time.monotonic()), rest)
 
     def _is_quiet(self) -> bool:
@@ -168,10 +177,6 @@ class Housekeeper:
         if quiet:
             self._due_bell.start()
         return quiet
-
-    def _quiet_rest(self) -> float:
-        """What wakes it between two looks puts the next one off no further."""
-        return min(QUIET_SECONDS, self._watch.due_in_seconds + QUIET_SECONDS - LOOK_SECONDS)
 
     def _is_idle(self) -> bool:
         """Nothing is held here, and what was said of who reads is still so."""
@@ -279,7 +284,8 @@ class Housekeeper:
         now = time.monotonic()
         if now < self._beat_at or not self._shelves:
             return
-        self._beat_at, self._told_at, self._told_reading = now + HEARTBEAT_SECONDS, now, reading
+        self._beat_at = now + HEARTBEAT_SECONDS - EARLY_SECONDS
+        self._told_at, self._told_reading = now, reading
         lifetime_ms = int(3 * HEARTBEAT_SECONDS * 1000)
         facts = {**self._facts(), "reading": ",".join(reading), "lifetime_ms": str(lifetime_ms)}
         self._connection.execute(

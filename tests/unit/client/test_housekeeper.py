@@ -12,8 +12,7 @@ from leanmq_topology.client.consuming import housekeeper
 from leanmq_topology.client.consuming.housekeeper import Housekeeper
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.outage import Outage
-from leanmq_topology.upkeep.promotion import QUIET_SECONDS
-from leanmq_topology.upkeep.watch import LOOK_SECONDS
+from leanmq_topology.upkeep.watch import LOOK_SECONDS, REST_SECONDS
 
 SEEN = Upkeep(generation=1, promoted=0, next_due_ms=None, now_ms=1, epoch="e", waiting=())
 
@@ -30,7 +29,8 @@ def test_what_wakes_it_between_two_looks_does_not_put_the_next_one_off(
     keeper = Housekeeper(server, server, "me", ServerClock(), Outage(), lambda shelf: 0, server)
     keeper._due_bell = server
     server.works, server.start = True, lambda: None
-    watch: Any = SimpleNamespace(quiet=True, due=False, due_in_seconds=LOOK_SECONDS - since_the_look)
+    keeper._heard_all = True
+    watch: Any = SimpleNamespace(quiet=True, due=False, rest_seconds=REST_SECONDS - since_the_look)
     keeper._watch = watch
 
-    assert since_the_look + keeper._tick() == pytest.approx(QUIET_SECONDS)
+    assert since_the_look + keeper._tick() == pytest.approx(REST_SECONDS)

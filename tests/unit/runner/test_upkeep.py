@@ -10,13 +10,14 @@ import pytest
 
 from leanmq_topology.brokers.protocol import Upkeep
 from leanmq_topology.runner import upkeep as upkeep_module
-from leanmq_topology.runner.pulse import Pulse
+from leanmq_topology.runner.pulse import BEAT_SECONDS, Pulse
 from leanmq_topology.runner.upkeep import Maintenance
 from leanmq_topology.topology.model import Queue
 from leanmq_topology.upkeep import promotion as promotion_module
 from leanmq_topology.upkeep.clocks import ServerClock
 from leanmq_topology.upkeep.outage import Outage
-from leanmq_topology.upkeep.promotion import QUIET_SECONDS, WORK_SECONDS
+from leanmq_topology.upkeep.promotion import WORK_SECONDS
+from leanmq_topology.upkeep.watch import LOOK_SECONDS, REST_SECONDS
 
 ROUND_SECONDS = 0.004
 ROUNDS = 9
@@ -138,25 +139,27 @@ def test_a_worker_that_dies_again_and_again_does_not_always_begin_with_the_same_
 
 
 @pytest.mark.parametrize(
-    ("since_the_beat", "look_due_in", "rest"),
+    ("since_the_beat", "since_the_look", "longest", "rest"),
     [
-        (0.0, 0.75, QUIET_SECONDS),
-        (0.3, 0.45, QUIET_SECONDS - 0.3),
-        (QUIET_SECONDS - 0.1, 0.75, 0.75),  # at the next beat no look would be due, and the one after is late
-        (0.1, 0.35, 0.55),  # woken between two looks: the next beat is too late for the second
+        (0.0, 0.0, REST_SECONDS, 5 * BEAT_SECONDS),
+        (0.3, 0.3, REST_SECONDS, 5 * BEAT_SECONDS - 0.3),
+        (0.1, 0.4, REST_SECONDS, 4 * BEAT_SECONDS - 0.1),  # the fifth beat is too late for the next look
+        (BEAT_SECONDS - 0.1, 0.0, 1.0, 0.75),  # at the next beat none would be due, and the one after is late
     ],
 )
 def test_a_rest_ends_with_a_beat_by_which_a_look_is_due(
-    monkeypatch: pytest.MonkeyPatch, since_the_beat: float, look_due_in: float, rest: float
+    monkeypatch: pytest.MonkeyPatch, since_the_beat: float, since_the_look: float, longest: float, rest: float
 ):
     nothing: Any = Backlog()
-    watch: Any = SimpleNamespace(due_in_seconds=look_due_in)
+    watch: Any = SimpleNamespace(
+        due_in_seconds=LOOK_SECONDS - since_the_look, rest_seconds=longest - since_the_look
+    )
     seen = Upkeep(generation=1, promoted=0, next_due_ms=None, now_ms=1, epoch="e", waiting=())
     maintenance = Maintenance(
         nothing, nothing, "me", [], ServerClock(), Outage(), watch, seen, nothing, nothing, nothing,
         pulse=Pulse(100.0),
     )  # fmt: skip
-    nothing.seconds = 100.0 + 7 * QUIET_SECONDS + since_the_beat
+    nothing.seconds = 100.0 + 7 * BEAT_SECONDS + since_the_beat
     monkeypatch.setattr(upkeep_module, "time", nothing)
 
     assert maintenance._quiet_rest() == pytest.approx(rest)

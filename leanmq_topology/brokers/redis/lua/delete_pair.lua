@@ -6,6 +6,7 @@
 --
 -- UNLINK takes the same time however much it is. The pair's row goes last: it says what is left.
 
+-- include look_call
 -- include placed
 -- include uncounting
 
@@ -32,4 +33,5 @@ else
   end
   redis.call('HSET', KEYS[2], queue, string.match(row, '^%d+') .. ' dead')
 end
+call_to_look(KEYS[3])
 return {'deleted', 1}

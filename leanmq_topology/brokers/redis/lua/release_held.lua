@@ -2,7 +2,7 @@
 -- hand-out does not count. What it had started is named in the answer, and stays held in its name or comes under
 -- suspicion.
 --
--- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>
+-- KEYS   1 {ns}:q:<queue>   2 {ns}:m:<queue>   3 {ns}:due
 -- ARGV   1 group   2 consumer   3 nobody   4 suspects   5 how many leases to look at   6 '1': suspect what had started
 --        7… entry ids that it had started
 -- Returns {how many were handed back, {{entry id, delivery count, fields}, …} of those it had started, more}
@@ -14,6 +14,7 @@
 
 -- include placement
 -- include entries
+-- include look_call
 
 local stream, meta = KEYS[1], KEYS[2]
 local group, consumer, nobody, suspects, most = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
@@ -45,4 +46,7 @@ for _, one in ipairs(lease and held or {}) do
   end
 end
 local moved = freed > 0 or (ARGV[6] == '1' and #running > 0)
+if moved then
+  call_to_look(KEYS[3])
+end
 return {freed, running, moved and #held == most and 1 or 0}

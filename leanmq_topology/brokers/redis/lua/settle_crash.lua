@@ -19,6 +19,7 @@
 -- include delayed
 -- include dead_letters
 -- include crashes
+-- include look_call
 
 local FIRST = 7
 local stream, crashes = KEYS[1], KEYS[7]
@@ -40,7 +41,7 @@ local function find_end(crashed, runs)
 end
 
 redis.call('XACK', stream, group, '0-0')
-local answer = {}
+local answer, freed = {}, false
 for at = FIRST, #ARGV, 2 do
   local id, count = ARGV[at], tonumber(ARGV[at + 1])
   local fields = lease and is_ours(stream, group, consumer, id, count) and read_entry(stream, id)
@@ -55,8 +56,12 @@ for at = FIRST, #ARGV, 2 do
       redis.call('XDEL', stream, id)
     else
       redis.call('XCLAIM', stream, group, suspects, 0, id, 'IDLE', lease, 'RETRYCOUNT', count, 'JUSTID')
+      freed = true
     end
   end
 end
 count_dead_letters(letters)
+if freed then
+  call_to_look(keys.due)
+end
 return answer

@@ -5,7 +5,7 @@
 -- Returns for each {damage or '', state or '', pending, those of this consumer, those of nobody, suspects}
 --
 -- A queue whose record does not say where it lies is `unplaced`. Two commands a queue while all is well: every worker
--- asks this every second.
+-- asks this four times in three seconds while somebody holds anything.
 
 local group, consumer, nobody, suspects = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 

@@ -1,7 +1,7 @@
 -- A queue has something due at that time. Who keeps the namespace up may be at rest for LONGEST_REST_MS: what is due
 -- sooner than all they know of is told to them, on a channel with the name of the index. Nobody has to hear it: where
 -- that is not allowed, or the line is down, they do not rest for so long.
-local LONGEST_REST_MS = 1000
+local LONGEST_REST_MS = 5000
 
 local function note_due(due, queue, when, now)
   local sooner = redis.call('ZADD', due, 'LT', 'CH', when, queue) == 1
