@@ -48,7 +48,7 @@ def test_a_user_who_may_not_publish_is_told_what_that_delays(shop: Shop, durable
     answer = read_answer(shop.leanmq("doctor", "--url", url, "-o", "json"))
     found = findings(answer)["doorbell"]
     assert found["verdict"] == "warning"
-    assert "may be a second late" in found["text"]
+    assert "five seconds late" in found["text"]
     assert "+publish" in found["mend"]
 
 

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final
 
 from leanmq_topology.brokers.protocol import BlockingConnection, BlockingListener, Broker
@@ -35,6 +36,8 @@ logger = logging.getLogger("leanmq.client")
 HEARTBEAT_SECONDS: Final = 5.0
 CORRECTED_SECONDS: Final = 1.0
 """What was said of who reads is no older, for workers leave messages to those that do."""
+GLANCE_SECONDS: Final = 1.0
+"""So often who rests sees whether its client took something: telling it would cost with each message."""
 LEFTOVERS_A_STEP: Final = 100
 MISTAKE_SECONDS: Final = 0.2
 """The least rest after an error that nobody foresaw; what raised it may be due at once."""
@@ -71,6 +74,8 @@ class Housekeeper:
         self._complaints = Complaints(logger)
         self._bell = threading.Event()
         self._due_bell = DueBell(broker, listener, self.wake, self._note_call)
+        self._rests = False
+        """For longer than a tick: who has something to say at once rings."""
         self._heard_all = False
         """The bell worked before the last look: what came later than that was told."""
         self._stopped = False
@@ -88,8 +93,10 @@ class Housekeeper:
         self._bell.set()
 
     def _note_call(self) -> None:
-        """Somebody paused, applied or handed something back: a rest ends with the tick."""
+        """Somebody paused, applied or handed something back. At every tick it is looked for soon enough."""
         self._watch.look_soon()
+        if self._rests:
+            self.wake()
 
     def add(self, shelf: Shelf) -> None:
         """Keep this one too. Its health is known already."""
@@ -135,11 +142,13 @@ class Housekeeper:
             self._connection.close()
 
     def _sleep(self, seconds: float) -> None:
-        """So long, or until it is called; no longer than a tick once there is something to do."""
+        """So long, or until it is called; little longer than a tick once there is something to do."""
         until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            if self._bell.wait(min(left, TICK_SECONDS)) or not (self._watch.quiet and self._is_idle()):
+        self._rests = seconds > TICK_SECONDS  # first: who calls before this does not ring the bell
+        while self._watch.quiet and self._is_idle() and (left := until - time.monotonic()) > TICK_SECONDS:
+            if self._bell.wait(min(left, GLANCE_SECONDS)):
                 return
+        self._bell.wait(min(max(until - time.monotonic(), 0.0), TICK_SECONDS))
 
     def _tick(self) -> float:
         """Returns how long to rest, in seconds. A part that fails is no reason to leave out the others."""
@@ -167,7 +176,8 @@ class Housekeeper:
             except Exception as mistake:  # of ours: without this thread every lease would lapse
                 self._complaints.say(name, mistake)
                 rest = MISTAKE_SECONDS
-        renewal = min((self._renew_at[name] for name in self._shelves), default=float("inf"))
+        holding = (shelf.name for shelf in self._shelves.values() if shelf.held)
+        renewal = min(map(self._renew_at.__getitem__, holding), default=inf)
         longest = self._watch.rest_seconds if self._is_quiet() and self._heard_all else TICK_SECONDS
         return max(min(self._promotion.rest(longest), renewal - time.monotonic()), rest)
 
