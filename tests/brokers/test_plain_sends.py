@@ -143,12 +143,15 @@ def test_a_send_on_its_own_is_stored_as_the_long_way_stores_it(stage: Stage, tar
     assert found[0][2] == b"1"
 
 
+@pytest.mark.parametrize("delay_ms", [None, 5_000])
 @pytest.mark.parametrize("queue", ["one", "small"])
 @pytest.mark.parametrize("names", [["a"], ["a", "b"]], ids=["one", "several"])
 def test_what_never_failed_and_never_expires_is_stored_without_a_word_of_that(
-    stage: Stage, queue: str, names: list[str]
+    stage: Stage, queue: str, names: list[str], delay_ms: int | None
 ):
-    send(stage, flush_of(stage, queue, *names))
+    send(stage, flush_of(stage, queue, *names, delay_ms=delay_ms))
+    stage.make_due(queue)
+    stage.carry(stage.broker.maintain([queue]))
     assert [set(fields) for _, fields, _ in take_entries(stage, queue)] == [
         {"id", "type", "data", "headers"} for _ in names
     ]

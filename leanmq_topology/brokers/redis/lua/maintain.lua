@@ -82,8 +82,14 @@ local function add_copy(queue, member, packed)
     redis.call('ZADD', queue.index, PARKED, member) -- whatever brought it to its time, it is never handed out
     return false
   elseif body then
-    redis.call('XADD', stream, '*', 'id', body[1], 'type', body[2], 'data', body[3], 'headers', body[4],
-      'attempt', body[5], 'expires', body[6])
+    local words = {'id', body[1], 'type', body[2], 'data', body[3], 'headers', body[4]}
+    if body[6] ~= '' then
+      words[9], words[10] = 'expires', body[6]
+    end
+    if body[5] ~= '0' then
+      words[#words + 1], words[#words + 2] = 'attempt', body[5]
+    end
+    redis.call('XADD', stream, '*', unpack(words))
   else -- somebody else wrote it: the worker that reads it will say so
     redis.call('XADD', stream, '*', 'packed', packed)
   end
