@@ -9,6 +9,7 @@ decide.
 
 from __future__ import annotations
 
+import json
 import logging
 import statistics
 import sys
@@ -18,6 +19,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from leanmq_topology import LeanMQWebhook
+from tests.benchmarks.requests import Bare
 from tests.support.servers import start_on_tcp
 
 ROUNDS = 6
@@ -165,6 +167,29 @@ def compare(port: int, count: int) -> bool:
     return good
 
 
+def tell_the_limit(port: int, count: int) -> None:
+    """What is in reach for a single send: LeanMQ's XADD by a program that does nothing else."""
+    import leanmq
+
+    theirs: list[float] = []
+    bare: list[float] = []
+    steps = max(count // ROUNDS, 5)
+    for turn in range(ROUNDS):
+        other = leanmq.LeanMQ(redis_host="127.0.0.1", redis_port=port, prefix=f"limit{turn}:")
+        theirs += time_steps(send_one(other, steps), steps)
+        other.close()
+        bare += time_steps(add_one(Bare(port)), steps)
+    whole, limit = 1e6 * statistics.median(theirs), 1e6 * statistics.median(bare)
+    print(f"{'(send one, over a bare socket)':34}{whole:10,.0f}{limit:10,.0f}{whole / limit:8.2f}")
+
+
+def add_one(line: Bare) -> Steps:
+    said = json.dumps(BODY)
+    yield None
+    while True:
+        yield line.ask(("XADD", "limit", "*", "data", said))
+
+
 def main() -> int:
     if find_spec("leanmq") is None:
         print("LeanMQ is not installed: pip install leanmq==0.2.0", file=sys.stderr)
@@ -172,7 +197,10 @@ def main() -> int:
     logging.disable(logging.CRITICAL)  # LeanMQ writes to the root logger
     port, server = start_on_tcp("valkey9", "--appendonly", "yes", "--appendfsync", "everysec")
     try:
-        return 0 if compare(port, int(sys.argv[1]) if len(sys.argv) > 1 else 2000) else 1
+        count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+        good = compare(port, count)
+        tell_the_limit(port, count)
+        return 0 if good else 1
     finally:
         server.stop()
 
