@@ -166,6 +166,9 @@ async def run_round(meter: Meter, url: str, topology: Topology, count: int) -> N
     single = count // 10
     await meter.measure("raw XADD, one by one", single, lambda: raw_single(raw, single))
     await meter.measure("raw XADD, pipelines of 100", count, lambda: raw_bulk(raw, count))
+    await meter.measure("raw five XADDs, one pipeline", single, lambda: raw_copies(raw, single))
+    await meter.measure("raw five XADDs, pipelines of 100", single, lambda: raw_bulk(raw, single * COPIES))
+    raw.xtrim("raw", maxlen=count, approximate=False)
     await meter.measure(RAW_DRAIN, count, lambda: raw_drain(raw))
     with connect_sync(topology, url=url) as mq:
         await meter.measure("send, blocking, one by one", single, lambda: ours_single(mq, single))
@@ -173,6 +176,7 @@ async def run_round(meter: Meter, url: str, topology: Topology, count: int) -> N
         await drain(meter, SINGLE, url, topology, single + count)
         await ours_bulk(mq, count)
         await drain(meter, BATCHED, url, topology, count, BATCH)
+        await meter.measure("fan-out 1 to 5, blocking", single, lambda: ours_single(mq, single, "all"))
     await drain_in_pairs(meter, url, topology)
     async with connect(topology, url=url) as client:
         await meter.measure("send, 32 asyncio tasks", count, lambda: ours_tasks(client, count))
@@ -194,6 +198,14 @@ async def raw_bulk(raw: redis.Redis, count: int) -> None:
         pipe.execute()
 
 
+async def raw_copies(raw: redis.Redis, count: int) -> None:
+    for _ in range(count):
+        pipe = raw.pipeline(transaction=False)
+        for copy in range(COPIES):
+            pipe.xadd(f"raw-copy{copy}", {"data": RAW_BODY})
+        pipe.execute()
+
+
 async def raw_drain(raw: redis.Redis) -> None:
     while True:
         reply: Any = raw.xreadgroup("g", "c", {"raw": ">"}, count=BATCH)
@@ -206,9 +218,9 @@ async def raw_drain(raw: redis.Redis) -> None:
         pipe.execute()
 
 
-async def ours_single(mq: Any, count: int) -> None:
+async def ours_single(mq: Any, count: int, target: str = "work") -> None:
     for _ in range(count):
-        mq.send("work", BODY)
+        mq.send(target, BODY)
 
 
 async def ours_bulk(mq: Any, count: int) -> None:
@@ -244,7 +256,7 @@ async def drain(meter: Meter, name: str, url: str, topology: Topology, count: in
     async def many(data: list[dict[str, Any]]) -> None:
         note(len(data))
 
-    batched = {"concurrency": 2, "batch": Batch(size=size, wait_ms=20)}
+    batched = {"batch": Batch(size=size, wait_ms=20)}
     loaded = load(one, concurrency=16) if size == 1 else load(many, **batched)
     async with await open_async(url, namespace=topology.name, folder=topology.folder) as link:
         worker = Worker(topology, {loaded.name: loaded}, link, marker=Marks(Board(), ["work"]))
@@ -285,6 +297,8 @@ RAW_OF = {
     SINGLE: RAW_DRAIN,
     BATCHED: RAW_DRAIN,
     "send, 32 asyncio tasks": "raw XADD, one by one",
+    "fan-out 1 to 5, blocking": "raw five XADDs, one pipeline",
+    "fan-out 1 to 5, 32 tasks": "raw five XADDs, pipelines of 100",
 }
 
 
