@@ -38,6 +38,8 @@ class Doorbell:
         self._broker, self._patience = broker, patience
         self._connection, self._execute = connection, execute
         self._ends: Mapping[str, str] = {}
+        self._read_from: Mapping[str, str] = {}
+        """The ends that the read under way was begun with: what it hears of may be handled by now."""
         self._silent_at = 0.0
         """Monotonic seconds, by which the read that was begun must have been answered."""
         self._waiting = self._woken = False
@@ -76,7 +78,8 @@ class Doorbell:
             now = time.monotonic()
             if not self._connection.can_finish(min(ends_at, self._silent_at) - now) and now < self._silent_at:
                 return False
-            if self._connection.finish(0.0 if now >= self._silent_at else MARGIN_SECONDS):
+            heard = self._connection.finish(0.0 if now >= self._silent_at else MARGIN_SECONDS)
+            if heard and self._read_from == self._ends:
                 return True
             if self._woken or time.monotonic() >= ends_at:
                 return False
@@ -84,6 +87,7 @@ class Doorbell:
     def _begin_read(self) -> None:
         again = self._broker.await_entries(self._ends, block_ms=BLOCK_MS)
         self._connection.begin([again], self._patience.longest_s or MARGIN_SECONDS)
+        self._read_from = self._ends
         self._silent_at = time.monotonic() + BLOCK_MS / 1000 + MARGIN_SECONDS
 
     def _end_read(self) -> None:

@@ -238,6 +238,20 @@ def test_a_server_that_stays_away_is_a_classic_error_once_max_retries_are_used_u
     assert gone.tries == 1 + retries
 
 
+def test_a_wait_is_not_ended_by_an_event_that_was_handled_before_it_began(webhook: LeanMQWebhook):
+    found = collect(webhook, "/one")
+    assert webhook.process_messages(block=True, timeout=0.05) == 0, "it leaves its read on the server"
+    webhook.send("/one", {"n": 1})
+    assert webhook.process_messages() == 1
+
+    sender = threading.Timer(0.3, webhook.send, ("/one", {"n": 2}))
+    sender.start()
+    handled = webhook.process_messages(block=True, timeout=10)
+    sender.join()
+    assert handled == 1
+    assert [data["n"] for _, data in found] == [1, 2]
+
+
 def test_a_service_runs_between_start_and_stop_and_both_may_be_repeated(webhook: LeanMQWebhook, place: Place):
     found = collect(webhook, "/one")
     service = webhook.run_service(handle_signals=False)
