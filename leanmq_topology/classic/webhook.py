@@ -23,7 +23,7 @@ Handler = Callable[[dict[str, Any]], Any]
 H = TypeVar("H", bound=Handler)
 
 FAULT_PAUSE_SECONDS: Final = 1.0
-LONGEST_QUIET_SECONDS: Final = 60.0
+LONGEST_QUIET_SECONDS: Final = 10.0
 """So long a loop that waits relies on being told of what comes; then it looks into its queues again."""
 _log = logging.getLogger("leanmq_topology.webhook")
 

@@ -36,7 +36,7 @@ logger = logging.getLogger("leanmq.client")
 HEARTBEAT_SECONDS: Final = 5.0
 CORRECTED_SECONDS: Final = 1.0
 """What was said of who reads is no older, for workers leave messages to those that do."""
-GLANCE_SECONDS: Final = 1.0
+GLANCE_SECONDS: Final = CORRECTED_SECONDS - TICK_SECONDS
 """So often who rests sees whether its client took something: telling it would cost with each message."""
 LEFTOVERS_A_STEP: Final = 100
 MISTAKE_SECONDS: Final = 0.2
